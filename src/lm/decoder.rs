@@ -1,0 +1,350 @@
+//! The one decoder: embedding, blocks, final norm and head, for every family that
+//! [`LmConfig`] describes.
+//!
+//! A forward pass runs any number of new tokens that continue the cached path. The new tokens need
+//! not be one sequence: each may name its parent among them, so that many continuations of one path
+//! run together and share every matrix product ([`NewTokens`]).
+
+use std::path::Path;
+
+use tch::{Device, Kind, Tensor};
+
+use super::cache::KvCache;
+use super::checkpoint::{Checkpoint, Maps};
+use super::config::{Layout, LmConfig, NormPlacement};
+use super::layers::{Attention, Mlp, Norm, Pass, Visible};
+use super::rope::Rope;
+use crate::error::{Error, ErrorKind, Result};
+
+#[derive(Debug)]
+struct Block {
+    attention: Attention,
+    mlp: Mlp,
+    /// Before attention.
+    input_norm: Option<Norm>,
+    /// On the attention's output (post and sandwich placement).
+    attention_out_norm: Option<Norm>,
+    /// Before the MLP.
+    mlp_norm: Option<Norm>,
+    /// On the MLP's output.
+    mlp_out_norm: Option<Norm>,
+}
+
+/// A causal language model in memory.
+#[derive(Debug)]
+pub struct Decoder {
+    config: LmConfig,
+    embedding_vd: Tensor,
+    positions_sd: Option<Tensor>,
+    blocks: Vec<Block>,
+    final_norm: Norm,
+    head_vd: Tensor,
+    ropes: Vec<Rope>,
+    device: Device,
+    kind: Kind,
+    // Mapped files that the tensors above point into; declared last, so dropped last.
+    _maps: Maps,
+}
+
+/// Tokens to run behind a cached path.
+#[derive(Clone, Copy, Debug)]
+pub struct NewTokens<'a> {
+    /// Token ids.
+    pub ids: &'a [u32],
+    /// For each token the index, among these, of the token before it; `None`: it follows the cached
+    /// path directly. A parent stands before its children.
+    pub parents: &'a [Option<usize>],
+}
+
+impl Decoder {
+    /// Returns the model of a Hugging Face folder, on `device` in `kind`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] or [`ErrorKind::Checkpoint`] when the folder's files are missing,
+    /// damaged, or do not fit together.
+    pub fn load(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
+        let config = LmConfig::read(&folder.join("config.json"))?;
+        let mut checkpoint = Checkpoint::open(folder, device, kind)?;
+        let (v, d) = (config.vocab_size, config.hidden_size);
+        let names = Names::of(&config, &checkpoint);
+        let embedding_vd = checkpoint.take(&names.embedding, &[v, d])?;
+        let positions_sd = config
+            .learned_positions
+            .then(|| checkpoint.take(&names.positions, &[config.max_position_embeddings, d]))
+            .transpose()?;
+        let mut blocks = Vec::with_capacity(config.layers.len());
+        for index in 0..config.layers.len() {
+            blocks.push(Block::load(&mut checkpoint, &names.layer(index), index, &config)?);
+        }
+        let final_norm = Norm::load(&mut checkpoint, &names.final_norm, d, &config)?;
+        let head_vd = if config.tie_word_embeddings {
+            embedding_vd.shallow_clone()
+        } else {
+            checkpoint.take(&names.head, &[v, d])?
+        };
+        let ropes = config.ropes.iter().map(|r| Rope::new(r, device)).collect::<Result<_>>()?;
+        let maps = checkpoint.finish()?;
+        Ok(Self {
+            config,
+            embedding_vd,
+            positions_sd,
+            blocks,
+            final_norm,
+            head_vd,
+            ropes,
+            device,
+            kind,
+            _maps: maps,
+        })
+    }
+
+    /// Returns the model's configuration.
+    pub fn config(&self) -> &LmConfig {
+        &self.config
+    }
+
+    /// Returns the device the model is on.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Returns the number type of the weights.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Returns an empty cache for this model.
+    pub fn new_cache(&self) -> KvCache {
+        KvCache::new(&self.config, self.device, self.kind)
+    }
+
+    /// Returns the hidden states of `new` after the final norm, and appends them to the cache.
+    ///
+    /// The cached slots `0..cache.len()` must be one path (no forks): truncate after a forked pass.
+    ///
+    /// # Shapes
+    /// `[L, D]`, L the number of new tokens.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] when a token id is outside the vocabulary or a parent is not before
+    /// its child.
+    pub fn forward(&self, new: NewTokens<'_>, cache: &mut KvCache) -> Result<Tensor> {
+        let past = cache.len();
+        let positions = self.check(new, past)?;
+        cache.reserve(new.ids.len());
+        let ids: Vec<i64> = new.ids.iter().map(|&id| i64::from(id)).collect();
+        let ids_l = Tensor::f_from_slice(&ids)?.f_to_device(self.device)?;
+        let positions_f32: Vec<f32> = positions.iter().map(|&p| p as f32).collect();
+        let positions_l = Tensor::f_from_slice(&positions_f32)?.f_to_device(self.device)?;
+
+        let mut x_ld = self.embedding_vd.index_select(0, &ids_l);
+        if let Some(scale) = self.config.embedding_scale {
+            // The scale is rounded to the model's number type, as transformers does.
+            x_ld *= Tensor::from(scale).to_kind(self.kind).to_device(self.device);
+        }
+        if let Some(table_sd) = &self.positions_sd {
+            x_ld += table_sd.index_select(0, &positions_l.to_kind(Kind::Int64));
+        }
+        let pass = self.pass(new, &positions, &positions_l, past)?;
+        for block in &self.blocks {
+            x_ld = block.forward(x_ld, cache, &pass, &self.config);
+        }
+        cache.advance(new.ids.len());
+        Ok(self.final_norm.forward(&x_ld))
+    }
+
+    /// Returns natural-log probabilities of the next token for hidden states `x_rd`.
+    ///
+    /// # Shapes
+    /// `x_rd` is `[R, D]`, rows of what [`Decoder::forward`] returns; the result is `[R, V]` in f32.
+    pub fn log_probs(&self, x_rd: &Tensor) -> Tensor {
+        x_rd.linear(&self.head_vd, None::<&Tensor>)
+            .to_kind(Kind::Float)
+            .log_softmax(-1, Kind::Float)
+    }
+
+    /// Returns the raw logits `[R, V]` of hidden states `x_rd`, in f32.
+    pub fn logits(&self, x_rd: &Tensor) -> Tensor {
+        x_rd.linear(&self.head_vd, None::<&Tensor>).to_kind(Kind::Float)
+    }
+
+    /// Checks the new tokens and returns their positions.
+    fn check(&self, new: NewTokens<'_>, past: usize) -> Result<Vec<usize>> {
+        let internal = |message: String| Error::new(ErrorKind::Internal, message);
+        if new.ids.len() != new.parents.len() || new.ids.is_empty() {
+            return Err(internal(format!(
+                "{} tokens and {} parents",
+                new.ids.len(),
+                new.parents.len()
+            )));
+        }
+        let vocab = self.config.vocab_size;
+        if let Some(id) = new.ids.iter().find(|&&id| id as usize >= vocab) {
+            return Err(Error::new(
+                ErrorKind::Tokenizer,
+                format!("the tokenizer gave token {id}, but the model has {vocab}"),
+            )
+            .hint("tokenizer.json and model.safetensors are from different models"));
+        }
+        let mut positions = Vec::with_capacity(new.ids.len());
+        for (i, parent) in new.parents.iter().enumerate() {
+            positions.push(match parent {
+                None => past,
+                Some(p) if *p < i => positions[*p] + 1,
+                Some(p) => return Err(internal(format!("token {i} has parent {p}"))),
+            });
+        }
+        Ok(positions)
+    }
+
+    fn pass(
+        &self,
+        new: NewTokens<'_>,
+        positions: &[usize],
+        positions_l: &Tensor,
+        past: usize,
+    ) -> Result<Pass<'_>> {
+        let rotations = self
+            .ropes
+            .iter()
+            .map(|rope| {
+                let (cos, sin) = rope.at(positions_l, self.kind);
+                (rope, cos, sin)
+            })
+            .collect();
+        let mut windows: Vec<usize> =
+            self.config.layers.iter().filter_map(|layer| layer.sliding_window).collect();
+        windows.sort_unstable();
+        windows.dedup();
+        let longest = positions.iter().max().map_or(0, |p| p + 1);
+        let mut sliding = Vec::new();
+        for window in windows {
+            // A window that reaches over everything is no window.
+            if longest > window {
+                sliding.push((window, self.visible(new.parents, positions, past, Some(window))?));
+            }
+        }
+        Ok(Pass { rotations, full: self.visible(new.parents, positions, past, None)?, sliding })
+    }
+
+    /// Returns what the new tokens see: the path, their ancestors among the new tokens, themselves,
+    /// all within `window` positions.
+    fn visible(
+        &self,
+        parents: &[Option<usize>],
+        positions: &[usize],
+        past: usize,
+        window: Option<usize>,
+    ) -> Result<Visible> {
+        let len = parents.len();
+        let chain = parents.iter().enumerate().all(|(i, p)| p.map_or(i == 0, |p| p + 1 == i));
+        if chain && past == 0 && window.is_none() {
+            return Ok(Visible { first: 0, mask_ls: None });
+        }
+        let oldest = |position: usize| window.map_or(0, |w| (position + 1).saturating_sub(w));
+        let first = positions.iter().map(|&p| oldest(p)).min().unwrap_or(0).min(past);
+        let num_past = past - first;
+        let width = num_past + len;
+        let mut mask = vec![f32::NEG_INFINITY; len * width];
+        for i in 0..len {
+            let from = oldest(positions[i]);
+            let row = &mut mask[i * width..(i + 1) * width];
+            row[from.max(first).min(past) - first..num_past].fill(0.0);
+            let mut ancestor = Some(i);
+            while let Some(a) = ancestor.filter(|&a| positions[a] >= from) {
+                row[num_past + a] = 0.0;
+                ancestor = parents[a];
+            }
+        }
+        let mask_ls = Tensor::f_from_slice(&mask)?
+            .f_view([len as i64, width as i64])?
+            .f_to_kind(self.kind)?
+            .f_to_device(self.device)?;
+        Ok(Visible { first, mask_ls: Some(mask_ls) })
+    }
+}
+
+impl Block {
+    fn load(
+        checkpoint: &mut Checkpoint,
+        prefix: &str,
+        index: usize,
+        config: &LmConfig,
+    ) -> Result<Self> {
+        let attention = Attention::load(checkpoint, prefix, index, config)?;
+        let mlp = Mlp::load(checkpoint, prefix, config)?;
+        let mut norm = |name: &str| {
+            Norm::load(checkpoint, &format!("{prefix}.{name}"), config.hidden_size, config).map(Some)
+        };
+        let (before, after) = match config.layout {
+            Layout::Gpt2 => ("ln_1", "ln_2"),
+            _ => ("input_layernorm", "post_attention_layernorm"),
+        };
+        let [input_norm, attention_out_norm, mlp_norm, mlp_out_norm] = match config.norm_placement {
+            NormPlacement::Pre => [norm(before)?, None, norm(after)?, None],
+            NormPlacement::Post => {
+                [None, norm("post_attention_layernorm")?, None, norm("post_feedforward_layernorm")?]
+            }
+            NormPlacement::Sandwich => [
+                norm("input_layernorm")?,
+                norm("post_attention_layernorm")?,
+                norm("pre_feedforward_layernorm")?,
+                norm("post_feedforward_layernorm")?,
+            ],
+        };
+        Ok(Self { attention, mlp, input_norm, attention_out_norm, mlp_norm, mlp_out_norm })
+    }
+
+    fn forward(&self, x_ld: Tensor, cache: &KvCache, pass: &Pass<'_>, config: &LmConfig) -> Tensor {
+        let apply = |norm: &Option<Norm>, x: &Tensor| match norm {
+            Some(norm) => norm.forward(x),
+            None => x.shallow_clone(),
+        };
+        let attended = self.attention.forward(&apply(&self.input_norm, &x_ld), cache, pass, config);
+        let attended = apply(&self.attention_out_norm, &attended);
+        if config.parallel_residual {
+            let mixed = self.mlp.forward(&apply(&self.mlp_norm, &x_ld));
+            return x_ld + attended + mixed;
+        }
+        let x_ld = x_ld + attended;
+        let mixed = self.mlp.forward(&apply(&self.mlp_norm, &x_ld));
+        &x_ld + apply(&self.mlp_out_norm, &mixed)
+    }
+}
+
+/// The names of the weights outside the blocks.
+struct Names {
+    embedding: String,
+    positions: String,
+    final_norm: String,
+    head: String,
+    layers: String,
+}
+
+impl Names {
+    fn of(config: &LmConfig, checkpoint: &Checkpoint) -> Self {
+        // GPT-2 is found on the hub with and without the wrapper's prefix.
+        let prefix = match config.layout {
+            Layout::Llama | Layout::Phi3 => "model.",
+            Layout::Gpt2 if checkpoint.contains("wte.weight") => "",
+            Layout::Gpt2 => "transformer.",
+            Layout::GptNeox => "gpt_neox.",
+        };
+        let (embedding, final_norm, head, layers) = match config.layout {
+            Layout::Llama | Layout::Phi3 => ("embed_tokens", "norm", "lm_head", "layers"),
+            Layout::Gpt2 => ("wte", "ln_f", "lm_head", "h"),
+            Layout::GptNeox => ("embed_in", "final_layer_norm", "embed_out", "layers"),
+        };
+        Self {
+            embedding: format!("{prefix}{embedding}.weight"),
+            positions: format!("{prefix}wpe.weight"),
+            final_norm: format!("{prefix}{final_norm}"),
+            head: format!("{head}.weight"),
+            layers: format!("{prefix}{layers}"),
+        }
+    }
+
+    fn layer(&self, index: usize) -> String {
+        format!("{}.{index}", self.layers)
+    }
+}

@@ -1,0 +1,23 @@
+//! One config-driven causal decoder on libtorch, with its tokenizer and weights.
+//!
+//! It is a model and nothing more: it knows tokens, hidden states and log-probabilities, not labels
+//! or demonstrations. [`crate::score`] is the only caller; everything else asks questions there.
+
+mod cache;
+mod checkpoint;
+mod config;
+mod decoder;
+mod device;
+mod layers;
+mod rope;
+mod tokenizer;
+
+pub use cache::KvCache;
+pub use checkpoint::Checkpoint;
+pub use config::{
+    Activation, FAMILIES, LayerConfig, Layout, LmConfig, NormKind, NormPlacement, QkNorm,
+};
+pub use decoder::{Decoder, NewTokens};
+pub use device::{DeviceChoice, DtypeChoice, resolve as resolve_device};
+pub use rope::{RopeConfig, RopeScaling};
+pub use tokenizer::{Tokenizer, Tokens};

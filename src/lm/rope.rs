@@ -1,0 +1,178 @@
+//! Rotary position embedding: which angles, and their tables.
+//!
+//! Frequencies are computed in f64 and cast once, as far as f32 tables allow; the rotation is
+//! Hugging Face's half-split form (`rotate_half`).
+
+use serde_json::{Map, Value};
+use tch::{Device, Kind, Tensor};
+
+use crate::error::Result;
+
+/// How the frequencies are stretched for longer contexts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum RopeScaling {
+    /// Not at all.
+    None,
+    /// All frequencies divided by a factor.
+    Linear {
+        /// The divisor.
+        factor: f64,
+    },
+    /// Llama 3.1: low frequencies divided, high ones kept, smooth in between.
+    Llama3 {
+        /// The divisor of low frequencies.
+        factor: f64,
+        /// Wavelengths above `original / low_freq_factor` are divided.
+        low_freq_factor: f64,
+        /// Wavelengths below `original / high_freq_factor` are kept.
+        high_freq_factor: f64,
+        /// Context of the original training, in tokens.
+        original_max_position_embeddings: f64,
+    },
+}
+
+/// One rotation: base, share of the head that is rotated, scaling.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RopeConfig {
+    /// Base of the geometric series of wavelengths.
+    pub theta: f64,
+    /// How many leading components of a head are rotated; even.
+    pub rotary_dim: usize,
+    /// How the frequencies are stretched.
+    pub scaling: RopeScaling,
+}
+
+impl RopeConfig {
+    /// Returns the rotation of a `config.json`, from `rope_parameters` (newer, by layer type where
+    /// `layer_type` is given) or from `theta_key` and `rope_scaling` (older).
+    ///
+    /// # Errors
+    /// A sentence that names the field, without a path.
+    pub(super) fn read(
+        config: &Map<String, Value>,
+        theta_key: &str,
+        layer_type: Option<&str>,
+        head_dim: usize,
+        partial: f64,
+    ) -> std::result::Result<Self, String> {
+        let newer = config.get("rope_parameters").filter(|v| !v.is_null());
+        // Older Gemma files scale only the full-attention rotation.
+        let older_scaling = config
+            .get("rope_scaling")
+            .filter(|v| !v.is_null() && layer_type != Some("sliding_attention"));
+        let empty = Value::Object(Map::new());
+        let params = match (newer, layer_type) {
+            (Some(all), Some(kind)) => all.get(kind).unwrap_or(all),
+            (Some(all), None) => all,
+            (None, _) => older_scaling.unwrap_or(&empty),
+        };
+        let number = |key: &str| -> std::result::Result<Option<f64>, String> {
+            match params.get(key) {
+                None | Some(Value::Null) => Ok(None),
+                Some(v) => {
+                    v.as_f64().map(Some).ok_or_else(|| format!("rope field `{key}` is not a number"))
+                }
+            }
+        };
+        let need = |key: &str| number(key)?.ok_or_else(|| format!("rope field `{key}` is missing"));
+        let default_theta = if layer_type == Some("full_attention") { 1e6 } else { 1e4 };
+        let theta = match number("rope_theta")? {
+            Some(theta) => theta,
+            None => config
+                .get(theta_key)
+                .or_else(|| config.get("rope_theta").filter(|_| layer_type.is_none()))
+                .and_then(Value::as_f64)
+                .unwrap_or(default_theta),
+        };
+        let partial = number("partial_rotary_factor")?.unwrap_or(partial);
+        let kind = params.get("rope_type").or_else(|| params.get("type")).and_then(Value::as_str);
+        let scaling = match kind.unwrap_or("default") {
+            "default" => RopeScaling::None,
+            "linear" => RopeScaling::Linear { factor: need("factor")? },
+            "llama3" => RopeScaling::Llama3 {
+                factor: need("factor")?,
+                low_freq_factor: need("low_freq_factor")?,
+                high_freq_factor: need("high_freq_factor")?,
+                original_max_position_embeddings: need("original_max_position_embeddings")?,
+            },
+            other => return Err(format!("`rope_type` is `{other}`, which is not supported")),
+        };
+        let rotary_dim = (head_dim as f64 * partial) as usize;
+        if rotary_dim == 0 || rotary_dim % 2 != 0 {
+            return Err(format!("{rotary_dim} rotated components per head, expected an even number"));
+        }
+        Ok(Self { theta, rotary_dim, scaling })
+    }
+
+    /// Returns the `rotary_dim / 2` angular frequencies, in radians per position.
+    ///
+    /// # Source
+    /// Su et al. 2021, section 3.4.2; scaling as in transformers' `modeling_rope_utils`.
+    pub fn frequencies(&self) -> Vec<f64> {
+        let plain = (0..self.rotary_dim / 2)
+            .map(|i| self.theta.powf(-((2 * i) as f64) / self.rotary_dim as f64));
+        match self.scaling {
+            RopeScaling::None => plain.collect(),
+            RopeScaling::Linear { factor } => plain.map(|f| f / factor).collect(),
+            RopeScaling::Llama3 {
+                factor,
+                low_freq_factor,
+                high_freq_factor,
+                original_max_position_embeddings: original,
+            } => plain
+                .map(|f| {
+                    let wavelength = 2.0 * std::f64::consts::PI / f;
+                    if wavelength > original / low_freq_factor {
+                        f / factor
+                    } else if wavelength < original / high_freq_factor {
+                        f
+                    } else {
+                        let smooth = (original / wavelength - low_freq_factor)
+                            / (high_freq_factor - low_freq_factor);
+                        (1.0 - smooth) * f / factor + smooth * f
+                    }
+                })
+                .collect(),
+        }
+    }
+}
+
+/// The frequencies of one rotation on a device, `[rotary_dim / 2]`, f32.
+#[derive(Debug)]
+pub(super) struct Rope {
+    freqs_r: Tensor,
+    rotary_dim: i64,
+}
+
+impl Rope {
+    /// Returns the rotation's frequencies on `device`.
+    pub(super) fn new(config: &RopeConfig, device: Device) -> Result<Self> {
+        let freqs: Vec<f32> = config.frequencies().iter().map(|&f| f as f32).collect();
+        Ok(Self {
+            freqs_r: Tensor::f_from_slice(&freqs)?.f_to_device(device)?,
+            rotary_dim: config.rotary_dim as i64,
+        })
+    }
+
+    /// Returns cosines and sines, each `[L, rotary_dim]` in `kind`, at positions `[L]` (f32).
+    pub(super) fn at(&self, positions_l: &Tensor, kind: Kind) -> (Tensor, Tensor) {
+        let angles_lr = positions_l.outer(&self.freqs_r);
+        let angles_lr = Tensor::cat(&[&angles_lr, &angles_lr], -1);
+        (angles_lr.cos().to_kind(kind), angles_lr.sin().to_kind(kind))
+    }
+
+    /// Returns `x_nlh` (`[N, L, H]`) with its leading components rotated.
+    pub(super) fn rotate(&self, x_nlh: &Tensor, cos_lr: &Tensor, sin_lr: &Tensor) -> Tensor {
+        let head_dim = x_nlh.size()[2];
+        let half = self.rotary_dim / 2;
+        let turn = |x: &Tensor| {
+            let swapped = Tensor::cat(&[&-x.narrow(2, half, half), &x.narrow(2, 0, half)], 2);
+            x * cos_lr + swapped * sin_lr
+        };
+        if head_dim == self.rotary_dim {
+            return turn(x_nlh);
+        }
+        let rest = x_nlh.narrow(2, self.rotary_dim, head_dim - self.rotary_dim);
+        Tensor::cat(&[&turn(&x_nlh.narrow(2, 0, self.rotary_dim)), &rest], 2)
+    }
+}

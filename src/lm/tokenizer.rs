@@ -1,0 +1,167 @@
+//! Text to tokens with byte offsets, and the growing of a tokenised text without starting over.
+
+use std::path::Path;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// A model's tokenizer.
+#[derive(Debug)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    prefix: Vec<u32>,
+}
+
+/// A text and its tokens, tokenised as one piece.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tokens {
+    /// The text, without special tokens.
+    pub text: String,
+    /// The text's token ids, without special tokens.
+    pub ids: Vec<u32>,
+    /// First byte of each token in the text.
+    pub starts: Vec<usize>,
+    /// One past the last byte of each token in the text.
+    pub ends: Vec<usize>,
+}
+
+/// Tokens before the join that are tokenised again, at first; doubled until the two agree.
+const OVERLAP: usize = 24;
+/// Tokens at the start of the overlap that may differ, because what is left of them is missing.
+const SETTLE: usize = 8;
+/// Tokens after those that must agree.
+const AGREE: usize = 8;
+
+impl Tokenizer {
+    /// Returns the tokenizer of a model folder (`tokenizer.json`).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Tokenizer`] when the file is missing or broken, or when the tokenizer adds
+    /// special tokens after a text.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let path = folder.join("tokenizer.json");
+        let fail = |message: String| Error::new(ErrorKind::Tokenizer, message).at(&path);
+        let bytes = std::fs::read(&path).map_err(|e| {
+            fail(format!("cannot read the tokenizer: {e}"))
+                .hint("the model folder needs `tokenizer.json`; save it with `AutoTokenizer.from_pretrained(...).save_pretrained(...)`")
+        })?;
+        let mut inner = tokenizers::Tokenizer::from_bytes(&bytes)
+            .map_err(|e| fail(format!("broken tokenizer: {e}")))?;
+        inner.with_padding(None);
+        inner
+            .with_truncation(None)
+            .map_err(|e| fail(format!("truncation cannot be switched off: {e}")))?;
+        let encode = |text: &str, special| {
+            inner.encode(text, special).map_err(|e| fail(format!("cannot tokenise: {e}")))
+        };
+        let prefix = encode("", true)?.get_ids().to_vec();
+        let with = encode("a", true)?.get_ids().to_vec();
+        let without = encode("a", false)?.get_ids().to_vec();
+        if with != [prefix.as_slice(), without.as_slice()].concat() {
+            return Err(fail("the tokenizer adds special tokens after a text".into())
+                .hint("a causal model's prompt must not be closed by an end token; remove it from `post_processor`"));
+        }
+        Ok(Self { inner, prefix })
+    }
+
+    /// Returns the special tokens that stand before every prompt (the begin token, or none).
+    pub fn prefix(&self) -> &[u32] {
+        &self.prefix
+    }
+
+    /// Returns the size of the vocabulary, added tokens included.
+    pub fn vocab_size(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    /// Returns `text` with its tokens, no special ones added.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Tokenizer`] when the tokenizer refuses the text.
+    pub fn encode(&self, text: &str) -> Result<Tokens> {
+        let encoding = self.inner.encode(text, false).map_err(|e| {
+            let start: String = text.chars().take(40).collect();
+            Error::new(ErrorKind::Tokenizer, format!("cannot tokenise `{start}...`: {e}"))
+        })?;
+        Ok(Tokens {
+            text: text.to_owned(),
+            ids: encoding.get_ids().to_vec(),
+            starts: encoding.get_offsets().iter().map(|o| o.0).collect(),
+            ends: encoding.get_offsets().iter().map(|o| o.1).collect(),
+        })
+    }
+
+    /// Returns the text of `ids`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Tokenizer`] when an id is not in the vocabulary.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        self.inner
+            .decode(ids, true)
+            .map_err(|e| Error::new(ErrorKind::Tokenizer, format!("cannot decode: {e}")))
+    }
+
+    /// Returns `tokens` with `suffix` joined to its text, tokenised as one piece.
+    ///
+    /// Only the end of the old text is tokenised again. The overlap is widened until, past its first
+    /// tokens (which lack their left context), it agrees with the old tokens; in the worst case the
+    /// whole text is tokenised. Tokens at the join may change, as they do in a joint tokenisation.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Tokenizer`] when the tokenizer refuses the text.
+    pub fn extend(&self, tokens: &Tokens, suffix: &str) -> Result<Tokens> {
+        if suffix.is_empty() {
+            return Ok(tokens.clone());
+        }
+        let text = [tokens.text.as_str(), suffix].concat();
+        let mut overlap = OVERLAP;
+        while overlap < tokens.ids.len() {
+            let cut = tokens.ids.len() - overlap;
+            let from = tokens.starts[cut];
+            // A character can be several tokens with one range; cut only between characters.
+            let clean = tokens.ends[cut - 1] <= from && text.is_char_boundary(from);
+            if clean && let Some(joined) = self.join(tokens, cut, &text)? {
+                return Ok(joined);
+            }
+            overlap *= 2;
+        }
+        self.encode(&text)
+    }
+
+    /// Tokenises `text` from token `cut` of `old` on; `None` when the overlap does not agree.
+    fn join(&self, old: &Tokens, cut: usize, text: &str) -> Result<Option<Tokens>> {
+        let from = old.starts[cut];
+        let new = self.encode(&text[from..])?;
+        let keep = cut + SETTLE;
+        let Some(at) = new.starts.iter().position(|&s| s + from == old.starts[keep]) else {
+            return Ok(None);
+        };
+        let agrees = (0..AGREE).all(|k| {
+            new.ids.get(at + k) == Some(&old.ids[keep + k])
+                && new.starts[at + k] + from == old.starts[keep + k]
+        });
+        if !agrees {
+            return Ok(None);
+        }
+        let mut joined = Tokens {
+            text: text.to_owned(),
+            ids: old.ids[..keep].to_vec(),
+            starts: old.starts[..keep].to_vec(),
+            ends: old.ends[..keep].to_vec(),
+        };
+        joined.ids.extend_from_slice(&new.ids[at..]);
+        joined.starts.extend(new.starts[at..].iter().map(|s| s + from));
+        joined.ends.extend(new.ends[at..].iter().map(|e| e + from));
+        Ok(Some(joined))
+    }
+}
+
+impl Tokens {
+    /// Returns the index of the first token that belongs to what follows the first `num_bytes` of
+    /// the text: the first that ends after them.
+    ///
+    /// This is the one rule for the boundary of prompt and label. In `is ` + `True` the token ` True`
+    /// begins inside the prompt and ends in the label, so it is the label's and is scored after `is`.
+    pub fn boundary(&self, num_bytes: usize) -> usize {
+        self.ends.iter().position(|&end| end > num_bytes).unwrap_or(self.ids.len())
+    }
+}

@@ -1,0 +1,187 @@
+//! Making, continuing and protecting run folders.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::journal::Journal;
+use super::manifest::Manifest;
+use crate::error::{Error, ErrorKind, Result};
+
+/// What may happen to a run folder that is already there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OpenMode {
+    /// It is an error.
+    #[default]
+    New,
+    /// The run is continued; one that is not there is begun.
+    Resume,
+    /// The old run's files are deleted and a new run is begun.
+    Force,
+}
+
+/// A run folder, open for work.
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+    complete: bool,
+}
+
+const MANIFEST: &str = "manifest.json";
+const JOURNAL: &str = "journal.jsonl";
+const TIMING: &str = "timing.json";
+/// The files that commands write into run folders; `--force` deletes these and no others.
+const OURS: &[&str] = &[
+    MANIFEST,
+    JOURNAL,
+    TIMING,
+    "labels.jsonl",
+    "trace.jsonl",
+    "summary.json",
+    "eval.json",
+    "curve.jsonl",
+];
+
+impl RunDir {
+    /// Returns the run folder at `path` for the run that `manifest` describes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Run`] when a run is there and `mode` does not allow it, when the folder holds
+    /// something else, or when a run to be continued had other settings, data or another command.
+    pub fn open(path: &Path, manifest: &Manifest, mode: OpenMode) -> Result<Self> {
+        let run = |message: String| Error::new(ErrorKind::Run, message).at(path);
+        fs::create_dir_all(path).map_err(|e| Error::io("make the run folder", path, &e))?;
+        let mut entries =
+            fs::read_dir(path).map_err(|e| Error::io("read the run folder", path, &e))?;
+        let folder = Self { path: path.to_path_buf(), complete: false };
+        if entries.next().is_some() {
+            let Some(old) = folder.read_manifest()? else {
+                return Err(run("the folder is not empty and holds no run".into())
+                    .hint("choose a new folder for `--out`; nothing was changed"));
+            };
+            if old.command != manifest.command {
+                return Err(run(format!(
+                    "the folder holds a run of `w2s {}`, not of `w2s {}`",
+                    old.command, manifest.command
+                ))
+                .hint("choose a new folder for `--out`; nothing was changed"));
+            }
+            match mode {
+                OpenMode::New => {
+                    return Err(run("the folder already holds a run".into()).hint(
+                        "continue it with `--resume`, replace it with `--force`, or choose a new folder for `--out`",
+                    ));
+                }
+                OpenMode::Resume => {
+                    if let Some(difference) = old.first_difference(manifest) {
+                        return Err(run(format!("the run cannot be continued: {difference}"))
+                            .hint("use the settings the run began with (manifest.json), or a new `--out`"));
+                    }
+                    let complete = folder.file(TIMING).exists();
+                    return Ok(Self { complete, ..folder });
+                }
+                OpenMode::Force => {
+                    // The lock shows that no process is at work here.
+                    drop(Journal::open(&folder.file(JOURNAL))?);
+                    for name in OURS {
+                        let file = folder.file(name);
+                        if file.exists() {
+                            fs::remove_file(&file)
+                                .map_err(|e| Error::io("delete the old run's file", &file, &e))?;
+                        }
+                    }
+                }
+            }
+        }
+        folder.write_json(MANIFEST, manifest)?;
+        Ok(folder)
+    }
+
+    /// Returns the folder of an existing run.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Run`] when there is none at `path`.
+    pub fn existing(path: &Path) -> Result<(Self, Manifest)> {
+        let folder = Self { path: path.to_path_buf(), complete: path.join(TIMING).exists() };
+        match folder.read_manifest()? {
+            Some(manifest) => Ok((folder, manifest)),
+            None => Err(Error::new(ErrorKind::Run, "there is no run in this folder")
+                .at(path)
+                .hint("expected a folder that `w2s label --out` made, with a manifest.json")),
+        }
+    }
+
+    fn read_manifest(&self) -> Result<Option<Manifest>> {
+        let path = self.file(MANIFEST);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(Error::io("read the run's manifest", &path, &e)),
+        };
+        serde_json::from_str(&text).map(Some).map_err(|e| {
+            Error::new(ErrorKind::Run, format!("the run's manifest cannot be read: {e}")).at(&path)
+        })
+    }
+
+    /// Returns the folder's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns the path of a file in the folder.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Returns whether the run had ended when the folder was opened.
+    pub fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// Returns the run's journal.
+    ///
+    /// # Errors
+    /// As [`Journal::open`].
+    pub fn journal(&self) -> Result<Journal> {
+        Journal::open(&self.file(JOURNAL))
+    }
+
+    /// Writes `value` as indented JSON, all or nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`].
+    pub fn write_json<T: Serialize>(&self, name: &str, value: &T) -> Result<()> {
+        let mut text = serde_json::to_string_pretty(value).map_err(|e| {
+            Error::new(ErrorKind::Internal, format!("`{name}` cannot be written: {e}"))
+        })?;
+        text.push('\n');
+        write_atomic(&self.file(name), text.as_bytes())
+    }
+
+    /// Marks the run as ended: writes its wall time, in seconds, of this and earlier sessions.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`].
+    pub fn finish(&self, seconds: f64) -> Result<()> {
+        self.write_json(TIMING, &serde_json::json!({ "last_session_seconds": seconds }))
+    }
+}
+
+/// Writes a file such that a reader, or a kill, finds the old contents or the new, never a part.
+///
+/// # Errors
+/// [`ErrorKind::Io`].
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(".partial");
+    let partial = path.with_file_name(name);
+    let write = || {
+        let mut file = File::create(&partial)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&partial, path)
+    };
+    write().map_err(|e| Error::io("write", path, &e))
+}

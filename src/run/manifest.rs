@@ -1,0 +1,131 @@
+//! What a run was: enough to repeat it and to trust it.
+
+use std::io::Read;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+
+/// Whether gold labels had any part in a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum GoldUse {
+    /// `false`: no gold bit was read.
+    No(NotUsed),
+    /// Why and how gold was used.
+    Because(String),
+}
+
+/// Serialises as `false`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "bool", into = "bool")]
+pub struct NotUsed;
+
+impl TryFrom<bool> for NotUsed {
+    type Error = &'static str;
+
+    fn try_from(used: bool) -> Result<Self, Self::Error> {
+        if used { Err("expected false or a reason") } else { Ok(Self) }
+    }
+}
+
+impl From<NotUsed> for bool {
+    fn from(_: NotUsed) -> Self {
+        false
+    }
+}
+
+impl GoldUse {
+    /// Returns that no gold was used.
+    pub fn no() -> Self {
+        Self::No(NotUsed)
+    }
+}
+
+/// A file that a run read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Input {
+    /// What the file was to the run: `data`, `task`, `model`, ...
+    pub role: String,
+    /// Its path as given.
+    pub path: String,
+    /// SHA-256 of its bytes, hexadecimal.
+    pub sha256: String,
+}
+
+impl Input {
+    /// Returns the record of a file, after reading all of it.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::Io`] when it cannot be read.
+    pub fn of_file(role: &str, path: &Path) -> Result<Self> {
+        let io = |e: std::io::Error| Error::io("read", path, &e);
+        let mut file = std::fs::File::open(path).map_err(io)?;
+        let mut hash = Sha256::new();
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            match file.read(&mut buffer).map_err(io)? {
+                0 => break,
+                n => hash.update(&buffer[..n]),
+            }
+        }
+        let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self { role: role.into(), path: path.display().to_string(), sha256 })
+    }
+}
+
+/// The record of a run, written before it begins and never changed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The sub-command.
+    pub command: String,
+    /// The command line as typed.
+    pub command_line: Vec<String>,
+    /// Every setting after defaults and presets were resolved.
+    pub settings: Map<String, Value>,
+    /// The seed of all random streams.
+    pub seed: u64,
+    /// Files read, with digests.
+    pub inputs: Vec<Input>,
+    /// Whether gold labels had a part in it.
+    pub gold_used: GoldUse,
+    /// Program, libtorch, device, number type, threads.
+    pub versions: Map<String, Value>,
+}
+
+impl Manifest {
+    /// Returns in what `other` differs from this manifest such that it cannot continue its run: the
+    /// name of the first differing thing with both values.
+    ///
+    /// The command line may differ (`--resume` is on it), and so may the paths of the inputs as long
+    /// as their contents are the same.
+    pub fn first_difference(&self, other: &Self) -> Option<String> {
+        let differ = |name: &str, a: &Value, b: &Value| {
+            (a != b).then(|| format!("`{name}` was {a} and is now {b}"))
+        };
+        let maps = |a: &Map<String, Value>, b: &Map<String, Value>| {
+            let keys = a.keys().chain(b.keys().filter(|key| !a.contains_key(*key)));
+            keys.into_iter().find_map(|key| {
+                let get = |m: &Map<String, Value>| m.get(key).cloned().unwrap_or(Value::Null);
+                differ(key, &get(a), &get(b))
+            })
+        };
+        let inputs = || {
+            let digest = |m: &Self, role: &str| {
+                m.inputs.iter().find(|i| i.role == role).map(|i| i.sha256.clone())
+            };
+            let roles = self.inputs.iter().chain(&other.inputs).map(|input| &input.role);
+            roles.into_iter().find_map(|role| {
+                (digest(self, role) != digest(other, role))
+                    .then(|| format!("the contents of the {role} changed"))
+            })
+        };
+        maps(&self.settings, &other.settings)
+            .or_else(|| differ("seed", &self.seed.into(), &other.seed.into()))
+            .or_else(inputs)
+            .or_else(|| maps(&self.versions, &other.versions))
+    }
+}

@@ -1,0 +1,264 @@
+//! Scoring on the local decoder.
+
+use std::path::Path;
+
+use tch::{Kind, Tensor};
+
+use super::forest::{Ask, Forest};
+use super::{LabelScores, PromptTree, Scorer, Usage};
+use crate::error::{Error, ErrorKind, Result};
+use crate::lm::{Decoder, DeviceChoice, DtypeChoice, KvCache, NewTokens, Tokenizer, Tokens};
+
+/// How a [`LmScorer`] runs; none of it changes the answers beyond rounding.
+#[derive(Clone, Copy, Debug)]
+pub struct LmScorerOptions {
+    /// Where to run.
+    pub device: DeviceChoice,
+    /// The number type to run in.
+    pub dtype: DtypeChoice,
+    /// The most tokens of one forward pass; `None`: a default for the device.
+    pub max_pack_tokens: Option<usize>,
+    /// The longest prompt in tokens; `None`: what the model was made for.
+    pub max_context_tokens: Option<usize>,
+}
+
+impl Default for LmScorerOptions {
+    fn default() -> Self {
+        Self {
+            device: DeviceChoice::Auto,
+            dtype: DtypeChoice::Auto,
+            max_pack_tokens: None,
+            max_context_tokens: None,
+        }
+    }
+}
+
+/// Tokens of a pass on the CPU: enough for efficient matrix products; more would only add masked
+/// pairs to attention.
+const PACK_CPU: usize = 256;
+/// Tokens of a pass on a GPU, which needs more of them to be busy.
+const PACK_CUDA: usize = 4096;
+/// Most elements of a block of logits; bounds its memory to a quarter of a gigabyte in f32.
+const LOGIT_ELEMENTS: usize = 1 << 26;
+
+/// A [`Scorer`] on a local model.
+#[derive(Debug)]
+pub struct LmScorer {
+    decoder: Decoder,
+    tokenizer: Tokenizer,
+    cache: KvCache,
+    max_pack: usize,
+    max_tokens: usize,
+    /// Whether growing a tokenised text has been seen to differ from tokenising it whole.
+    distrust_extend: bool,
+}
+
+impl LmScorer {
+    /// Returns a scorer on the model in `folder`.
+    ///
+    /// # Errors
+    /// When the model cannot be loaded or the device cannot be used.
+    pub fn open(folder: &Path, options: LmScorerOptions) -> Result<Self> {
+        // The cheap checks first: a wrong path should not wait for a GPU.
+        let tokenizer = Tokenizer::open(folder)?;
+        let (device, kind) = crate::lm::resolve_device(options.device, options.dtype)?;
+        let decoder = Decoder::load(folder, device, kind)?;
+        let default_pack = if device.is_cuda() { PACK_CUDA } else { PACK_CPU };
+        let positions = decoder.config().max_position_embeddings;
+        let max_tokens = options.max_context_tokens.unwrap_or(positions);
+        if max_tokens > positions && decoder.config().learned_positions {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!("a context of {max_tokens} tokens is more than the model's {positions} positions"),
+            )
+            .hint("lower `--max-context`"));
+        }
+        Ok(Self {
+            cache: decoder.new_cache(),
+            decoder,
+            tokenizer,
+            max_pack: options.max_pack_tokens.unwrap_or(default_pack).max(1),
+            max_tokens,
+            distrust_extend: false,
+        })
+    }
+
+    /// Returns the model.
+    pub fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+
+    /// Returns the model's tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Tokenises every question's prompt with each of its labels and merges them.
+    fn build(&mut self, tree: &PromptTree) -> Result<Built> {
+        let mut asked: Vec<Vec<usize>> = vec![Vec::new(); tree.num_nodes()];
+        for (index, question) in tree.questions().iter().enumerate() {
+            asked[PromptTree::node_index(question.node)].push(index);
+        }
+        let mut children: Vec<Vec<(usize, &str)>> = vec![Vec::new(); tree.num_nodes()];
+        for (node, parent, text) in tree.segments() {
+            children[PromptTree::node_index(parent)].push((PromptTree::node_index(node), text));
+        }
+        let mut built = Built {
+            forest: Forest::new(),
+            scores: tree
+                .questions()
+                .iter()
+                .map(|q| LabelScores {
+                    logprobs: vec![0.0; q.labels.len()],
+                    num_tokens: vec![0; q.labels.len()],
+                })
+                .collect(),
+            full: 0,
+        };
+        // Depth first, holding the tokens of the current path only.
+        let mut stack = vec![(0_usize, Tokens::default())];
+        while let Some((node, tokens)) = stack.pop() {
+            for &index in &asked[node] {
+                self.insert(tree, index, &tokens, &mut built)?;
+            }
+            for &(child, text) in children[node].iter().rev() {
+                stack.push((child, self.tokenizer.extend(&tokens, text)?));
+            }
+        }
+        Ok(built)
+    }
+
+    fn insert(
+        &mut self,
+        tree: &PromptTree,
+        index: usize,
+        prompt: &Tokens,
+        built: &mut Built,
+    ) -> Result<()> {
+        let question = &tree.questions()[index];
+        let prefix = self.tokenizer.prefix();
+        let mut longest_context = 0;
+        let mut extra = 0;
+        for (label, word) in question.labels.iter().enumerate() {
+            // One question a tree is also tokenised whole: if growing ever differed, it is not used.
+            let mut joint = self.tokenizer.extend(prompt, word)?;
+            if index == 0 && label == 0 || self.distrust_extend {
+                let whole = self.tokenizer.encode(&joint.text)?;
+                if whole.ids != joint.ids {
+                    self.distrust_extend = true;
+                    joint = whole;
+                }
+            }
+            let begin = joint.boundary(prompt.text.len());
+            let mut ids = prefix.to_vec();
+            ids.extend_from_slice(&joint.ids);
+            let range = prefix.len() + begin..ids.len();
+            let fail = |kind, message: String| {
+                Err(Error::new(kind, format!("example `{}`: {message}", question.id)))
+            };
+            if range.is_empty() {
+                return fail(ErrorKind::Task, format!("label word `{word}` has no token of its own"));
+            }
+            if range.start == 0 {
+                return fail(
+                    ErrorKind::Data,
+                    "the prompt is empty, so the label has nothing to follow".into(),
+                );
+            }
+            if ids.len() > self.max_tokens {
+                return fail(
+                    ErrorKind::Context,
+                    format!(
+                        "the prompt is {} tokens long, expected at most {}",
+                        ids.len(),
+                        self.max_tokens
+                    ),
+                )
+                .map_err(|e| {
+                    e.hint("use fewer demonstrations (`--batch-size`), shorten the example, or raise `--max-context`")
+                });
+            }
+            longest_context = longest_context.max(range.start);
+            extra += range.len() - 1;
+            built.scores[index].num_tokens[label] = range.len();
+            built.forest.insert(&ids, range, index, label);
+        }
+        built.full += (longest_context + extra) as u64;
+        Ok(())
+    }
+
+    /// Adds the log-probabilities asked for in one pass to the scores.
+    fn collect(&self, x_ld: &Tensor, asks: &[(usize, Ask)], scores: &mut [LabelScores]) -> Result<()> {
+        let mut rows: Vec<usize> = asks.iter().map(|(token, _)| *token).collect();
+        rows.sort_unstable();
+        rows.dedup();
+        let per_block = (LOGIT_ELEMENTS / self.decoder.config().vocab_size).max(1);
+        for block in rows.chunks(per_block) {
+            let (first, last) = (block[0], block[block.len() - 1]);
+            let mine: Vec<&(usize, Ask)> =
+                asks.iter().filter(|(token, _)| (first..=last).contains(token)).collect();
+            let device = self.decoder.device();
+            let index: Vec<i64> = block.iter().map(|&row| row as i64).collect();
+            let x_rd = x_ld.index_select(0, &Tensor::f_from_slice(&index)?.to_device(device));
+            let logprobs_rv = self.decoder.log_probs(&x_rd);
+            let row_of = |token: usize| block.binary_search(&token).unwrap_or(0) as i64;
+            let at: Vec<i64> = mine.iter().map(|(token, _)| row_of(*token)).collect();
+            let targets: Vec<i64> = mine.iter().map(|(_, ask)| i64::from(ask.target)).collect();
+            let picked = logprobs_rv.index(&[
+                Some(Tensor::f_from_slice(&at)?.to_device(device)),
+                Some(Tensor::f_from_slice(&targets)?.to_device(device)),
+            ]);
+            let picked: Vec<f64> = Vec::try_from(picked.to_kind(Kind::Double).to_device(tch::Device::Cpu))?;
+            for ((_, ask), value) in mine.iter().zip(picked) {
+                scores[ask.question].logprobs[ask.label] += value;
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Built {
+    forest: Forest,
+    scores: Vec<LabelScores>,
+    /// Tokens that full prompts would have run.
+    full: u64,
+}
+
+impl Scorer for LmScorer {
+    fn score(&mut self, tree: &PromptTree) -> Result<(Vec<LabelScores>, Usage)> {
+        let Built { forest, mut scores, full } = self.build(tree)?;
+        let _no_grad = tch::no_grad_guard();
+        self.cache.truncate(0);
+        for step in forest.plan(self.max_pack) {
+            self.cache.truncate(step.keep);
+            let new = NewTokens { ids: &step.ids, parents: &step.parents };
+            let x_ld = self.decoder.forward(new, &mut self.cache)?;
+            if !step.asks.is_empty() {
+                self.collect(&x_ld, &step.asks, &mut scores)?;
+            }
+        }
+        for (question, score) in tree.questions().iter().zip(&scores) {
+            if let Some(bad) = score.logprobs.iter().find(|value| !value.is_finite()) {
+                return Err(Error::new(
+                    ErrorKind::Numeric,
+                    format!("example `{}`: the model gave a log-probability of {bad}", question.id),
+                )
+                .hint("the weights may be damaged, or too large for this number type; try `--dtype f32`"));
+            }
+        }
+        let usage = Usage {
+            tokens_computed: forest.num_tokens() as u64,
+            tokens_full_prompts: full,
+            num_questions: scores.len() as u64,
+        };
+        Ok((scores, usage))
+    }
+
+    fn count_tokens(&self, text: &str) -> Result<usize> {
+        Ok(self.tokenizer.encode(text)?.ids.len())
+    }
+
+    fn max_tokens(&self) -> usize {
+        self.max_tokens
+    }
+}

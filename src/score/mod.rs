@@ -1,0 +1,89 @@
+//! The one door to a model: log-probabilities of label words for a forest of prompts.
+//!
+//! Methods build a [`PromptTree`] and hand it to a [`Scorer`]; they never see tokens. [`LmScorer`]
+//! runs it on the local decoder, [`TableScorer`] answers from a function (tests), and [`Journaled`]
+//! writes down every answer of another scorer, so that a killed run goes on where it stopped.
+
+mod forest;
+mod journaled;
+mod lm_scorer;
+mod table;
+mod tree;
+
+use serde::{Deserialize, Serialize};
+
+pub use journaled::Journaled;
+pub use lm_scorer::{LmScorer, LmScorerOptions};
+pub use table::TableScorer;
+pub use tree::{NodeId, PromptTree, Question, QuestionId};
+
+use crate::error::Result;
+
+/// The answer to one question.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LabelScores {
+    /// For each label of the question, the natural-log probability of its tokens after the prompt,
+    /// summed, in nats.
+    pub logprobs: Vec<f64>,
+    /// For each label, how many tokens were summed.
+    pub num_tokens: Vec<usize>,
+}
+
+/// What scoring has cost so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Tokens run through the model.
+    pub tokens_computed: u64,
+    /// Tokens that scoring every prompt by itself, from its first token, would have run.
+    pub tokens_full_prompts: u64,
+    /// Questions answered.
+    pub num_questions: u64,
+}
+
+impl Usage {
+    /// Returns the sum of both.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            tokens_computed: self.tokens_computed + other.tokens_computed,
+            tokens_full_prompts: self.tokens_full_prompts + other.tokens_full_prompts,
+            num_questions: self.num_questions + other.num_questions,
+        }
+    }
+}
+
+/// Something that answers the label questions of a [`PromptTree`].
+///
+/// Answers depend on the tree alone: not on earlier calls, nor (beyond rounding) on how a tree is
+/// cut into calls.
+pub trait Scorer {
+    /// Returns one answer per question, in the order of asking, and the cost of this call.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::Context`] when a prompt is longer than the model's context (names
+    /// the example), [`crate::error::ErrorKind::Numeric`] when the model gives NaN or infinity.
+    fn score(&mut self, tree: &PromptTree) -> Result<(Vec<LabelScores>, Usage)>;
+
+    /// Returns the number of tokens of `text`, special tokens not counted.
+    ///
+    /// # Errors
+    /// When the text cannot be tokenised.
+    fn count_tokens(&self, text: &str) -> Result<usize>;
+
+    /// Returns the longest prompt in tokens, label and special tokens included.
+    fn max_tokens(&self) -> usize;
+}
+
+impl<S: Scorer + ?Sized> Scorer for Box<S> {
+    fn score(&mut self, tree: &PromptTree) -> Result<(Vec<LabelScores>, Usage)> {
+        (**self).score(tree)
+    }
+
+    fn count_tokens(&self, text: &str) -> Result<usize> {
+        (**self).count_tokens(text)
+    }
+
+    fn max_tokens(&self) -> usize {
+        (**self).max_tokens()
+    }
+}
