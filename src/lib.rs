@@ -1,5 +1,34 @@
-//! w2s
+//! `w2s` trains a strong language model from weak or no human labels, on one machine.
+//!
+//! The folders are the flow:
+//!
+//! ```text
+//! data -> prompt -> lm -> score -> label -> eval -> report
+//! ```
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`error`] | the one error type: what, where, and what to do |
+//! | [`data`] | records, tasks, labels; gold in a type of its own |
+//! | [`run`] | run folders: manifest, journal for resuming, seeds |
+//! | [`prompt`] | examples and demonstrations as text |
+//! | [`lm`] | one decoder on libtorch for all model families |
+//! | [`score`] | the one door to a model: label log-probabilities of a tree of prompts |
+//! | [`label`] | labels without supervision (ICM), and by prompting |
+//! | [`eval`] | how right labels are, once gold may be looked at |
+//! | [`report`] | figures from the files of finished runs |
+//! | [`cli`] | the command line |
+//!
+//! A module uses those above it and its own. Stages (`label`, `eval`, `report`) meet in the files of
+//! a run folder and never call each other.
+
+pub mod cli;
+pub mod data;
 pub mod error;
+pub mod eval;
+pub mod label;
 pub mod lm;
+pub mod prompt;
+pub mod report;
 pub mod run;
 pub mod score;

@@ -35,7 +35,7 @@ impl Default for LmScorerOptions {
 
 /// Tokens of a pass on the CPU: enough for efficient matrix products; more would only add masked
 /// pairs to attention.
-const PACK_CPU: usize = 256;
+const PACK_CPU: usize = 512;
 /// Tokens of a pass on a GPU, which needs more of them to be busy.
 const PACK_CUDA: usize = 4096;
 /// Most elements of a block of logits; bounds its memory to a quarter of a gigabyte in f32.

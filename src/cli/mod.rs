@@ -1,0 +1,75 @@
+//! The command line: arguments to resolved settings, one call of a stage, an exit code.
+
+mod eval;
+mod label;
+mod model;
+mod progress;
+mod report;
+mod score;
+mod tasks;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::{Error, ErrorKind};
+
+/// Train a strong language model from weak or no human labels.
+#[derive(Debug, Parser)]
+#[command(name = "w2s", version, about, max_term_width = 100, after_help = AFTER_HELP)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Results go to stdout and to run folders, progress and messages to stderr.
+Exit status: 0 done, 1 the input or the run is at fault, 2 wrong usage or a bug.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Label data without supervision (ICM), or by prompting
+    Label(Box<label::LabelArgs>),
+    /// Write the log-probabilities of label words after prompts
+    Score(score::ScoreArgs),
+    /// Compare labels with gold: accuracy with its interval, balance, AUROC
+    Eval(eval::EvalArgs),
+    /// Draw evaluated runs: accuracy bars and search curves, as SVG and PNG
+    Report(report::ReportArgs),
+    /// List the built-in tasks, or show one
+    Tasks(tasks::TasksArgs),
+}
+
+/// Runs the program on the process's arguments and returns its exit status.
+pub fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(e) => {
+            // Help and version are no errors; clap knows the stream and the status of each.
+            let status = if e.use_stderr() { 2 } else { 0 };
+            let _ = e.print();
+            return ExitCode::from(status);
+        }
+    };
+    let result = match args.command {
+        Command::Label(args) => label::run(*args),
+        Command::Score(args) => score::run(args),
+        Command::Eval(args) => eval::run(args),
+        Command::Report(args) => report::run(args),
+        Command::Tasks(args) => tasks::run(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            progress::say(format_args!("error: {error}"));
+            ExitCode::from(exit_status(&error))
+        }
+    }
+}
+
+fn exit_status(error: &Error) -> u8 {
+    match error.kind() {
+        ErrorKind::Usage | ErrorKind::Internal => 2,
+        _ => 1,
+    }
+}

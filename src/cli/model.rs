@@ -1,0 +1,76 @@
+//! The options of every command that runs a model.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::{Map, Value};
+
+use crate::error::Result;
+use crate::lm::{DeviceChoice, DtypeChoice};
+use crate::run::Input;
+use crate::score::{LmScorer, LmScorerOptions};
+
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Model")]
+pub(super) struct ModelArgs {
+    /// Hugging Face model folder: config.json, tokenizer.json, model.safetensors
+    #[arg(long, value_name = "DIR")]
+    pub(super) model: PathBuf,
+    /// auto, cpu, cuda or cuda:N; auto takes a GPU where one works
+    #[arg(long, value_name = "DEVICE", default_value_t = DeviceChoice::Auto)]
+    device: DeviceChoice,
+    /// auto, f32, bf16 or f16; auto is f32 on the CPU and bf16 on a GPU
+    #[arg(long, value_name = "DTYPE", default_value_t = DtypeChoice::Auto)]
+    dtype: DtypeChoice,
+    /// Longest prompt in tokens [default: what the model was made for]
+    #[arg(long, value_name = "TOKENS")]
+    max_context: Option<usize>,
+    /// Most tokens of one forward pass: more is faster on a GPU and takes more memory
+    /// [default: 512 on the CPU, 4096 on a GPU]
+    #[arg(long, value_name = "TOKENS")]
+    pack_tokens: Option<usize>,
+}
+
+impl ModelArgs {
+    /// Opens the model.
+    pub(super) fn open(&self) -> Result<LmScorer> {
+        LmScorer::open(
+            &self.model,
+            LmScorerOptions {
+                device: self.device,
+                dtype: self.dtype,
+                max_pack_tokens: self.pack_tokens,
+                max_context_tokens: self.max_context,
+            },
+        )
+    }
+
+    /// The model's part of the resolved settings.
+    pub(super) fn settings(&self, scorer: &LmScorer, settings: &mut Map<String, Value>) {
+        let Self { model, device: _, dtype: _, max_context, pack_tokens } = self;
+        let decoder = scorer.decoder();
+        settings.insert("model".into(), model.display().to_string().into());
+        settings.insert("model_type".into(), decoder.config().model_type.clone().into());
+        settings.insert("device".into(), format!("{:?}", decoder.device()).to_lowercase().into());
+        settings.insert("dtype".into(), format!("{:?}", decoder.kind()).to_lowercase().into());
+        settings.insert("max_context".into(), (*max_context).into());
+        settings.insert("pack_tokens".into(), (*pack_tokens).into());
+    }
+
+    /// The model's files with their digests.
+    pub(super) fn inputs(&self) -> Result<Vec<Input>> {
+        let mut names = vec!["config.json".to_owned(), "tokenizer.json".to_owned()];
+        if let Ok(entries) = std::fs::read_dir(&self.model) {
+            let mut weights: Vec<String> = entries
+                .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+                .filter(|name| name.ends_with(".safetensors"))
+                .collect();
+            weights.sort();
+            names.extend(weights);
+        }
+        names
+            .iter()
+            .map(|name| Input::of_file(&format!("model file {name}"), &self.model.join(name)))
+            .collect()
+    }
+}

@@ -1,0 +1,155 @@
+//! Messages and progress, on stderr; progress only where a person watches.
+
+use std::fmt;
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::label::TraceEvent;
+
+/// Writes a line to stderr.
+pub(super) fn say(line: fmt::Arguments<'_>) {
+    // A closed stderr is no reason to stop working.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Writes a line to stdout, which is for results.
+pub(super) fn print(line: fmt::Arguments<'_>) -> crate::error::Result<()> {
+    let write = writeln!(std::io::stdout(), "{line}");
+    write.map_err(|e| crate::error::Error::io("write", std::path::Path::new("stdout"), &e))
+}
+
+/// Makes Ctrl-C end the program with a word on how to go on, instead of silently.
+pub(super) fn on_interrupt(message: String) {
+    // Fails only if a handler is set already, which then stays.
+    let _ = ctrlc::set_handler(move || {
+        say(format_args!("\n{message}"));
+        std::process::exit(130);
+    });
+}
+
+/// The progress of a search.
+pub(super) struct SearchProgress {
+    bar: ProgressBar,
+    accepted: u64,
+    counts: std::collections::BTreeMap<String, i64>,
+    num_examples: usize,
+}
+
+impl SearchProgress {
+    pub(super) fn new(iterations: u64, num_examples: usize) -> Self {
+        let bar = if std::io::stderr().is_terminal() {
+            ProgressBar::new(iterations)
+        } else {
+            ProgressBar::hidden()
+        };
+        let template = "{spinner} {prefix}[{bar:24}] {pos}/{len} iterations {per_sec}, at most {eta} left  {wide_msg}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self { bar, accepted: 0, counts: std::collections::BTreeMap::new(), num_examples }
+    }
+
+    pub(super) fn update(&mut self, event: &TraceEvent) {
+        let (score, num_labelled) = match event {
+            TraceEvent::Start { batch, labels, score, num_labelled, .. } => {
+                self.bar.set_prefix(format!("batch {} ", batch + 1));
+                self.bar.reset();
+                self.accepted = 0;
+                for (_, label) in labels {
+                    *self.counts.entry(label.clone()).or_default() += 1;
+                }
+                (*score, *num_labelled)
+            }
+            TraceEvent::Proposal {
+                iteration,
+                accepted,
+                changes,
+                score,
+                proposed_score,
+                num_labelled,
+                ..
+            } => {
+                self.bar.set_position(*iteration);
+                if *accepted {
+                    self.accepted += 1;
+                    for (_, from, to) in changes {
+                        for (label, by) in [(from, -1), (to, 1)] {
+                            if let Some(label) = label {
+                                *self.counts.entry(label.clone()).or_default() += by;
+                            }
+                        }
+                    }
+                }
+                (proposed_score.filter(|_| *accepted).unwrap_or(*score), *num_labelled)
+            }
+            TraceEvent::Renew { .. } | TraceEvent::End { .. } => return,
+        };
+        let total: i64 = self.counts.values().sum();
+        let balance: Vec<String> = self
+            .counts
+            .iter()
+            .map(|(label, n)| format!("{label} {:.0} %", 100.0 * *n as f64 / total.max(1) as f64))
+            .collect();
+        self.bar.set_message(format!(
+            "U {score:.2}  {num_labelled} of {} labelled  {} flips  {}",
+            self.num_examples,
+            self.accepted,
+            balance.join(" ")
+        ));
+    }
+
+    pub(super) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// A spinner with a message, while something without steps is done.
+pub(super) fn spinner(message: &'static str) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new_spinner().with_message(message);
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
+/// Seconds as people say them.
+pub(super) fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 60.0 => format!("{s:.1} s"),
+        s if s < 3600.0 => format!("{} min {:02} s", s as u64 / 60, s as u64 % 60),
+        s => format!("{} h {:02} min", s as u64 / 3600, s as u64 % 3600 / 60),
+    }
+}
+
+/// A count with thin separators: 12,345.
+pub(super) fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_for_people() {
+        assert_eq!(
+            [0, 999, 1000, 1234567].map(count),
+            ["0", "999", "1,000", "1,234,567"].map(String::from)
+        );
+        assert_eq!(duration(5.24), "5.2 s");
+        assert_eq!(duration(125.9), "2 min 05 s");
+        assert_eq!(duration(7380.0), "2 h 03 min");
+    }
+}

@@ -1,0 +1,32 @@
+//! `w2s report`: figures from evaluated runs.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::progress;
+use crate::error::Result;
+
+/// Draw evaluated runs: accuracy bars and search curves, as SVG and PNG
+///
+/// Every run must have been evaluated with `w2s eval` first. Nothing is computed here.
+#[derive(Debug, Args)]
+pub(super) struct ReportArgs {
+    /// Run folders, in the order of the bars
+    #[arg(required = true, value_name = "RUN")]
+    runs: Vec<PathBuf>,
+    /// Folder for the figures; figures of an earlier report there are replaced
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+pub(super) fn run(args: ReportArgs) -> Result<()> {
+    let summary = crate::report::report(&args.runs, &args.out)?;
+    for note in &summary.notes {
+        progress::say(format_args!("note: {note}"));
+    }
+    for file in &summary.files {
+        progress::print(format_args!("{}", file.display()))?;
+    }
+    Ok(())
+}

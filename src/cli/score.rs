@@ -1,0 +1,118 @@
+//! `w2s score`: the smallest door to the engine.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use serde_json::Map;
+
+use super::model::ModelArgs;
+use super::progress;
+use crate::error::{Error, ErrorKind, Result};
+use crate::score::{PromptTree, Scorer};
+
+/// Write the log-probabilities of label words after prompts
+///
+/// Reads JSON lines with `id`, `prompt` and `labels` (a list of words) and writes one JSON line for
+/// each: `id`, `logprobs` (natural log, summed over the label's tokens) and `num_tokens` (how many
+/// tokens that were). Prompt and label are tokenised together: a prompt that ends in a space is
+/// scored as it would be read.
+///
+/// Example: {"id": "1", "prompt": "Claim: 2 + 2 = 4\nI think this claim is ", "labels": ["True", "False"]}
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct ScoreArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// JSON lines with id, prompt and labels
+    #[arg(long, value_name = "FILE.jsonl")]
+    input: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    id: serde_json::Value,
+    prompt: String,
+    labels: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    id: &'a serde_json::Value,
+    logprobs: Map<String, serde_json::Value>,
+    num_tokens: Map<String, serde_json::Value>,
+}
+
+/// Questions answered between two writes: enough to share beginnings, few enough to see progress.
+const CHUNK: usize = 256;
+
+pub(super) fn run(args: ScoreArgs) -> Result<()> {
+    let lines = read(&args.input)?;
+    let mut scorer = args.model.open()?;
+    for chunk in lines.chunks(CHUNK) {
+        let mut tree = PromptTree::new();
+        for line in chunk {
+            let node = tree.child(PromptTree::ROOT, line.prompt.as_str());
+            let labels = PromptTree::labels(line.labels.iter().cloned());
+            tree.ask(node, name(&line.id), &labels);
+        }
+        let (scores, _) = scorer.score(&tree)?;
+        for (line, score) in chunk.iter().zip(scores) {
+            let answer = Answer {
+                id: &line.id,
+                logprobs: line
+                    .labels
+                    .iter()
+                    .cloned()
+                    .zip(score.logprobs.into_iter().map(Into::into))
+                    .collect(),
+                num_tokens: line
+                    .labels
+                    .iter()
+                    .cloned()
+                    .zip(score.num_tokens.into_iter().map(Into::into))
+                    .collect(),
+            };
+            let text = serde_json::to_string(&answer)
+                .map_err(|e| Error::new(ErrorKind::Internal, format!("cannot write: {e}")))?;
+            progress::print(format_args!("{text}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn name(id: &serde_json::Value) -> String {
+    id.as_str().map_or_else(|| id.to_string(), str::to_owned)
+}
+
+fn read(path: &std::path::Path) -> Result<Vec<Line>> {
+    let file = std::fs::File::open(path).map_err(|e| Error::io("read", path, &e))?;
+    let mut lines = Vec::new();
+    let mut seen = std::collections::HashMap::new();
+    for (i, text) in BufReader::new(file).lines().enumerate() {
+        let number = i + 1;
+        let fail = |message: String| Error::new(ErrorKind::Data, message).at_line(path, number);
+        let text = text.map_err(|e| fail(format!("cannot be read as UTF-8 text: {e}")))?;
+        if text.trim().is_empty() {
+            continue;
+        }
+        let line: Line = serde_json::from_str(&text).map_err(|e| {
+            fail(format!("not a question: {e}")).hint(
+                "expected one JSON object a line, with `id`, `prompt` (text) and `labels` (list of texts)",
+            )
+        })?;
+        if line.labels.is_empty() || line.labels.iter().any(String::is_empty) {
+            return Err(fail("`labels` is empty or holds an empty word".into()));
+        }
+        if let Some(first) = seen.insert(name(&line.id), number) {
+            return Err(fail(format!("id `{}` is in line {first} too", name(&line.id))));
+        }
+        lines.push(line);
+    }
+    if lines.is_empty() {
+        return Err(Error::new(ErrorKind::Data, "the file has no questions").at(path));
+    }
+    Ok(lines)
+}

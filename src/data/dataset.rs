@@ -1,0 +1,118 @@
+//! A file of records read under a task, gold left behind.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::example::Example;
+use super::key::KeyRule;
+use super::read::{Record, read_records};
+use super::task::Task;
+use super::value::{SeenIds, first_filled, id_or_row, kind_of, quoted, text_of};
+use crate::error::{Error, ErrorKind, Result};
+
+/// The examples of one file, in its order.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    /// The file the examples come from.
+    pub path: PathBuf,
+    /// SHA-256 of the file.
+    pub sha256: String,
+    /// The examples; at least one.
+    pub examples: Vec<Example>,
+}
+
+impl Dataset {
+    /// Returns the examples of a JSON, JSON-lines, CSV or TSV file.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] if the file cannot be read; [`ErrorKind::Data`] with the line if it is
+    /// broken or empty, a record lacks a field, or two records share an id.
+    pub fn read(path: impl AsRef<Path>, task: &Task) -> Result<Self> {
+        let read = read_records(path.as_ref(), task.columns.as_deref())?;
+        let mut seen = SeenIds::default();
+        let mut examples = Vec::with_capacity(read.records.len());
+        for record in &read.records {
+            let id = id_or_row(record, &read.path)?;
+            seen.insert(&id, record.line, &read.path)?;
+            examples.push(example_of(record, id, task, &read.path)?);
+        }
+        Ok(Self { path: read.path, sha256: read.sha256, examples })
+    }
+}
+
+/// Returns the example that `record` is under `task`.
+///
+/// # Errors
+/// [`ErrorKind::Data`] if a field is missing or is not text.
+pub(super) fn example_of(record: &Record, id: String, task: &Task, path: &Path) -> Result<Example> {
+    let mut fields = BTreeMap::new();
+    let mut any_text = false;
+    for (name, columns) in &task.fields {
+        // An empty text is used only if no later column says more: CSV cells are empty, not absent.
+        let value = match first_filled(&record.values, columns) {
+            Some((_, value)) => {
+                any_text = true;
+                value
+            }
+            None => columns
+                .iter()
+                .find_map(|column| record.values.get(column).filter(|value| !value.is_null()))
+                .ok_or_else(|| missing_field(record, &id, name, columns, path))?,
+        };
+        let text = text_of(value).ok_or_else(|| {
+            Error::new(
+                ErrorKind::Data,
+                format!("field `{name}` of `{id}` is {}, expected text", kind_of(value)),
+            )
+            .at_line(path, record.line)
+            .hint("a field is one text; write lists out in the file, or name another column")
+        })?;
+        fields.insert(name.clone(), text.into_owned());
+    }
+    if !any_text {
+        return Err(Error::new(ErrorKind::Data, format!("every field of `{id}` is empty"))
+            .at_line(path, record.line)
+            .hint("remove the record, or give it a text"));
+    }
+    let column_text = |columns: &[String]| {
+        let (_, value) = first_filled(&record.values, columns)?;
+        Some(text_of(value)?.trim().to_owned())
+    };
+    let mut group = column_text(&task.group_columns);
+    let mut key = None;
+    if let Some(rule) = &task.key {
+        let column = match rule {
+            KeyRule::Column { column } => column_text(std::slice::from_ref(column)),
+            _ => None,
+        };
+        key = rule.key(&fields, column);
+        group = rule.group(&fields, group);
+    }
+    Ok(Example { id, fields, group, key, line: record.line })
+}
+
+/// Characters of a column name that an error shows.
+const MAX_SHOWN_CHARS: usize = 40;
+
+fn missing_field(record: &Record, id: &str, field: &str, columns: &[String], path: &Path) -> Error {
+    // Without a header the first row's texts are the names, and they can be long.
+    let there = record.values.keys().filter(|name| !name.is_empty()).map(|name| {
+        match name.char_indices().nth(MAX_SHOWN_CHARS) {
+            Some((end, _)) => format!("{}...", &name[..end]),
+            None => name.clone(),
+        }
+    });
+    Error::new(
+        ErrorKind::Data,
+        format!(
+            "record `{id}` has no field `{field}`, tried column {}, has {}",
+            quoted(columns),
+            quoted(there)
+        ),
+    )
+    .at_line(path, record.line)
+    .hint(
+        "name the file's column under [fields] of the task file; a table without a header needs \
+         `columns` there",
+    )
+}

@@ -1,0 +1,242 @@
+//! Label files: what `w2s label` writes, labels from elsewhere, and demonstrations.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io::Write;
+use std::path::Path;
+
+use serde::de::MapAccess;
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::dataset::{Dataset, example_of};
+use super::example::Example;
+use super::read::{Record, Records, read_records};
+use super::task::Task;
+use super::value::{SeenIds, first_filled, own_id, quoted};
+use crate::error::{Error, ErrorKind, Result};
+
+/// One line of `labels.jsonl`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LabelRecord {
+    /// The example's id.
+    pub id: String,
+    /// Name of the label.
+    pub label: String,
+    /// Name and log-probability (nats) of each label, in the task's order.
+    #[serde(with = "in_order")]
+    pub logprobs: Vec<(String, f64)>,
+    /// Log-probability of the label less that of the best other label.
+    pub margin: f64,
+    /// The iteration that last changed the label; `None` if none did.
+    pub last_flip: Option<u64>,
+}
+
+/// A map in JSON, a list here: the order of the labels is the task's.
+mod in_order {
+    use super::{MapAccess, SerializeMap};
+    use serde::de::{Deserializer, Visitor};
+    use serde::ser::Serializer;
+
+    pub(super) fn serialize<S: Serializer>(
+        entries: &[(String, f64)],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(entries.len()))?;
+        for (name, logprob) in entries {
+            map.serialize_entry(name, logprob)?;
+        }
+        map.end()
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<(String, f64)>, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Vec<(String, f64)>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object of label names and log-probabilities")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = access.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(entries)
+            }
+        }
+        deserializer.deserialize_map(Entries)
+    }
+}
+
+/// Writes `records` as JSON lines.
+///
+/// # Errors
+/// [`ErrorKind::Numeric`] naming the id if a number is not finite (JSON has no word for it);
+/// [`ErrorKind::Io`] if the writer fails.
+pub fn write_labels(mut writer: impl Write, records: &[LabelRecord]) -> Result<()> {
+    for record in records {
+        let mut numbers = record.logprobs.iter().map(|(_, logprob)| logprob);
+        if !record.margin.is_finite() || !numbers.all(|logprob| logprob.is_finite()) {
+            return Err(Error::new(
+                ErrorKind::Numeric,
+                format!("label of `{}` has a number that is not finite", record.id),
+            )
+            .hint("the model gave NaN or an infinite log-probability; try dtype float32"));
+        }
+        let mut line = serde_json::to_string(record).map_err(|source| {
+            Error::new(ErrorKind::Internal, format!("cannot write a label: {source}"))
+        })?;
+        line.push('\n');
+        writer.write_all(line.as_bytes()).map_err(|source| {
+            Error::new(ErrorKind::Io, format!("cannot write labels: {source}"))
+        })?;
+    }
+    Ok(())
+}
+
+/// Returns id and label of every record of a file with the columns `id` and `label`.
+///
+/// # Errors
+/// [`ErrorKind::Io`] if the file cannot be read; [`ErrorKind::Data`] with the line for a broken or
+/// empty file, a record without id or label, a duplicate id or a label the task does not know.
+pub fn read_labels(path: impl AsRef<Path>, task: &Task) -> Result<Vec<(String, usize)>> {
+    let read = read_records(path.as_ref(), None)?;
+    let mut seen = SeenIds::default();
+    read.records.iter().map(|record| id_and_label(record, &read, task, &mut seen)).collect()
+}
+
+/// Returns the records of a `labels.jsonl` that [`write_labels`] wrote.
+///
+/// # Errors
+/// As [`read_labels`], and [`ErrorKind::Data`] if a record lacks its numbers.
+pub fn read_label_records(path: impl AsRef<Path>, task: &Task) -> Result<Vec<LabelRecord>> {
+    let read = read_records(path.as_ref(), None)?;
+    let mut seen = SeenIds::default();
+    let mut labels = Vec::with_capacity(read.records.len());
+    for record in &read.records {
+        id_and_label(record, &read, task, &mut seen)?;
+        let fault = |message: String| {
+            Error::new(ErrorKind::Data, message)
+                .at_line(&read.path, record.line)
+                .hint("expected a line of `labels.jsonl` as `w2s label` writes it")
+        };
+        let label: LabelRecord = serde_json::from_value(Value::Object(record.values.clone()))
+            .map_err(|source| fault(format!("not a label record: {source}")))?;
+        let names = label.logprobs.iter().map(|(name, _)| name);
+        if !names.eq(task.labels.iter().map(|label| &label.name)) {
+            return Err(fault(format!(
+                "logprobs of `{}` are for {}, expected {}",
+                label.id,
+                quoted(label.logprobs.iter().map(|(name, _)| name)),
+                quoted(task.labels.iter().map(|label| &label.name))
+            )));
+        }
+        labels.push(label);
+    }
+    Ok(labels)
+}
+
+fn id_and_label(
+    record: &Record,
+    read: &Records,
+    task: &Task,
+    seen: &mut SeenIds,
+) -> Result<(String, usize)> {
+    let missing = |what: &str| {
+        Error::new(ErrorKind::Data, format!("record has no `{what}`"))
+            .at_line(&read.path, record.line)
+            .hint("a file of labels has the columns `id` and `label`")
+    };
+    let id = own_id(record, &read.path)?.ok_or_else(|| missing("id"))?;
+    seen.insert(&id, record.line, &read.path)?;
+    let (column, value) =
+        first_filled(&record.values, &["label".to_owned()]).ok_or_else(|| missing("label"))?;
+    Ok((id, task.label_of(column, value, (&read.path, record.line))?))
+}
+
+/// Returns the labelled examples of a file, for prompts.
+///
+/// A record with the task's fields stands for itself; one without is looked up in `base` by id.
+/// Records without a label are passed over. A record that stands for itself and has no id takes
+/// that of the example of `base` with the same texts, so that an example is never its own
+/// demonstration, or else `demonstration-N`.
+///
+/// # Errors
+/// [`ErrorKind::Io`] if the file cannot be read; [`ErrorKind::Data`] for a broken file, a duplicate
+/// id, a label the task does not know, an id that is not in `base`, fewer than two labelled records
+/// or only one label among them.
+pub fn read_demonstrations(
+    path: impl AsRef<Path>,
+    task: &Task,
+    base: &Dataset,
+) -> Result<Vec<(Example, usize)>> {
+    let read = read_records(path.as_ref(), task.columns.as_deref())?;
+    let by_id: HashMap<&str, &Example> =
+        base.examples.iter().map(|example| (example.id.as_str(), example)).collect();
+    let columns = task.label_columns();
+    let mut seen = SeenIds::default();
+    let mut demonstrations: Vec<(Example, usize)> = Vec::new();
+    for record in &read.records {
+        let Some((column, value)) = first_filled(&record.values, &columns) else { continue };
+        let label = task.label_of(column, value, (&read.path, record.line))?;
+        let example = demonstration(record, &read.path, task, base, &by_id)?;
+        seen.insert(&example.id, record.line, &read.path)?;
+        demonstrations.push((example, label));
+    }
+    if demonstrations.len() < 2 {
+        return Err(Error::new(
+            ErrorKind::Data,
+            format!("file has {} labelled records, expected two or more", demonstrations.len()),
+        )
+        .at(&read.path)
+        .hint(format!("labels are read from column {}", quoted(&columns))));
+    }
+    let labels: BTreeSet<usize> = demonstrations.iter().map(|(_, label)| *label).collect();
+    if let (1, Some(only)) = (labels.len(), labels.first()) {
+        return Err(Error::new(
+            ErrorKind::Data,
+            format!("every demonstration has the label `{}`", task.labels[*only].name),
+        )
+        .at(&read.path)
+        .hint("a prompt of one label teaches the model to repeat it; add others"));
+    }
+    Ok(demonstrations)
+}
+
+fn demonstration(
+    record: &Record,
+    path: &Path,
+    task: &Task,
+    base: &Dataset,
+    by_id: &HashMap<&str, &Example>,
+) -> Result<Example> {
+    let id = own_id(record, path)?;
+    let stands_alone =
+        task.fields.iter().all(|(_, columns)| first_filled(&record.values, columns).is_some());
+    match id {
+        Some(id) if !stands_alone => {
+            by_id.get(id.as_str()).map(|example| (*example).clone()).ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Data,
+                    format!("demonstration `{id}` is not in `{}`", base.path.display()),
+                )
+                .at_line(path, record.line)
+                .hint("use an id of the data, or give the record the task's fields")
+            })
+        }
+        Some(id) => example_of(record, id, task, path),
+        None => {
+            let own = example_of(record, format!("demonstration-{}", record.row), task, path)?;
+            Ok(base
+                .examples
+                .iter()
+                .find(|other| other.fields == own.fields)
+                .cloned()
+                .unwrap_or(own))
+        }
+    }
+}

@@ -1,0 +1,483 @@
+//! The record reader: a JSON list, JSON lines, CSV or TSV becomes records with their lines.
+//!
+//! Private to `data`: a record still holds every column of the file, gold among them, so only the
+//! types of this folder, which pick columns, may see one. Files are read whole; a record's line is
+//! the one it begins on, also inside a pretty-printed JSON list and after a CSV field with breaks.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use super::value::quoted;
+use crate::error::{Error, ErrorKind, Result};
+
+/// One record of a file, all its columns.
+pub(super) struct Record {
+    /// One-based place among the file's records.
+    pub(super) row: usize,
+    /// One-based line where the record begins.
+    pub(super) line: usize,
+    pub(super) values: Map<String, Value>,
+}
+
+/// The records of one file; never empty.
+pub(super) struct Records {
+    pub(super) path: PathBuf,
+    pub(super) sha256: String,
+    pub(super) records: Vec<Record>,
+}
+
+/// Returns the records of `path`, by its extension; `columns` names those of a headerless CSV.
+///
+/// # Errors
+/// [`ErrorKind::Io`] if the file cannot be read; [`ErrorKind::Data`] with the line if it holds no
+/// records, is not UTF-8, is broken, or holds something that is not a record.
+pub(super) fn read_records(path: &Path, columns: Option<&[String]>) -> Result<Records> {
+    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
+    let delimiter = match extension.as_str() {
+        "json" | "jsonl" | "ndjson" => None,
+        "csv" => Some(b','),
+        "tsv" => Some(b'\t'),
+        _ => {
+            return Err(Error::new(
+                ErrorKind::Data,
+                "cannot tell the format of the file from its name",
+            )
+            .at(path)
+            .hint("records are read from .json, .jsonl, .ndjson, .csv and .tsv files"));
+        }
+    };
+    let bytes = std::fs::read(path).map_err(|source| Error::io("read", path, &source))?;
+    let text = utf8(&bytes, path)?;
+    if text.trim().is_empty() {
+        return Err(Error::new(ErrorKind::Data, "file is empty")
+            .at(path)
+            .hint("expected one record a line, or a JSON list of records"));
+    }
+    let records = match delimiter {
+        Some(delimiter) => read_table(text, delimiter, columns, path)?,
+        None if text.trim_start().starts_with('[') => read_list(text, path)?,
+        None => read_lines(text, path)?,
+    };
+    if records.is_empty() {
+        return Err(Error::new(ErrorKind::Data, "file holds no records").at(path).hint(
+            if delimiter.is_some() {
+                "there is a header and nothing after it"
+            } else {
+                "the JSON list is empty"
+            },
+        ));
+    }
+    Ok(Records { path: path.to_path_buf(), sha256: sha256_hex(&bytes), records })
+}
+
+/// Returns the SHA-256 of `bytes` in lower-case hexadecimal.
+pub(super) fn sha256_hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Returns `bytes` as text without a byte-order mark.
+///
+/// # Errors
+/// [`ErrorKind::Data`] with the line of the first byte that is not UTF-8.
+pub(super) fn utf8<'b>(bytes: &'b [u8], path: &Path) -> Result<&'b str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Ok(text.strip_prefix('\u{feff}').unwrap_or(text)),
+        Err(source) => {
+            let good = &bytes[..source.valid_up_to()];
+            let hint = if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+                "the file looks like UTF-16; save it as UTF-8"
+            } else {
+                "save the file as UTF-8 (for example `iconv -f latin1 -t utf-8`)"
+            };
+            let found = bytes.get(good.len()).copied().unwrap_or_default();
+            Err(Error::new(ErrorKind::Data, format!("byte 0x{found:02x} is not UTF-8"))
+                .at_line(path, 1 + num_breaks(good))
+                .hint(hint))
+        }
+    }
+}
+
+fn num_breaks(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|&&byte| byte == b'\n').count()
+}
+
+/// Lines of rising offsets, without counting from the top each time.
+struct LineCounter<'t> {
+    text: &'t str,
+    offset: usize,
+    line: usize,
+}
+
+impl<'t> LineCounter<'t> {
+    fn new(text: &'t str) -> Self {
+        Self { text, offset: 0, line: 1 }
+    }
+
+    fn at(&mut self, offset: usize) -> usize {
+        self.line += num_breaks(&self.text.as_bytes()[self.offset..offset]);
+        self.offset = offset;
+        self.line
+    }
+}
+
+/// A JSON object whose keys are all different.
+struct Object(Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Keys;
+        impl<'de> Visitor<'de> for Keys {
+            type Value = Object;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Object, A::Error> {
+                let mut values = Map::new();
+                while let Some((key, value)) = access.next_entry::<String, Value>()? {
+                    if values.contains_key(&key) {
+                        return Err(A::Error::custom(format!("field `{key}` is there twice")));
+                    }
+                    values.insert(key, value);
+                }
+                Ok(Object(values))
+            }
+        }
+        deserializer.deserialize_map(Keys)
+    }
+}
+
+/// Returns the error for a record that serde_json refused; `line` is the one its text begins on.
+fn json_error(source: &serde_json::Error, line: usize, path: &Path) -> Error {
+    let text = source.to_string();
+    let facts = text.rsplit_once(" at line ").map_or(text.as_str(), |(facts, _)| facts);
+    let at = line + source.line().saturating_sub(1);
+    match source.classify() {
+        serde_json::error::Category::Data if facts.starts_with("invalid type") => {
+            let found = facts.trim_start_matches("invalid type: ");
+            let found = found.split_once(", expected").map_or(found, |(found, _)| found);
+            Error::new(ErrorKind::Data, format!("record is not an object, got {found}"))
+                .at_line(path, at)
+                .hint("a record is a JSON object such as {\"id\": \"r-001\", \"text\": \"...\"}")
+        }
+        serde_json::error::Category::Data => Error::new(ErrorKind::Data, facts).at_line(path, at),
+        serde_json::error::Category::Eof => {
+            Error::new(ErrorKind::Data, format!("broken JSON: {facts}"))
+                .at_line(path, at)
+                .hint("the record is cut off; JSON lines hold one whole object a line")
+        }
+        _ => Error::new(
+            ErrorKind::Data,
+            format!("broken JSON in column {}: {facts}", source.column()),
+        )
+        .at_line(path, at)
+        .hint("a file of records is a JSON list of objects, or one object a line"),
+    }
+}
+
+fn read_lines(text: &str, path: &Path) -> Result<Vec<Record>> {
+    let mut records = Vec::new();
+    for (index, line_text) in text.split('\n').enumerate() {
+        if line_text.trim().is_empty() {
+            continue;
+        }
+        let line = index + 1;
+        let Object(values) =
+            serde_json::from_str(line_text).map_err(|source| json_error(&source, line, path))?;
+        records.push(Record { row: records.len() + 1, line, values });
+    }
+    Ok(records)
+}
+
+/// Reads a JSON list element by element, because only so is each element's line known.
+fn read_list(text: &str, path: &Path) -> Result<Vec<Record>> {
+    let mut lines = LineCounter::new(text);
+    let skip_blanks = |offset: usize| {
+        let rest = &text[offset..];
+        offset + rest.len() - rest.trim_start_matches([' ', '\t', '\r', '\n']).len()
+    };
+    let broken = |message: &str, line: usize| {
+        Error::new(ErrorKind::Data, format!("broken JSON: {message}"))
+            .at_line(path, line)
+            .hint("the file begins with `[`, so it is read as one JSON list of records")
+    };
+    let mut records: Vec<Record> = Vec::new();
+    let mut offset = text.len() - text.trim_start().len() + 1;
+    loop {
+        offset = skip_blanks(offset);
+        let line = lines.at(offset);
+        if records.is_empty() && text[offset..].starts_with(']') {
+            break;
+        }
+        let mut stream = serde_json::Deserializer::from_str(&text[offset..]).into_iter::<Object>();
+        match stream.next() {
+            Some(Ok(Object(values))) => {
+                records.push(Record { row: records.len() + 1, line, values });
+            }
+            Some(Err(source)) => return Err(json_error(&source, line, path)),
+            None => return Err(broken("the list is not closed", line)),
+        }
+        offset = skip_blanks(offset + stream.byte_offset());
+        match text[offset..].chars().next() {
+            Some(',') => offset += 1,
+            Some(']') => break,
+            Some(other) => {
+                return Err(broken(
+                    &format!("expected `,` or `]` after a record, got `{other}`"),
+                    lines.at(offset),
+                ));
+            }
+            None => return Err(broken("the list is not closed", lines.at(offset))),
+        }
+    }
+    let end = skip_blanks(offset + 1);
+    if end < text.len() {
+        return Err(broken("there is more text after the list", lines.at(end)));
+    }
+    Ok(records)
+}
+
+fn read_table(
+    text: &str,
+    delimiter: u8,
+    columns: Option<&[String]>,
+    path: &Path,
+) -> Result<Vec<Record>> {
+    // Flexible: the row length is checked here, where the header can be named in the message.
+    let mut reader = csv::ReaderBuilder::new()
+        .delimiter(delimiter)
+        .has_headers(false)
+        .flexible(true)
+        .from_reader(text.as_bytes());
+    let mut header: Option<Vec<String>> = columns.map(<[String]>::to_vec);
+    let mut lines = LineCounter::new(text);
+    let mut records = Vec::new();
+    let mut row = csv::StringRecord::new();
+    let mut first = true;
+    loop {
+        let begin = reader.position().byte();
+        let more = reader.read_record(&mut row).map_err(|source| {
+            Error::new(ErrorKind::Data, format!("broken table: {source}")).at(path)
+        })?;
+        if !more {
+            break;
+        }
+        // The reader's own line is that of the blank lines it skipped before the row.
+        let raw = &text[usize::try_from(begin).unwrap_or(0)..];
+        let offset = text.len() - raw.trim_start_matches(['\r', '\n']).len();
+        let line = lines.at(offset);
+        let end = usize::try_from(reader.position().byte()).unwrap_or(text.len());
+        if end >= text.len() && ends_inside_quotes(&text[offset..], delimiter) {
+            return Err(Error::new(ErrorKind::Data, "quoted field is not closed")
+                .at_line(path, line)
+                .hint("inside a quoted field a quote is written twice"));
+        }
+        let is_first = std::mem::take(&mut first);
+        let Some(names) = &header else {
+            header = Some(header_of(&row, line, path)?);
+            continue;
+        };
+        if is_first && row.iter().map(str::trim).eq(names.iter().map(String::as_str)) {
+            continue;
+        }
+        if row.len() != names.len() {
+            let from = if columns.is_some() { "the task file's `columns`" } else { "the header" };
+            return Err(Error::new(
+                ErrorKind::Data,
+                format!("row has {} fields, expected {} as {from}", row.len(), names.len()),
+            )
+            .at_line(path, line)
+            .hint(format!("the columns are {}", quoted(names))));
+        }
+        let values = names
+            .iter()
+            .zip(&row)
+            .map(|(name, cell)| (name.clone(), Value::String(cell.to_owned())))
+            .collect();
+        records.push(Record { row: records.len() + 1, line, values });
+    }
+    Ok(records)
+}
+
+fn header_of(row: &csv::StringRecord, line: usize, path: &Path) -> Result<Vec<String>> {
+    let names: Vec<String> = row.iter().map(|name| name.trim().to_owned()).collect();
+    for (index, name) in names.iter().enumerate() {
+        // pandas writes its index under an empty name, so that one is let through.
+        if !name.is_empty() && names[..index].contains(name) {
+            return Err(Error::new(
+                ErrorKind::Data,
+                format!("header names the column `{name}` twice"),
+            )
+            .at_line(path, line)
+            .hint("if the file has no header, name its columns in the task file: columns = [..]"));
+        }
+    }
+    Ok(names)
+}
+
+/// Returns whether the last row's text ends in a quoted field, which the `csv` crate lets pass and
+/// which would make the rest of the file one field.
+fn ends_inside_quotes(row: &str, delimiter: u8) -> bool {
+    let mut inside = false;
+    let mut field_begins = true;
+    let mut bytes = row.bytes().peekable();
+    while let Some(byte) = bytes.next() {
+        if inside {
+            if byte == b'"' && bytes.next_if_eq(&b'"').is_none() {
+                inside = false;
+            }
+        } else {
+            inside = field_begins && byte == b'"';
+            field_begins = byte == delimiter || byte == b'\n' || byte == b'\r';
+        }
+    }
+    inside
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(name: &str, bytes: &[u8]) -> Result<Vec<(usize, String)>> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        let records = read_records(&path, None)?;
+        Ok(records
+            .records
+            .iter()
+            .map(|record| (record.line, Value::Object(record.values.clone()).to_string()))
+            .collect())
+    }
+
+    /// Line of the error, or a panic with what was read.
+    fn error_line(name: &str, bytes: &[u8]) -> (usize, String) {
+        let error = read(name, bytes).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Data);
+        (error.place().and_then(|(_, line)| line).unwrap_or(0), error.message().to_owned())
+    }
+
+    #[test]
+    fn the_same_records_in_every_format() {
+        let expected = [r#"{"a":"1","b":"x, \"y\""}"#, r#"{"a":"2","b":"z"}"#];
+        let json =
+            "[\n {\"a\": \"1\",\n  \"b\": \"x, \\\"y\\\"\"},\n {\"a\":\"2\",\"b\":\"z\"}\n]\n";
+        let jsonl = "\n{\"a\":\"1\",\"b\":\"x, \\\"y\\\"\"}\r\n\r\n{\"a\":\"2\",\"b\":\"z\"}";
+        let csv = "\u{feff}a,b\r\n\r\n1,\"x, \"\"y\"\"\"\r\n\r\n\r\n2,z\r\n";
+        let tsv = "a\tb\n1\t\"x, \"\"y\"\"\"\n2\tz";
+        for (name, text, lines) in [
+            ("t.json", json, [2, 4]),
+            ("t.jsonl", json, [2, 4]),
+            ("t.json", jsonl, [2, 4]),
+            ("t.ndjson", jsonl, [2, 4]),
+            ("t.csv", csv, [3, 6]),
+            ("t.TSV", tsv, [2, 3]),
+        ] {
+            let records = read(name, text.as_bytes()).unwrap();
+            let wanted: Vec<(usize, String)> =
+                lines.into_iter().zip(expected.map(str::to_owned)).collect();
+            assert_eq!(records, wanted, "{name}: {text:?}");
+        }
+    }
+
+    #[test]
+    fn a_csv_field_with_breaks_keeps_the_lines_right() {
+        let records = read("t.csv", b"a,b\n\"one\ntwo\n\",x\ny,z\n").unwrap();
+        assert_eq!(records.iter().map(|r| r.0).collect::<Vec<_>>(), [2, 5]);
+    }
+
+    #[test]
+    fn broken_json_names_its_line() {
+        let pretty = b"[\n  {\n    \"a\": 1\n  },\n  {\n    \"a\": oops\n  }\n]";
+        assert_eq!(error_line("t.json", pretty).0, 6);
+        assert_eq!(error_line("t.jsonl", b"{\"a\":1}\n\n{\"a\":1,}\n").0, 3);
+        assert_eq!(error_line("t.jsonl", b"{\"a\":1}\n{\"a\":1} {\"a\":2}\n").0, 2);
+        // Cut off: inside a record, between records, after a comma; then too much.
+        assert_eq!(error_line("t.json", b"[\n {\"a\": 1,\n").0, 3);
+        assert_eq!(error_line("t.json", b"[\n {\"a\": 1}\n").0, 3);
+        assert_eq!(error_line("t.json", b"[\n {\"a\": 1},\n").0, 3);
+        assert_eq!(error_line("t.json", b"[\n {\"a\": 1}\n]\n{}").0, 4);
+        assert_eq!(error_line("t.json", b"[\n {\"a\": 1}\n {\"a\": 2}\n]").0, 3);
+        assert_eq!(error_line("t.json", b"[\n {\"a\": 1},\n]").0, 3);
+    }
+
+    #[test]
+    fn a_record_that_is_not_an_object_is_named() {
+        for (name, text, line) in [
+            ("t.json", "[\n {\"a\":1},\n 17,\n {\"a\":2}]", 3),
+            ("t.json", "[\n[1]\n]", 2),
+            ("t.jsonl", "{\"a\":1}\n\"text\"\n", 2),
+            ("t.jsonl", "{\"a\":1}\nnull\n", 2),
+        ] {
+            let (at, message) = error_line(name, text.as_bytes());
+            assert_eq!(at, line, "{text:?}");
+            assert!(message.starts_with("record is not an object, got "), "{message}");
+        }
+        let (at, message) = error_line("t.json", b"[{\"a\": 1,\n\"a\": 2}]");
+        assert_eq!((at, message.as_str()), (2, "field `a` is there twice"));
+    }
+
+    #[test]
+    fn a_file_without_records_is_refused() {
+        for (name, text) in [
+            ("t.json", ""),
+            ("t.jsonl", " \n\n"),
+            ("t.csv", ""),
+            ("t.json", "[]"),
+            ("t.json", " [ \n ] "),
+            ("t.csv", "a,b\n"),
+            ("t.parquet", "{}"),
+        ] {
+            assert_eq!(error_line(name, text.as_bytes()).0, 0, "{name} {text:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf8_are_named_with_their_line() {
+        let (line, message) = error_line("t.jsonl", b"{\"a\":\"x\"}\n{\"a\":\"caf\xe9\"}\n");
+        assert_eq!((line, message.as_str()), (2, "byte 0xe9 is not UTF-8"));
+        assert_eq!(error_line("t.csv", b"\xff\xfea\0").0, 1);
+    }
+
+    #[test]
+    fn broken_tables_are_refused() {
+        assert_eq!(error_line("t.csv", b"a,b\n1,2\n1,2,3\n").0, 3);
+        assert_eq!(error_line("t.csv", b"a,b\n1\n").0, 2);
+        assert_eq!(error_line("t.csv", b"a,b,a\n1,2,3\n").0, 1);
+        let (line, message) = error_line("t.csv", b"a,b\n1,2\n3,\"4\n5,6\n");
+        assert_eq!((line, message.as_str()), (3, "quoted field is not closed"));
+        // A quote inside an unquoted field is text.
+        assert_eq!(read("t.csv", b"a,b\n1,5\" pipe").unwrap().len(), 1);
+        // The index column of pandas has no name.
+        assert_eq!(read("t.csv", b",a\n0,x\n").unwrap()[0].1, r#"{"":"0","a":"x"}"#);
+    }
+
+    #[test]
+    fn a_table_without_a_header_takes_the_names_given() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.tsv");
+        let columns = ["text".to_owned(), "label".to_owned()];
+        for (text, lines) in [("x\t1\ny\t0\n", vec![1, 2]), ("text\tlabel\nx\t1\n", vec![2])] {
+            std::fs::write(&path, text).unwrap();
+            let records = read_records(&path, Some(&columns)).unwrap().records;
+            assert_eq!(records.iter().map(|r| r.line).collect::<Vec<_>>(), lines);
+            assert_eq!(records[0].values["text"], "x");
+        }
+        std::fs::write(&path, "x\t1\tmore\n").unwrap();
+        assert!(read_records(&path, Some(&columns)).is_err());
+    }
+
+    /// The digest of "abc" is the one in FIPS 180-2.
+    #[test]
+    fn sha256_of_abc() {
+        assert_eq!(
+            sha256_hex(b"abc"),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+    }
+}

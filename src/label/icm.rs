@@ -1,0 +1,461 @@
+//! Internal Coherence Maximization: the search for the labels that predict each other best.
+//!
+//! A labelling is scored by leave-one-out prediction ([`super::order`]) and by the contradictions in
+//! it ([`super::consistency`]). Starting from a few random labels, one example at a time is drawn,
+//! its label predicted from all others, and the change kept or not by simulated annealing.
+//!
+//! # Source
+//! Wen et al. 2025, *Unsupervised Elicitation of Language Models* (arXiv 2506.10139), Algorithms 1
+//! and 2, and the authors' code. Where the two differ a setting names both. What is ours: the
+//! prediction for an example that is already labelled is read off the scoring of the current labels,
+//! of which it is a part, so an iteration that proposes nothing costs nothing; and labellings that
+//! were scored before under the same order are not scored again.
+
+use std::collections::{HashMap, HashSet};
+
+use rand::Rng;
+use rand::seq::SliceRandom;
+use serde::Serialize;
+
+use super::calibrate::{Calibration, best_label, distribution, mean_logprobs};
+use super::consistency::Consistency;
+use super::objective::{Score, ScoreForm, accepts};
+use super::order::{Asked, Items, Order, OrderPlan};
+use super::schedule::Schedule;
+use super::trace::{Change, TraceEvent};
+use crate::error::{Error, ErrorKind, Result};
+use crate::run::SeedStream;
+use crate::score::{LabelScores, Scorer, Usage};
+
+/// Settings of the search; see METHODS in the README for what each does.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct IcmSettings {
+    /// Form and weight of the score.
+    pub form: ScoreForm,
+    /// Cooling.
+    pub schedule: Schedule,
+    /// Examples that get random labels at the start.
+    pub num_seed: usize,
+    /// Most iterations for one batch.
+    pub iterations: u64,
+    /// Most inconsistent pairs repaired after one change.
+    pub consistency_fix_iterations: usize,
+    /// Order of demonstrations.
+    pub order: Order,
+    /// Demonstrations that stand last in every context (`halving` only).
+    pub num_anchors: usize,
+    /// Accepted changes after which the order is drawn anew; 0: never.
+    pub renew_order_every: u64,
+    /// How the model's bias to a label is taken off.
+    pub calibration: Calibration,
+    /// Stop when all examples are labelled and none can change.
+    pub stop_when_stable: bool,
+}
+
+impl Default for IcmSettings {
+    fn default() -> Self {
+        Self {
+            form: ScoreForm::default(),
+            schedule: Schedule::default(),
+            num_seed: 8,
+            iterations: 1500,
+            consistency_fix_iterations: 10,
+            order: Order::Halving,
+            num_anchors: 4,
+            renew_order_every: 0,
+            calibration: Calibration::Batch,
+            stop_when_stable: true,
+        }
+    }
+}
+
+/// How much more often an unlabelled example is drawn that shares a group with a labelled one.
+const GROUP_WEIGHT: u64 = 100;
+
+type Labels = Vec<Option<usize>>;
+
+/// A labelling under the model: distributions and score.
+#[derive(Clone, Debug)]
+struct Scored {
+    /// Calibrated log distribution of each labelled example.
+    rows: Vec<Option<Vec<f64>>>,
+    /// The bias that was taken off.
+    offset: Vec<f64>,
+    score: Score,
+}
+
+/// What a search found.
+#[derive(Clone, Debug)]
+pub struct IcmResult {
+    /// The label of each example; `None` only when the iterations did not suffice to draw it.
+    pub labels: Vec<Option<usize>>,
+    /// Each labelled example's calibrated leave-one-out log distribution.
+    pub logprobs: Vec<Option<Vec<f64>>>,
+    /// The iteration in which each label last changed; 0 for a starting label that never did.
+    pub last_flip: Vec<Option<u64>>,
+    /// U of the labels.
+    pub score: f64,
+    /// U of the labelling that gives every example the same label, by label.
+    pub constant_scores: Vec<f64>,
+    /// Accepted proposals.
+    pub num_accepted: u64,
+    /// Proposals that were scored.
+    pub num_proposals: u64,
+    /// Leave-one-out passes that were computed.
+    pub num_passes: u64,
+    /// Cost.
+    pub usage: Usage,
+}
+
+/// One search over one batch.
+pub struct Icm<'a, S: Scorer + ?Sized> {
+    items: &'a Items,
+    consistency: &'a Consistency,
+    settings: IcmSettings,
+    streams: SeedStream,
+    batch: u64,
+    label_names: &'a [String],
+    scorer: &'a mut S,
+    plan: OrderPlan,
+    epoch: u64,
+    memo: HashMap<Labels, Scored>,
+    num_passes: u64,
+    usage: Usage,
+}
+
+impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
+    /// Returns the search of batch `batch` over `items`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Data`] for fewer than two examples, [`ErrorKind::Usage`] for settings that
+    /// cannot be searched with.
+    pub fn new(
+        items: &'a Items,
+        consistency: &'a Consistency,
+        label_names: &'a [String],
+        settings: IcmSettings,
+        streams: SeedStream,
+        batch: u64,
+        scorer: &'a mut S,
+    ) -> Result<Self> {
+        if items.len() < 2 {
+            return Err(Error::new(
+                ErrorKind::Data,
+                format!("{} example to label, expected at least 2", items.len()),
+            )
+            .hint("labels are found by how well examples predict each other; give more examples"));
+        }
+        if settings.num_seed < 2 {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!("`--num-seed` is {}, expected at least 2", settings.num_seed),
+            )
+            .hint("with fewer than two labelled examples there is nothing to predict from"));
+        }
+        let plan = OrderPlan::new(
+            settings.order,
+            0,
+            items,
+            &vec![None; items.len()],
+            consistency,
+            &streams,
+            (batch, 0),
+        );
+        Ok(Self {
+            items,
+            consistency,
+            settings,
+            streams,
+            batch,
+            label_names,
+            scorer,
+            plan,
+            epoch: 0,
+            memo: HashMap::new(),
+            num_passes: 0,
+            usage: Usage::default(),
+        })
+    }
+
+    /// Runs the search, telling `observe` of every event.
+    ///
+    /// # Errors
+    /// What the scorer or `observe` give.
+    pub fn run(mut self, observe: &mut dyn FnMut(&TraceEvent) -> Result<()>) -> Result<IcmResult> {
+        let num = self.items.len();
+        let mut last_flip = vec![None; num];
+        let seeds = self.seeds();
+        self.new_order(&seeds);
+        let (mut labels, mut current) = self.fix(seeds)?;
+        for (flip, label) in last_flip.iter_mut().zip(&labels) {
+            *flip = label.map(|_| 0);
+        }
+        let mut accepted_total = 0;
+        let mut num_proposals = 0;
+        observe(&TraceEvent::Start {
+            batch: self.batch,
+            iteration: 0,
+            labels: self.named(&labels),
+            score: current.score.total,
+            mutual_predictability: current.score.mutual_predictability,
+            inconsistency: current.score.inconsistency,
+            temperature: self.settings.schedule.temperature(1, 0),
+            num_labelled: labels.iter().flatten().count(),
+        })?;
+        let mut refused = vec![false; num];
+        let mut iteration = 0;
+        let mut reason = "iterations";
+        while iteration < self.settings.iterations {
+            if self.settings.stop_when_stable && is_stable(&labels, &current, &refused) {
+                reason = "converged";
+                break;
+            }
+            iteration += 1;
+            let mut rng = self.streams.rng("icm/iteration", &[self.batch, iteration]);
+            let drawn = self.draw(&labels, &mut rng);
+            // In (0, 1], so that its logarithm is finite.
+            let uniform = 1.0 - rng.random::<f64>();
+            let temperature = self.settings.schedule.temperature(iteration, accepted_total);
+            let predicted = self.predict(drawn, &labels, &current)?;
+            let before = current.score.total;
+            let from = labels[drawn].map(|label| self.label_names[label].clone());
+            let mut changes = Vec::new();
+            let mut proposed = None;
+            let mut accepted = false;
+            if labels[drawn] != Some(predicted) {
+                let mut candidate = labels.clone();
+                candidate[drawn] = Some(predicted);
+                let (fixed, scored) = self.fix(candidate)?;
+                if fixed == labels {
+                    refused[drawn] = true;
+                } else {
+                    num_proposals += 1;
+                    proposed = Some(scored.score);
+                    changes = self.changes(&labels, &fixed);
+                    accepted = accepts(scored.score.total - before, temperature, uniform);
+                    if accepted {
+                        accepted_total += 1;
+                        refused.fill(false);
+                        for (i, flip) in last_flip.iter_mut().enumerate() {
+                            if labels[i] != fixed[i] {
+                                *flip = Some(iteration);
+                            }
+                        }
+                        labels = fixed;
+                        current = scored;
+                    } else {
+                        refused[drawn] = true;
+                    }
+                }
+            }
+            observe(&TraceEvent::Proposal {
+                batch: self.batch,
+                iteration,
+                id: self.items.ids[drawn].clone(),
+                from,
+                predicted: self.label_names[predicted].clone(),
+                changes,
+                score: before,
+                proposed_score: proposed.map(|score| score.total),
+                mutual_predictability: proposed.map(|score| score.mutual_predictability),
+                inconsistency: proposed.map(|score| score.inconsistency),
+                temperature,
+                accepted,
+                num_labelled: labels.iter().flatten().count(),
+            })?;
+            let every = self.settings.renew_order_every;
+            let due = every > 0 && accepted_total % every == 0;
+            if accepted && (due || self.plan.is_stale(&labels)) {
+                self.new_order(&labels);
+                current = self.evaluate(&labels)?;
+                refused.fill(false);
+                let (batch, score) = (self.batch, current.score.total);
+                observe(&TraceEvent::Renew { batch, iteration, score })?;
+            }
+        }
+        let constant_scores = self.constant_scores()?;
+        let map = |(name, score): (&String, &f64)| (name.clone(), (*score).into());
+        observe(&TraceEvent::End {
+            batch: self.batch,
+            iteration,
+            score: current.score.total,
+            mutual_predictability: current.score.mutual_predictability,
+            inconsistency: current.score.inconsistency,
+            reason: reason.into(),
+            num_labelled: labels.iter().flatten().count(),
+            constant_scores: self.label_names.iter().zip(&constant_scores).map(map).collect(),
+        })?;
+        Ok(IcmResult {
+            logprobs: current.rows,
+            labels,
+            last_flip,
+            score: current.score.total,
+            constant_scores,
+            num_accepted: accepted_total,
+            num_proposals,
+            num_passes: self.num_passes,
+            usage: self.usage,
+        })
+    }
+
+    /// Balanced random labels for a few random examples.
+    fn seeds(&self) -> Labels {
+        let mut rng = self.streams.rng("icm/seeds", &[self.batch]);
+        let mut examples: Vec<usize> = (0..self.items.len()).collect();
+        examples.shuffle(&mut rng);
+        examples.truncate(self.settings.num_seed);
+        let mut labels = vec![None; self.items.len()];
+        for (k, i) in examples.into_iter().enumerate() {
+            labels[i] = Some(k % self.label_names.len());
+        }
+        labels
+    }
+
+    fn new_order(&mut self, labels: &Labels) {
+        self.memo.clear();
+        self.plan = OrderPlan::new(
+            self.settings.order,
+            self.settings.num_anchors,
+            self.items,
+            labels,
+            self.consistency,
+            &self.streams,
+            (self.batch, self.epoch),
+        );
+        self.epoch += 1;
+    }
+
+    /// Draws an example: weight 1, or 100 if it is unlabelled and its group has a label.
+    fn draw(&self, labels: &Labels, rng: &mut impl Rng) -> usize {
+        let known: HashSet<usize> = (0..labels.len())
+            .filter(|&i| labels[i].is_some())
+            .filter_map(|i| self.consistency.group(i))
+            .collect();
+        let weight = |i: usize| {
+            let pulled = self.consistency.group(i).is_some_and(|group| known.contains(&group));
+            if labels[i].is_none() && pulled { GROUP_WEIGHT } else { 1 }
+        };
+        let total: u64 = (0..labels.len()).map(weight).sum();
+        let mut at = rng.random_range(0..total);
+        for i in 0..labels.len() {
+            match at.checked_sub(weight(i)) {
+                Some(rest) => at = rest,
+                None => return i,
+            }
+        }
+        labels.len() - 1
+    }
+
+    /// The label that all other labelled examples predict for `i`.
+    fn predict(&mut self, i: usize, labels: &Labels, current: &Scored) -> Result<usize> {
+        if let Some(row) = &current.rows[i] {
+            return Ok(best_label(row));
+        }
+        let asked = self.plan.ask(self.items, labels, &[i], false);
+        let scores = self.score(&asked)?;
+        let (_, question) = asked.items[0];
+        Ok(best_label(&distribution(&scores[question.index()].logprobs, &current.offset)))
+    }
+
+    fn score(&mut self, asked: &Asked) -> Result<Vec<LabelScores>> {
+        let (scores, usage) = self.scorer.score(&asked.tree)?;
+        self.usage = self.usage.plus(usage);
+        Ok(scores)
+    }
+
+    /// Scores a labelling: one leave-one-out pass, unless this very labelling was scored before
+    /// under the same order.
+    fn evaluate(&mut self, labels: &Labels) -> Result<Scored> {
+        if let Some(scored) = self.memo.get(labels) {
+            return Ok(scored.clone());
+        }
+        let labelled: Vec<usize> = (0..labels.len()).filter(|&i| labels[i].is_some()).collect();
+        let content_free = self.settings.calibration == Calibration::ContentFree;
+        let asked = self.plan.ask(self.items, labels, &labelled, content_free);
+        let scores = self.score(&asked)?;
+        self.num_passes += 1;
+        let row = |question: crate::score::QuestionId| scores[question.index()].logprobs.as_slice();
+        let num_labels = self.label_names.len();
+        let offset = match self.settings.calibration {
+            Calibration::None => vec![0.0; num_labels],
+            Calibration::Batch => mean_logprobs(asked.items.iter().map(|(_, q)| row(*q)), num_labels),
+            Calibration::ContentFree => {
+                mean_logprobs(asked.content_free.iter().map(|q| row(*q)), num_labels)
+            }
+        };
+        let mut rows = vec![None; labels.len()];
+        for &(i, question) in &asked.items {
+            rows[i] = Some(distribution(row(question), &offset));
+        }
+        let predicted = rows
+            .iter()
+            .zip(labels)
+            .filter_map(|(row, label)| Some((row.as_deref()?, (*label)?)));
+        let score = self.settings.form.score(predicted, self.consistency.inconsistency(labels));
+        let scored = Scored { rows, offset, score };
+        self.memo.insert(labels.clone(), scored.clone());
+        Ok(scored)
+    }
+
+    /// Repairs inconsistent pairs one by one: each gets the best of its consistent joint labels, if
+    /// that does not lower U.
+    fn fix(&mut self, mut labels: Labels) -> Result<(Labels, Scored)> {
+        let mut best = self.evaluate(&labels)?;
+        let mut tried = HashSet::new();
+        for _ in 0..self.settings.consistency_fix_iterations {
+            let Some((i, j)) = self.consistency.violated(&labels).find(|pair| !tried.contains(pair))
+            else {
+                break;
+            };
+            tried.insert((i, j));
+            let mut repaired: Option<(Labels, Scored)> = None;
+            for (a, b) in self.consistency.joint_labels(i, j) {
+                let mut candidate = labels.clone();
+                (candidate[i], candidate[j]) = (Some(a), Some(b));
+                let scored = self.evaluate(&candidate)?;
+                let bar = repaired.as_ref().map_or(best.score.total, |(_, s)| s.score.total);
+                if scored.score.total > bar || repaired.is_none() && scored.score.total == bar {
+                    repaired = Some((candidate, scored));
+                }
+            }
+            if let Some((candidate, scored)) = repaired {
+                (labels, best) = (candidate, scored);
+            }
+        }
+        Ok((labels, best))
+    }
+
+    /// U of the labellings that give every example one label: what a degenerate search would find.
+    fn constant_scores(&mut self) -> Result<Vec<f64>> {
+        (0..self.label_names.len())
+            .map(|label| {
+                let labels = vec![Some(label); self.items.len()];
+                self.evaluate(&labels).map(|scored| scored.score.total)
+            })
+            .collect()
+    }
+
+    fn named(&self, labels: &Labels) -> Vec<(String, String)> {
+        let name = |(i, label): (usize, &Option<usize>)| {
+            label.map(|label| (self.items.ids[i].clone(), self.label_names[label].clone()))
+        };
+        labels.iter().enumerate().filter_map(name).collect()
+    }
+
+    fn changes(&self, old: &Labels, new: &Labels) -> Vec<Change> {
+        let name = |label: Option<usize>| label.map(|label| self.label_names[label].clone());
+        (0..old.len())
+            .filter(|&i| old[i] != new[i])
+            .map(|i| (self.items.ids[i].clone(), name(old[i]), name(new[i])))
+            .collect()
+    }
+}
+
+/// Whether every example is labelled and none can change: its label is the predicted one, or the
+/// change was refused since the last accepted one.
+fn is_stable(labels: &Labels, current: &Scored, refused: &[bool]) -> bool {
+    (0..labels.len()).all(|i| match (&labels[i], &current.rows[i]) {
+        (Some(label), Some(row)) => best_label(row) == *label || refused[i],
+        _ => false,
+    })
+}

@@ -1,0 +1,340 @@
+//! Leave-one-out prompts: for every labelled example a prompt with all the others, as one tree.
+//!
+//! The function that writes the prompt of example `i` is the one that leaves `i` out: no caller can
+//! forget to.
+//!
+//! `dataset` keeps the examples in order, as the published code does; example `i` shares the prompt
+//! up to itself, so about N^2 / 2 demonstrations are computed. `halving` splits the set in two: the
+//! right half is put in context to score the left and the left to score the right, and so on within
+//! each half. Every example still sees exactly the N - 1 others, each in an order of its own, and
+//! about N log2 N demonstrations are computed. *Anchors* are a few demonstrations that stand last
+//! in every context, so that recency works alike for all items.
+
+use rand::seq::SliceRandom;
+use serde::Serialize;
+
+use super::consistency::Consistency;
+use crate::data::Example;
+use crate::error::Result;
+use crate::prompt::PromptFormat;
+use crate::run::SeedStream;
+use crate::score::{NodeId, PromptTree, QuestionId};
+
+/// The order of demonstrations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    /// The data's order, as published: N^2 / 2 demonstrations a pass.
+    Dataset,
+    /// By halves: N log2 N demonstrations a pass.
+    #[default]
+    Halving,
+}
+
+/// The texts of the examples that take part.
+#[derive(Debug)]
+pub struct Items {
+    /// Ids, for questions and errors.
+    pub ids: Vec<String>,
+    /// Each example's prompt up to the label.
+    pub questions: Vec<String>,
+    /// Each example as a demonstration, by label.
+    pub demonstrations: Vec<Vec<String>>,
+    /// What stands before everything.
+    pub instruction: String,
+    /// Questions without content.
+    pub content_free: Vec<String>,
+    /// The label words.
+    pub labels: std::sync::Arc<[String]>,
+}
+
+impl Items {
+    /// Returns the texts of `examples` in `format`.
+    ///
+    /// # Errors
+    /// When an example lacks a field of the prompt.
+    pub fn new(format: &PromptFormat<'_>, examples: &[&Example]) -> Result<Self> {
+        let labels = PromptTree::labels(format.label_words());
+        let demonstrations = examples
+            .iter()
+            .map(|example| {
+                (0..labels.len()).map(|label| format.demonstration(example, label)).collect()
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            ids: examples.iter().map(|example| example.id.clone()).collect(),
+            questions: examples.iter().map(|e| format.question(e)).collect::<Result<_>>()?,
+            demonstrations,
+            instruction: format.instruction().to_owned(),
+            content_free: format.content_free(),
+            labels,
+        })
+    }
+
+    /// Returns how many examples there are.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Returns whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+}
+
+/// A fixed order for one stretch of the search: labellings are compared under the same one.
+#[derive(Clone, Debug)]
+pub struct OrderPlan {
+    order: Order,
+    /// All examples in the tree's order; members of a group are neighbours.
+    sequence: Vec<usize>,
+    /// For each place in `sequence`, the number of its unit: a group, or a single example.
+    units: Vec<usize>,
+    anchors: Vec<usize>,
+}
+
+/// The questions of one leave-one-out tree.
+#[derive(Debug)]
+pub struct Asked {
+    /// The tree to score.
+    pub tree: PromptTree,
+    /// Example and question, in the order of asking.
+    pub items: Vec<(usize, QuestionId)>,
+    /// Content-free questions behind all demonstrations.
+    pub content_free: Vec<QuestionId>,
+}
+
+impl OrderPlan {
+    /// Returns the order of epoch `epoch` of batch `batch`: a seeded permutation for `halving`, with
+    /// up to `num_anchors` anchors among the examples that `labels` labels.
+    pub fn new(
+        order: Order,
+        num_anchors: usize,
+        items: &Items,
+        labels: &[Option<usize>],
+        consistency: &Consistency,
+        streams: &SeedStream,
+        (batch, epoch): (u64, u64),
+    ) -> Self {
+        if order == Order::Dataset {
+            let sequence = (0..items.len()).collect();
+            return Self { order, sequence, units: Vec::new(), anchors: Vec::new() };
+        }
+        let mut rng = streams.rng("label/order", &[batch, epoch]);
+        let mut units: Vec<Vec<usize>> = Vec::new();
+        let mut unit_of_group = std::collections::HashMap::new();
+        for i in 0..items.len() {
+            match consistency.group(i) {
+                None => units.push(vec![i]),
+                Some(group) => {
+                    let unit = *unit_of_group.entry(group).or_insert_with(|| {
+                        units.push(Vec::new());
+                        units.len() - 1
+                    });
+                    units[unit].push(i);
+                }
+            }
+        }
+        units.shuffle(&mut rng);
+        for unit in &mut units {
+            unit.shuffle(&mut rng);
+        }
+        let numbers =
+            units.iter().enumerate().flat_map(|(n, unit)| unit.iter().map(move |_| n)).collect();
+        let sequence: Vec<usize> = units.concat();
+        let anchors = pick_anchors(num_anchors, items, labels, &sequence);
+        Self { order, sequence, units: numbers, anchors }
+    }
+
+    /// Returns whether the anchors have lost a label that the labelled examples have.
+    pub fn is_stale(&self, labels: &[Option<usize>]) -> bool {
+        let num_kinds = |examples: &mut dyn Iterator<Item = usize>| {
+            examples.filter_map(|i| labels[i]).collect::<std::collections::HashSet<_>>().len()
+        };
+        let held = num_kinds(&mut self.anchors.iter().copied());
+        let known = num_kinds(&mut (0..labels.len()));
+        !self.anchors.is_empty() && held < known.min(self.anchors.len())
+    }
+
+    /// Returns the tree that asks for each of `targets` behind all labelled examples but itself,
+    /// with the content-free questions behind all labelled examples if `content_free`.
+    ///
+    /// # Cost
+    /// With N labelled examples about N^2 / 2 demonstrations (`dataset`) or N (log2 N + anchors)
+    /// (`halving`); an unlabelled target adds the anchors and its own question.
+    pub fn ask(
+        &self,
+        items: &Items,
+        labels: &[Option<usize>],
+        targets: &[usize],
+        content_free: bool,
+    ) -> Asked {
+        let mut tree = PromptTree::new();
+        let root = tree.child(PromptTree::ROOT, items.instruction.as_str());
+        let mut builder = Builder {
+            items,
+            labels,
+            wanted: vec![false; items.len()],
+            anchors: self.anchors.iter().copied().filter(|&a| labels[a].is_some()).collect(),
+            tree,
+            asked: Vec::new(),
+        };
+        for &target in targets {
+            builder.wanted[target] = true;
+        }
+        match self.order {
+            Order::Dataset => builder.dataset(root),
+            Order::Halving => {
+                let rest: Vec<Placed> = self
+                    .sequence
+                    .iter()
+                    .copied()
+                    .zip(self.units.iter().copied())
+                    .filter(|(i, _)| !builder.anchors.contains(i))
+                    .collect();
+                builder.halve(root, &rest);
+                builder.behind_all(root, &rest);
+            }
+        }
+        let mut questions = Vec::new();
+        if content_free {
+            let everything: Vec<usize> = match self.order {
+                Order::Dataset => (0..items.len()).collect(),
+                Order::Halving => {
+                    let rest = self.sequence.iter().copied();
+                    rest.filter(|i| !builder.anchors.contains(i)).chain(builder.anchors.clone()).collect()
+                }
+            };
+            let text = builder.text(everything.into_iter());
+            let node = builder.tree.child(root, text);
+            for question in &items.content_free {
+                let leaf = builder.tree.child(node, question.as_str());
+                questions.push(builder.tree.ask(leaf, "content-free", &items.labels));
+            }
+        }
+        Asked { tree: builder.tree, items: builder.asked, content_free: questions }
+    }
+}
+
+/// Returns up to `num` labelled examples for anchors: the labels in turn, the shortest first.
+fn pick_anchors(
+    num: usize,
+    items: &Items,
+    labels: &[Option<usize>],
+    sequence: &[usize],
+) -> Vec<usize> {
+    let num_labelled = labels.iter().flatten().count();
+    // At least half of the labelled examples stay in the tree.
+    let num = num.min(num_labelled / 2);
+    let mut by_label: Vec<Vec<usize>> = vec![Vec::new(); items.labels.len()];
+    for &i in sequence {
+        if let Some(label) = labels[i] {
+            by_label[label].push(i);
+        }
+    }
+    for list in &mut by_label {
+        list.sort_by_key(|&i| items.questions[i].len());
+        list.reverse();
+    }
+    let mut anchors = Vec::with_capacity(num);
+    while anchors.len() < num {
+        for list in &mut by_label {
+            if anchors.len() < num
+                && let Some(i) = list.pop()
+            {
+                anchors.push(i);
+            }
+        }
+    }
+    anchors
+}
+
+/// An example and the number of its unit.
+type Placed = (usize, usize);
+
+struct Builder<'a> {
+    items: &'a Items,
+    labels: &'a [Option<usize>],
+    wanted: Vec<bool>,
+    anchors: Vec<usize>,
+    tree: PromptTree,
+    asked: Vec<(usize, QuestionId)>,
+}
+
+impl Builder<'_> {
+    /// The demonstrations of those of `examples` that are labelled.
+    fn text(&self, examples: impl Iterator<Item = usize>) -> String {
+        examples
+            .filter_map(|i| self.labels[i].map(|label| self.items.demonstrations[i][label].as_str()))
+            .collect()
+    }
+
+    /// Asks for `target` behind `context`, which must not hold it, and the anchors.
+    fn ask(&mut self, context: NodeId, target: usize) {
+        let anchors = self.text(self.anchors.iter().copied().filter(|&a| a != target));
+        let text = anchors + &self.items.questions[target];
+        let leaf = self.tree.child(context, text);
+        let question = self.tree.ask(leaf, self.items.ids[target].as_str(), &self.items.labels);
+        self.asked.push((target, question));
+    }
+
+    fn dataset(&mut self, root: NodeId) {
+        let num = self.items.len();
+        let mut trunk = root;
+        for i in 0..num {
+            if self.wanted[i] && self.labels[i].is_some() {
+                let rest = self.text(i + 1..num) + &self.items.questions[i];
+                let leaf = self.tree.child(trunk, rest);
+                let id = self.items.ids[i].as_str();
+                let question = self.tree.ask(leaf, id, &self.items.labels);
+                self.asked.push((i, question));
+            }
+            let own = self.text(std::iter::once(i));
+            trunk = self.tree.child(trunk, own);
+        }
+        for i in 0..num {
+            if self.wanted[i] && self.labels[i].is_none() {
+                self.ask(trunk, i);
+            }
+        }
+    }
+
+    /// Asks for the labelled targets among `part`, all others being in `context` already.
+    fn halve(&mut self, context: NodeId, part: &[Placed]) {
+        if !part.iter().any(|&(i, _)| self.wanted[i] && self.labels[i].is_some()) {
+            return;
+        }
+        if let [(only, _)] = part {
+            self.ask(context, *only);
+            return;
+        }
+        let (left, right) = part.split_at(middle(part));
+        for (targets, others) in [(left, right), (right, left)] {
+            let text = self.text(others.iter().map(|&(i, _)| i));
+            let node = self.tree.child(context, text);
+            self.halve(node, targets);
+        }
+    }
+
+    /// Asks for the anchors and for unlabelled targets, behind everything in `rest`.
+    fn behind_all(&mut self, root: NodeId, rest: &[Placed]) {
+        let last: Vec<usize> = (0..self.items.len())
+            .filter(|i| self.wanted[*i] && (self.labels[*i].is_none() || self.anchors.contains(i)))
+            .collect();
+        if last.is_empty() {
+            return;
+        }
+        let text = self.text(rest.iter().map(|&(i, _)| i));
+        let node = self.tree.child(root, text);
+        for i in last {
+            self.ask(node, i);
+        }
+    }
+}
+
+/// Returns where to split: the border of units nearest to the middle, or the middle of one unit.
+fn middle(part: &[Placed]) -> usize {
+    let half = part.len() / 2;
+    let border = |at: &usize| part[*at].1 != part[*at - 1].1;
+    (1..part.len()).filter(border).min_by_key(|at| at.abs_diff(half)).unwrap_or(half)
+}

@@ -1,0 +1,88 @@
+//! What the search reports while it runs; `trace.jsonl` holds one of these a line.
+
+use serde::{Deserialize, Serialize};
+
+/// An example's label before and after, `None` for unlabelled: id, from, to.
+pub type Change = (String, Option<String>, Option<String>);
+
+/// One event of a search.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum TraceEvent {
+    /// The search of a batch begins with these labels.
+    Start {
+        /// Number of the batch, from 0.
+        batch: u64,
+        /// Always 0.
+        iteration: u64,
+        /// Id and label of the examples labelled at random.
+        labels: Vec<(String, String)>,
+        /// U of these labels.
+        score: f64,
+        /// P of these labels.
+        mutual_predictability: f64,
+        /// I of these labels.
+        inconsistency: usize,
+        /// Temperature of the first iteration.
+        temperature: f64,
+        /// How many examples are labelled.
+        num_labelled: usize,
+    },
+    /// An example was drawn and its label predicted from all others.
+    Proposal {
+        /// Number of the batch, from 0.
+        batch: u64,
+        /// Iteration within the batch, from 1.
+        iteration: u64,
+        /// The example drawn.
+        id: String,
+        /// Its label so far.
+        from: Option<String>,
+        /// The label predicted.
+        predicted: String,
+        /// What is proposed, after inconsistencies were fixed; empty: nothing.
+        changes: Vec<Change>,
+        /// U of the labels held.
+        score: f64,
+        /// U of the labels proposed; none when nothing is.
+        proposed_score: Option<f64>,
+        /// P of the labels proposed.
+        mutual_predictability: Option<f64>,
+        /// I of the labels proposed.
+        inconsistency: Option<usize>,
+        /// Temperature of the decision.
+        temperature: f64,
+        /// Whether the proposal became the labelling.
+        accepted: bool,
+        /// How many examples are labelled now.
+        num_labelled: usize,
+    },
+    /// The labels held were scored again under a new order of demonstrations.
+    Renew {
+        /// Number of the batch, from 0.
+        batch: u64,
+        /// Iteration within the batch.
+        iteration: u64,
+        /// U under the new order.
+        score: f64,
+    },
+    /// The search of a batch is over.
+    End {
+        /// Number of the batch, from 0.
+        batch: u64,
+        /// Iterations made.
+        iteration: u64,
+        /// U of the final labels.
+        score: f64,
+        /// P of the final labels.
+        mutual_predictability: f64,
+        /// I of the final labels.
+        inconsistency: usize,
+        /// `converged` or `iterations`.
+        reason: String,
+        /// How many examples are labelled.
+        num_labelled: usize,
+        /// U when every example has this label, by label.
+        constant_scores: serde_json::Map<String, serde_json::Value>,
+    },
+}

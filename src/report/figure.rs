@@ -1,0 +1,48 @@
+//! Figures as files: each as SVG for print and as PNG for pages that show no SVG.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::png::render_png;
+use crate::error::{Error, Result};
+
+/// Pixels to the user unit in the PNG; two keeps it sharp on dense screens.
+const PNG_SCALE: f32 = 2.0;
+
+/// Returns the paths of `DIR/STEM.svg` and `DIR/STEM.png` after writing both.
+///
+/// The folder is made when it is missing. A file is either the old or the new one, never half.
+///
+/// # Errors
+/// When the SVG cannot be drawn or a file cannot be written.
+pub fn write_figure(dir: &Path, stem: &str, svg: &str) -> Result<Vec<PathBuf>> {
+    let png = render_png(svg, PNG_SCALE)?;
+    let files = [("svg", svg.as_bytes()), ("png", png.as_slice())];
+    let write = |(extension, bytes): (&str, &[u8])| {
+        let path = dir.join(format!("{stem}.{extension}"));
+        write_whole(&path, bytes).map(|()| path)
+    };
+    files.into_iter().map(write).collect()
+}
+
+/// Writes a file beside its place and moves it there when it is whole.
+pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir).map_err(|source| Error::io("create the folder", dir, &source))?;
+    }
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{}.tmp", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let written = fs::write(&temporary, bytes)
+        .map_err(|source| Error::io("write the file", &temporary, &source))
+        .and_then(|()| {
+            fs::rename(&temporary, path)
+                .map_err(|source| Error::io("move the file into place", path, &source))
+        });
+    if written.is_err() {
+        // The failure that matters is already known; the leftover is only litter.
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}

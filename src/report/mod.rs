@@ -1,0 +1,26 @@
+//! Figures and the report page, drawn from the files of finished runs; computes nothing.
+//!
+//! The last stage of the flow: it reads `eval.json`, `summary.json`, `manifest.json` and
+//! `curve.jsonl` and writes SVG, PNG and Markdown. The charts themselves take plain values, so they
+//! can be drawn from anywhere. What is shown was measured by earlier stages; a number that is
+//! missing there is missing here.
+//!
+//! The SVG text asks the viewer for a sans-serif font; the PNG is drawn with a font that is part of
+//! the program, so it looks the same on a machine without fonts. That font knows Latin, Greek and
+//! Cyrillic; other scripts show in the SVG only.
+
+mod axis;
+mod bars;
+mod curve;
+mod figure;
+mod page;
+mod png;
+mod run;
+mod svg;
+mod text;
+
+pub use bars::{Bar, BarChart, accuracy_bars};
+pub use curve::{SearchChart, search_curve};
+pub use figure::write_figure;
+pub use page::{ReportSummary, report};
+pub use png::render_png;

@@ -1,0 +1,277 @@
+//! The report: figures and a Markdown page for a handful of runs, from their files alone.
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use super::bars::{Bar, BarChart, accuracy_bars};
+use super::curve::{SearchChart, search_curve};
+use super::figure::{write_figure, write_whole};
+use super::run::Run;
+use super::text;
+use crate::error::{Error, ErrorKind, Result};
+use crate::eval::Evaluation;
+
+/// A label that takes this share of a run's labels is named in the notes.
+const COLLAPSED_SHARE: f64 = 0.95;
+
+/// What [`report`] wrote and what it noticed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportSummary {
+    /// The files written, the page last.
+    pub files: Vec<PathBuf>,
+    /// Remarks a reader of the numbers should know; they stand on the page too.
+    pub notes: Vec<String>,
+}
+
+/// Returns the files of the report on `runs`, written to the folder `out`.
+///
+/// Each run needs `manifest.json`, `summary.json` and `eval.json`; a run with `curve.jsonl` gets a
+/// search chart. Everything is read before anything is written.
+///
+/// # Errors
+/// When no run is named, a run lacks a file or holds a broken one, or a file cannot be written.
+pub fn report(runs: &[PathBuf], out: &Path) -> Result<ReportSummary> {
+    if runs.is_empty() {
+        return Err(Error::new(ErrorKind::Usage, "no run to report on")
+            .hint("name one or more run folders"));
+    }
+    let runs = runs.iter().map(|dir| Run::read(dir)).collect::<Result<Vec<_>>>()?;
+    let names = display_names(&runs);
+    let heading = heading(&runs);
+    let notes = notes(&runs, &names);
+
+    let mut files = write_figure(out, "accuracy", &accuracy_bars(&bar_chart(&runs, &names)))?;
+    let searched: Vec<usize> = (0..runs.len()).filter(|&i| !runs[i].curve.is_empty()).collect();
+    let mut figures = vec![("accuracy".to_owned(), "Accuracy of each run".to_owned())];
+    let mut stems = HashSet::new();
+    for &index in &searched {
+        let run = &runs[index];
+        let stem = match searched.len() {
+            1 => "search".to_owned(),
+            _ => unused(&format!("search-{}", safe(&run.name)), &mut stems),
+        };
+        let title = match searched.len() {
+            1 => format!("Search: {heading}"),
+            _ => format!("Search: {heading}, {}", names[index]),
+        };
+        let chart = search_chart(run, title);
+        files.extend(write_figure(out, &stem, &search_curve(&chart))?);
+        figures.push((stem, format!("Course of the search, {}", names[index])));
+    }
+    let page = page(&heading, &runs, &names, &figures, &notes);
+    let path = out.join("report.md");
+    write_whole(&path, page.as_bytes())?;
+    files.push(path);
+    Ok(ReportSummary { files, notes })
+}
+
+fn bar_chart(runs: &[Run], names: &[String]) -> BarChart {
+    let searched = runs.iter().filter(|run| run.searched()).count();
+    let bars = runs.iter().zip(names).map(|(run, name)| Bar {
+        name: name.clone(),
+        accuracy: run.evaluation.accuracy,
+        low: run.evaluation.wilson_low,
+        high: run.evaluation.wilson_high,
+        num_examples: run.evaluation.num_with_gold,
+        // The searches stand out against their baselines; without baselines nothing does.
+        emphasis: run.searched() && searched < runs.len(),
+    });
+    BarChart {
+        title: heading(runs),
+        num_labels: common(runs, |run| Some(run.evaluation.labels.len())),
+        bars: bars.collect(),
+    }
+}
+
+fn search_chart(run: &Run, title: String) -> SearchChart {
+    let labels = &run.evaluation.labels;
+    let share_of = labels
+        .iter()
+        .position(|label| *label == run.evaluation.positive)
+        .map(|index| (index, labels[index].clone()));
+    SearchChart {
+        title,
+        points: run.curve.clone(),
+        share_of,
+        best_constant: run.summary.best_constant(),
+    }
+}
+
+/// Returns what all runs have in common, where they do.
+fn common<T: PartialEq>(runs: &[Run], value: impl Fn(&Run) -> Option<T>) -> Option<T> {
+    let first = value(runs.first()?)?;
+    runs.iter().all(|run| value(run).as_ref() == Some(&first)).then_some(first)
+}
+
+fn heading(runs: &[Run]) -> String {
+    let task = common(runs, |run| Some(run.task.clone()));
+    let model = common(runs, |run| run.model.clone());
+    let parts: Vec<String> = task.into_iter().chain(model).collect();
+    if parts.is_empty() { "Accuracy".to_owned() } else { parts.join(", ") }
+}
+
+/// Returns a name for each run that tells it from the others.
+fn display_names(runs: &[Run]) -> Vec<String> {
+    let one_task = common(runs, |run| Some(run.task.clone())).is_some();
+    let one_model = common(runs, |run| Some(run.model.clone())).is_some();
+    let full_name = |run: &Run| {
+        let task = (!one_task).then(|| run.task.clone());
+        let model = if one_model { None } else { run.model.clone() };
+        let parts = [Some(run.method_name()), task, model];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    };
+    let names: Vec<String> = runs.iter().map(full_name).collect();
+    let mut taken = HashSet::new();
+    let tell_apart = |(name, run): (&String, &Run)| {
+        let shared = names.iter().filter(|other| *other == name).count() > 1;
+        let name = if shared { format!("{name} ({})", run.name) } else { name.clone() };
+        unused(&name, &mut taken)
+    };
+    names.iter().zip(runs).map(tell_apart).collect()
+}
+
+/// Returns `name`, numbered when it is taken already, and takes it.
+fn unused(name: &str, taken: &mut HashSet<String>) -> String {
+    let mut candidate = name.to_owned();
+    let mut number = 2;
+    while !taken.insert(candidate.clone()) {
+        candidate = format!("{name}-{number}");
+        number += 1;
+    }
+    candidate
+}
+
+fn safe(name: &str) -> String {
+    let keep = |letter: char| match letter {
+        'a'..='z' | 'A'..='Z' | '0'..='9' | '.' | '_' | '-' => letter,
+        _ => '-',
+    };
+    name.chars().map(keep).collect()
+}
+
+fn notes(runs: &[Run], names: &[String]) -> Vec<String> {
+    let mut notes = Vec::new();
+    if common(runs, |run| Some(run.evaluation.labels.len())).is_none() {
+        notes
+            .push("the tasks differ in their number of labels; no chance line is drawn".to_owned());
+    }
+    if common(runs, |run| Some(run.evaluation.gold_column.clone())).is_none() {
+        notes.push("the runs were evaluated against different gold columns".to_owned());
+    }
+    for (run, name) in runs.iter().zip(names) {
+        let evaluation = &run.evaluation;
+        if let Some(reason) = &run.gold_used {
+            notes.push(format!("{name} used gold labels: {reason}"));
+        }
+        if evaluation.num_labelled < evaluation.num_examples {
+            notes.push(format!(
+                "{name} labelled {} of {} examples; its accuracy speaks of those",
+                evaluation.num_labelled, evaluation.num_examples
+            ));
+        }
+        if evaluation.num_with_gold < evaluation.num_labelled {
+            notes.push(format!(
+                "{name}: gold knows {} of {} labelled examples",
+                evaluation.num_with_gold, evaluation.num_labelled
+            ));
+        }
+        let collapsed = evaluation.share.iter().find(|(_, share)| **share >= COLLAPSED_SHARE);
+        if let Some((label, share)) = collapsed {
+            notes.push(format!(
+                "{name} gave the label `{label}` to {}% of the examples (gold: {}%)",
+                percent(*share),
+                percent(evaluation.gold_share.get(label).copied().unwrap_or(0.0))
+            ));
+        }
+        if let (Some(score), Some((label, constant))) =
+            (run.summary.score, run.summary.best_constant())
+            && constant >= score
+        {
+            notes.push(format!(
+                "{name} found a score of {score:.3}; giving every example the label `{label}` \
+                 scores {constant:.3}, so the score does not favour what was found"
+            ));
+        }
+        if run.searched() && run.curve.is_empty() {
+            notes.push(format!("{name} has no `curve.jsonl`; its search is not drawn"));
+        }
+    }
+    notes
+}
+
+fn page(
+    heading: &str,
+    runs: &[Run],
+    names: &[String],
+    figures: &[(String, String)],
+    notes: &[String],
+) -> String {
+    let mut page = format!("# {}\n", markdown(heading));
+    for (stem, caption) in figures {
+        let _ = write!(page, "\n[![{}]({stem}.png)]({stem}.svg)\n", markdown(caption));
+    }
+    page.push_str(
+        "\n| method | n | accuracy, 95% interval | balanced accuracy | AUROC | labels given (gold) | \
+         tokens computed | tokens of full prompts |\n|---|--:|--:|--:|--:|---|--:|--:|\n",
+    );
+    for (run, name) in runs.iter().zip(names) {
+        let Evaluation { num_with_gold, accuracy, wilson_low, wilson_high, .. } = &run.evaluation;
+        let cells = [
+            markdown(name),
+            text::grouped(*num_with_gold as u64),
+            format!(
+                "{}% [{}, {}]",
+                percent(*accuracy),
+                percent(*wilson_low),
+                percent(*wilson_high)
+            ),
+            or_dash(run.evaluation.balanced_accuracy.map(|rate| format!("{}%", percent(rate)))),
+            or_dash(run.evaluation.auroc.map(|value| format!("{value:.3}"))),
+            balance(&run.evaluation),
+            or_dash(run.summary.tokens_computed.map(text::grouped)),
+            or_dash(run.summary.tokens_full_prompts.map(text::grouped)),
+        ];
+        let _ = writeln!(page, "| {} |", cells.join(" | "));
+    }
+    if !notes.is_empty() {
+        page.push_str("\n## Notes\n\n");
+        for note in notes {
+            let _ = writeln!(page, "- {}", markdown(note));
+        }
+    }
+    page
+}
+
+fn balance(evaluation: &Evaluation) -> String {
+    let share = |label: &String| {
+        let [given, gold] = [&evaluation.share, &evaluation.gold_share]
+            .map(|shares| shares.get(label).copied().unwrap_or(0.0));
+        format!("{} {}% ({}%)", markdown(label), percent(given), percent(gold))
+    };
+    evaluation.labels.iter().map(share).collect::<Vec<_>>().join(", ")
+}
+
+fn percent(rate: f64) -> String {
+    format!("{:.1}", rate * 100.0)
+}
+
+fn or_dash(cell: Option<String>) -> String {
+    cell.unwrap_or_else(|| "-".to_owned())
+}
+
+/// Returns text that stands for itself in Markdown, also in a table cell.
+fn markdown(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '|' | '#' => {
+                escaped.push('\\');
+                escaped.push(letter);
+            }
+            letter if letter.is_control() => escaped.push(' '),
+            letter => escaped.push(letter),
+        }
+    }
+    escaped
+}
