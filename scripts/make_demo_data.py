@@ -35,14 +35,10 @@ REVIEWS = [
      "The singer deserved better than this shallow and clumsy portrait."),
     ("One of the funniest comedies of the year, sharp and warm.",
      "I did not laugh once during this lazy, tired comedy."),
-    ("Against all odds the sequel is fresh, fast and great fun.",
-     "The sequel is a cynical waste of a good idea."),
     ("A fascinating documentary that opens your eyes and your heart.",
      "The documentary is tedious, confused and far too long."),
     ("Gripping from first to last, a courtroom drama of real intelligence.",
      "The courtroom scenes drag on, and the plot makes no sense."),
-    ("The space adventure looks stunning and never loses its sense of wonder.",
-     "Ugly effects and awful dialogue sink this space adventure."),
     ("A tense, elegant thriller that keeps you guessing.",
      "The thriller gives everything away early and then just limps along."),
     ("The rye bread here is worth crossing the whole town for.",
@@ -57,10 +53,6 @@ REVIEWS = [
      "Gluey noodles, grey pork, and a bill that made us laugh bitterly."),
     ("Even my teenagers ask for another round of this board game.",
      "Forty minutes of rules, and the board game ended in a draw nobody wanted."),
-    ("Three days of Scottish drizzle and my shirt under this jacket stayed dry.",
-     "I was soaked through before I reached the bus stop in this jacket."),
-    ("The night train left on the minute and breakfast came with a smile.",
-     "Our night train stood in a field until noon without a word from staff."),
 ]
 
 HEADLINES = {

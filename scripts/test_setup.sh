@@ -123,7 +123,7 @@ refuses "cargo was not found" "https://rustup.rs"
 
 begin "old cargo"
 fake cargo 'echo "cargo 1.87.0 (99624be96 2025-05-06)"'
-refuses "cargo is version 1.87, expected 1.88" "rustup update"
+refuses "cargo is version 1.87, expected 1.89" "rustup update"
 
 begin "no python"
 rm "$bin/python3"

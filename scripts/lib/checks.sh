@@ -1,7 +1,7 @@
 # What the machine must have. Sourced by scripts/setup.
 # shellcheck shell=bash
 
-MIN_RUST_MINOR=88
+MIN_RUST_MINOR=89
 MIN_PYTHON_MINOR=9
 # A first run downloads, stages and builds; a resumed one has most of it.
 MIN_FREE_GB=4

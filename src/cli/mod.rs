@@ -2,6 +2,7 @@
 
 mod eval;
 mod label;
+mod label_args;
 mod model;
 mod progress;
 mod report;
@@ -29,7 +30,7 @@ Exit status: 0 done, 1 the input or the run is at fault, 2 wrong usage or a bug.
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Label data without supervision (ICM), or by prompting
-    Label(Box<label::LabelArgs>),
+    Label(Box<label_args::LabelArgs>),
     /// Write the log-probabilities of label words after prompts
     Score(score::ScoreArgs),
     /// Compare labels with gold: accuracy with its interval, balance, AUROC

@@ -93,10 +93,8 @@ mod tests {
         let fair = [[0.7_f64, 0.3], [0.4, 0.6], [0.5, 0.5]];
         let biased: Vec<Vec<f64>> =
             fair.iter().map(|p| vec![p[0].ln(), p[1].ln() + 3.0_f64.ln()]).collect();
-        let offset_fair = mean_logprobs(
-            fair.map(|p| [p[0].ln(), p[1].ln()]).iter().map(<[f64; 2]>::as_slice),
-            2,
-        );
+        let offset_fair =
+            mean_logprobs(fair.map(|p| [p[0].ln(), p[1].ln()]).iter().map(<[f64; 2]>::as_slice), 2);
         let offset = mean_logprobs(biased.iter().map(Vec::as_slice), 2);
         for (row, p) in biased.iter().zip(fair) {
             let a = distribution(row, &offset);

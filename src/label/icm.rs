@@ -157,7 +157,6 @@ impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
             0,
             items,
             &vec![None; items.len()],
-            consistency,
             &streams,
             (batch, 0),
         );
@@ -318,7 +317,6 @@ impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
             self.settings.num_anchors,
             self.items,
             labels,
-            self.consistency,
             &self.streams,
             (self.batch, self.epoch),
         );
@@ -378,7 +376,9 @@ impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
         let num_labels = self.label_names.len();
         let offset = match self.settings.calibration {
             Calibration::None => vec![0.0; num_labels],
-            Calibration::Batch => mean_logprobs(asked.items.iter().map(|(_, q)| row(*q)), num_labels),
+            Calibration::Batch => {
+                mean_logprobs(asked.items.iter().map(|(_, q)| row(*q)), num_labels)
+            }
             Calibration::ContentFree => {
                 mean_logprobs(asked.content_free.iter().map(|q| row(*q)), num_labels)
             }
@@ -387,10 +387,8 @@ impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
         for &(i, question) in &asked.items {
             rows[i] = Some(distribution(row(question), &offset));
         }
-        let predicted = rows
-            .iter()
-            .zip(labels)
-            .filter_map(|(row, label)| Some((row.as_deref()?, (*label)?)));
+        let predicted =
+            rows.iter().zip(labels).filter_map(|(row, label)| Some((row.as_deref()?, (*label)?)));
         let score = self.settings.form.score(predicted, self.consistency.inconsistency(labels));
         let scored = Scored { rows, offset, score };
         self.memo.insert(labels.clone(), scored.clone());
@@ -403,7 +401,8 @@ impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
         let mut best = self.evaluate(&labels)?;
         let mut tried = HashSet::new();
         for _ in 0..self.settings.consistency_fix_iterations {
-            let Some((i, j)) = self.consistency.violated(&labels).find(|pair| !tried.contains(pair))
+            let Some((i, j)) =
+                self.consistency.violated(&labels).find(|pair| !tried.contains(pair))
             else {
                 break;
             };

@@ -186,25 +186,15 @@ pub fn label<S: Scorer>(
         Method::ZeroShot { calibration } => {
             let all: Vec<&Example> = examples.iter().collect();
             let items = Items::new(&format, &all)?;
-            let consistency = Consistency::new(task, &[], &all);
-            let plan = OrderPlan::new(
-                Order::Dataset,
-                0,
-                &items,
-                &vec![None; all.len()],
-                &consistency,
-                &streams,
-                (0, 0),
-            );
+            let plan =
+                OrderPlan::new(Order::Dataset, 0, &items, &vec![None; all.len()], &streams, (0, 0));
             let labels = vec![None; all.len()];
             prompt(&plan, &items, &labels, all.len(), *calibration, scorer, &mut found)?
         }
         Method::FewShot { demonstrations, calibration, order, num_anchors } => {
             let (all, labels) = with_demonstrations(examples, demonstrations)?;
             let items = Items::new(&format, &all)?;
-            let consistency = Consistency::new(task, &[], &all);
-            let plan =
-                OrderPlan::new(*order, *num_anchors, &items, &labels, &consistency, &streams, (0, 0));
+            let plan = OrderPlan::new(*order, *num_anchors, &items, &labels, &streams, (0, 0));
             prompt(&plan, &items, &labels, examples.len(), *calibration, scorer, &mut found)?
         }
     };
@@ -271,7 +261,10 @@ fn with_demonstrations<'a>(
     if demonstrations.len() < 2 {
         return Err(Error::new(
             ErrorKind::Data,
-            format!("{} labelled examples for few-shot prompting, expected at least 2", demonstrations.len()),
+            format!(
+                "{} labelled examples for few-shot prompting, expected at least 2",
+                demonstrations.len()
+            ),
         )
         .hint("give more labelled examples with `--demonstrations`, or use `--method zero-shot`"));
     }

@@ -9,11 +9,15 @@
 //! each half. Every example still sees exactly the N - 1 others, each in an order of its own, and
 //! about N log2 N demonstrations are computed. *Anchors* are a few demonstrations that stand last
 //! in every context, so that recency works alike for all items.
+//!
+//! Members of a consistency group are scattered by the permutation, not kept together. Side by side
+//! they stand last in each other's context, and a small model copies the label of a claim so like
+//! the one asked about: gold few-shot accuracy of gemma-3-270m on the demo's contrast pairs was
+//! .80 to .90 (4 permutations, mean .84) with pairs together and .88 to .90 (3, mean .89) without.
 
 use rand::seq::SliceRandom;
 use serde::Serialize;
 
-use super::consistency::Consistency;
 use crate::data::Example;
 use crate::error::Result;
 use crate::prompt::PromptFormat;
@@ -86,10 +90,8 @@ impl Items {
 #[derive(Clone, Debug)]
 pub struct OrderPlan {
     order: Order,
-    /// All examples in the tree's order; members of a group are neighbours.
+    /// All examples in the tree's order.
     sequence: Vec<usize>,
-    /// For each place in `sequence`, the number of its unit: a group, or a single example.
-    units: Vec<usize>,
     anchors: Vec<usize>,
 }
 
@@ -112,38 +114,16 @@ impl OrderPlan {
         num_anchors: usize,
         items: &Items,
         labels: &[Option<usize>],
-        consistency: &Consistency,
         streams: &SeedStream,
         (batch, epoch): (u64, u64),
     ) -> Self {
+        let mut sequence: Vec<usize> = (0..items.len()).collect();
         if order == Order::Dataset {
-            let sequence = (0..items.len()).collect();
-            return Self { order, sequence, units: Vec::new(), anchors: Vec::new() };
+            return Self { order, sequence, anchors: Vec::new() };
         }
-        let mut rng = streams.rng("label/order", &[batch, epoch]);
-        let mut units: Vec<Vec<usize>> = Vec::new();
-        let mut unit_of_group = std::collections::HashMap::new();
-        for i in 0..items.len() {
-            match consistency.group(i) {
-                None => units.push(vec![i]),
-                Some(group) => {
-                    let unit = *unit_of_group.entry(group).or_insert_with(|| {
-                        units.push(Vec::new());
-                        units.len() - 1
-                    });
-                    units[unit].push(i);
-                }
-            }
-        }
-        units.shuffle(&mut rng);
-        for unit in &mut units {
-            unit.shuffle(&mut rng);
-        }
-        let numbers =
-            units.iter().enumerate().flat_map(|(n, unit)| unit.iter().map(move |_| n)).collect();
-        let sequence: Vec<usize> = units.concat();
+        sequence.shuffle(&mut streams.rng("label/order", &[batch, epoch]));
         let anchors = pick_anchors(num_anchors, items, labels, &sequence);
-        Self { order, sequence, units: numbers, anchors }
+        Self { order, sequence, anchors }
     }
 
     /// Returns whether the anchors have lost a label that the labelled examples have.
@@ -185,12 +165,11 @@ impl OrderPlan {
         match self.order {
             Order::Dataset => builder.dataset(root),
             Order::Halving => {
-                let rest: Vec<Placed> = self
+                let rest: Vec<usize> = self
                     .sequence
                     .iter()
                     .copied()
-                    .zip(self.units.iter().copied())
-                    .filter(|(i, _)| !builder.anchors.contains(i))
+                    .filter(|i| !builder.anchors.contains(i))
                     .collect();
                 builder.halve(root, &rest);
                 builder.behind_all(root, &rest);
@@ -202,7 +181,9 @@ impl OrderPlan {
                 Order::Dataset => (0..items.len()).collect(),
                 Order::Halving => {
                     let rest = self.sequence.iter().copied();
-                    rest.filter(|i| !builder.anchors.contains(i)).chain(builder.anchors.clone()).collect()
+                    rest.filter(|i| !builder.anchors.contains(i))
+                        .chain(builder.anchors.clone())
+                        .collect()
                 }
             };
             let text = builder.text(everything.into_iter());
@@ -249,9 +230,6 @@ fn pick_anchors(
     anchors
 }
 
-/// An example and the number of its unit.
-type Placed = (usize, usize);
-
 struct Builder<'a> {
     items: &'a Items,
     labels: &'a [Option<usize>],
@@ -265,7 +243,9 @@ impl Builder<'_> {
     /// The demonstrations of those of `examples` that are labelled.
     fn text(&self, examples: impl Iterator<Item = usize>) -> String {
         examples
-            .filter_map(|i| self.labels[i].map(|label| self.items.demonstrations[i][label].as_str()))
+            .filter_map(|i| {
+                self.labels[i].map(|label| self.items.demonstrations[i][label].as_str())
+            })
             .collect()
     }
 
@@ -300,41 +280,34 @@ impl Builder<'_> {
     }
 
     /// Asks for the labelled targets among `part`, all others being in `context` already.
-    fn halve(&mut self, context: NodeId, part: &[Placed]) {
-        if !part.iter().any(|&(i, _)| self.wanted[i] && self.labels[i].is_some()) {
+    fn halve(&mut self, context: NodeId, part: &[usize]) {
+        if !part.iter().any(|&i| self.wanted[i] && self.labels[i].is_some()) {
             return;
         }
-        if let [(only, _)] = part {
+        if let [only] = part {
             self.ask(context, *only);
             return;
         }
-        let (left, right) = part.split_at(middle(part));
+        let (left, right) = part.split_at(part.len() / 2);
         for (targets, others) in [(left, right), (right, left)] {
-            let text = self.text(others.iter().map(|&(i, _)| i));
+            let text = self.text(others.iter().copied());
             let node = self.tree.child(context, text);
             self.halve(node, targets);
         }
     }
 
     /// Asks for the anchors and for unlabelled targets, behind everything in `rest`.
-    fn behind_all(&mut self, root: NodeId, rest: &[Placed]) {
+    fn behind_all(&mut self, root: NodeId, rest: &[usize]) {
         let last: Vec<usize> = (0..self.items.len())
             .filter(|i| self.wanted[*i] && (self.labels[*i].is_none() || self.anchors.contains(i)))
             .collect();
         if last.is_empty() {
             return;
         }
-        let text = self.text(rest.iter().map(|&(i, _)| i));
+        let text = self.text(rest.iter().copied());
         let node = self.tree.child(root, text);
         for i in last {
             self.ask(node, i);
         }
     }
-}
-
-/// Returns where to split: the border of units nearest to the middle, or the middle of one unit.
-fn middle(part: &[Placed]) -> usize {
-    let half = part.len() / 2;
-    let border = |at: &usize| part[*at].1 != part[*at - 1].1;
-    (1..part.len()).filter(border).min_by_key(|at| at.abs_diff(half)).unwrap_or(half)
 }

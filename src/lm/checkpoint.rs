@@ -117,7 +117,11 @@ impl Checkpoint {
         let Some(entry) = self.entries.get(name) else {
             let near: Vec<&str> = self.entries.keys().take(3).map(String::as_str).collect();
             return Err(fail(&self.shards[0].path, format!("tensor `{name}` is missing")).hint(
-                format!("the file has {} tensors, the first: {}", self.entries.len(), near.join(", ")),
+                format!(
+                    "the file has {} tensors, the first: {}",
+                    self.entries.len(),
+                    near.join(", ")
+                ),
             ));
         };
         let shard = &self.shards[entry.shard];
@@ -137,15 +141,18 @@ impl Checkpoint {
                     &shard.path,
                     format!("tensor `{name}` holds {other:?}, expected F32, F16 or BF16"),
                 )
-                .hint("quantised checkpoints are not supported; convert the model to float first"));
+                .hint(
+                    "quantised checkpoints are not supported; convert the model to float first",
+                ));
             }
         };
-        let bytes = &shard.map[entry.start..entry.start + entry.info.data_offsets.1 - entry.info.data_offsets.0];
+        let bytes = &shard.map
+            [entry.start..entry.start + entry.info.data_offsets.1 - entry.info.data_offsets.0];
         let size: Vec<i64> = shape.iter().map(|&n| n as i64).collect();
         let mapped = blob(bytes, &size, kind)?;
         let tensor = if kind != self.kind || self.device != Device::Cpu {
             mapped.f_to_kind(self.kind)?.f_to_device(self.device)?
-        } else if bytes.as_ptr() as usize % kind.elt_size_in_bytes() == 0 {
+        } else if (bytes.as_ptr() as usize).is_multiple_of(kind.elt_size_in_bytes()) {
             mapped
         } else {
             mapped.copy()
@@ -170,7 +177,11 @@ impl Checkpoint {
             let first: Vec<&str> = left.iter().take(4).copied().collect();
             return Err(fail(
                 &self.shards[0].path,
-                format!("{} tensors have no place in the model, the first: {}", left.len(), first.join(", ")),
+                format!(
+                    "{} tensors have no place in the model, the first: {}",
+                    left.len(),
+                    first.join(", ")
+                ),
             )
             .hint("`config.json` describes another model, or this variant is not supported"));
         }
@@ -192,14 +203,16 @@ fn shard_files(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
         weight_map: BTreeMap<String, String>,
     }
     let text = std::fs::read_to_string(index).map_err(|e| Error::io("read", index, &e))?;
-    let parsed: Index = serde_json::from_str(&text)
-        .map_err(|e| fail(index, format!("broken shard index: {e}")))?;
+    let parsed: Index =
+        serde_json::from_str(&text).map_err(|e| fail(index, format!("broken shard index: {e}")))?;
     let names: BTreeSet<String> = parsed.weight_map.into_values().collect();
     for name in &names {
         // A name with a folder in it could point anywhere on the disk.
         if name.contains(['/', '\\']) || !folder.join(name).exists() {
-            return Err(fail(index, format!("shard `{name}` is missing"))
-                .hint(format!("the index lists {} shards; download the missing one", names.len())));
+            return Err(fail(index, format!("shard `{name}` is missing")).hint(format!(
+                "the index lists {} shards; download the missing one",
+                names.len()
+            )));
         }
     }
     Ok(names.into_iter().map(|name| folder.join(name)).collect())

@@ -13,17 +13,8 @@ use super::rope::RopeConfig;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The families that [`LmConfig`] describes, as `model_type` names them.
-pub const FAMILIES: &[&str] = &[
-    "gemma3_text",
-    "gpt2",
-    "gpt_neox",
-    "llama",
-    "mistral",
-    "olmo2",
-    "phi3",
-    "qwen2",
-    "qwen3",
-];
+pub const FAMILIES: &[&str] =
+    &["gemma3_text", "gpt2", "gpt_neox", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3"];
 
 /// How a layer normalises its input.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -264,7 +255,10 @@ impl LmConfig {
 
     fn check(&self, fields: &Fields<'_>) -> Result<()> {
         let heads = self.num_attention_heads;
-        if heads == 0 || self.num_key_value_heads == 0 || heads % self.num_key_value_heads != 0 {
+        if heads == 0
+            || self.num_key_value_heads == 0
+            || !heads.is_multiple_of(self.num_key_value_heads)
+        {
             return Err(fields.fail(format!(
                 "`num_attention_heads` {heads} is not a multiple of `num_key_value_heads` {}",
                 self.num_key_value_heads
@@ -308,9 +302,7 @@ impl LmConfig {
             hidden_size,
             intermediate_size: fields.need("intermediate_size")?,
             num_attention_heads,
-            num_key_value_heads: fields
-                .get("num_key_value_heads")?
-                .unwrap_or(num_attention_heads),
+            num_key_value_heads: fields.get("num_key_value_heads")?.unwrap_or(num_attention_heads),
             head_dim,
             max_position_embeddings: fields.need("max_position_embeddings")?,
             norm: NormKind::Rms { unit_offset: gemma },
@@ -468,9 +460,8 @@ fn gemma3_layers(
     head_dim: usize,
 ) -> Result<(Vec<RopeConfig>, Vec<LayerConfig>)> {
     let fail = |m| fields.fail(m);
-    let full =
-        RopeConfig::read(fields.map, "rope_theta", Some("full_attention"), head_dim, 1.0)
-            .map_err(fail)?;
+    let full = RopeConfig::read(fields.map, "rope_theta", Some("full_attention"), head_dim, 1.0)
+        .map_err(fail)?;
     let local = RopeConfig::read(
         fields.map,
         "rope_local_base_freq",

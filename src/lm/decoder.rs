@@ -274,7 +274,8 @@ impl Block {
         let attention = Attention::load(checkpoint, prefix, index, config)?;
         let mlp = Mlp::load(checkpoint, prefix, config)?;
         let mut norm = |name: &str| {
-            Norm::load(checkpoint, &format!("{prefix}.{name}"), config.hidden_size, config).map(Some)
+            Norm::load(checkpoint, &format!("{prefix}.{name}"), config.hidden_size, config)
+                .map(Some)
         };
         let (before, after) = match config.layout {
             Layout::Gpt2 => ("ln_1", "ln_2"),

@@ -27,7 +27,8 @@ impl Linear {
         bias: bool,
     ) -> Result<Self> {
         let weight = checkpoint.take(&format!("{name}.weight"), &[num_out, num_in])?;
-        let bias = bias.then(|| checkpoint.take(&format!("{name}.bias"), &[num_out])).transpose()?;
+        let bias =
+            bias.then(|| checkpoint.take(&format!("{name}.bias"), &[num_out])).transpose()?;
         Ok(Self { weight, bias })
     }
 
@@ -76,9 +77,7 @@ impl Norm {
             NormKind::Rms { unit_offset: true } => {
                 (weight.to_kind(tch::Kind::Float).f_add_scalar(1.0)?, None)
             }
-            NormKind::Layer => {
-                (weight, Some(checkpoint.take(&format!("{name}.bias"), &[size])?))
-            }
+            NormKind::Layer => (weight, Some(checkpoint.take(&format!("{name}.bias"), &[size])?)),
         };
         Ok(Self { weight, bias, eps: config.norm_eps })
     }
@@ -157,12 +156,14 @@ impl Attention {
                 let p = format!("{prefix}.self_attn");
                 let all = num_q + 2 * num_kv;
                 let qkv = Linear::load(checkpoint, &format!("{p}.qkv_proj"), all, width, bias)?;
-                let o = Linear::load(checkpoint, &format!("{p}.o_proj"), width, num_q, config.o_bias)?;
+                let o =
+                    Linear::load(checkpoint, &format!("{p}.o_proj"), width, num_q, config.o_bias)?;
                 (qkv.rows(0, num_q), qkv.rows(num_q, num_kv), qkv.rows(num_q + num_kv, num_kv), o)
             }
             Layout::Gpt2 => {
                 let p = format!("{prefix}.attn");
-                let qkv = Linear::load_transposed(checkpoint, &format!("{p}.c_attn"), 3 * width, width)?;
+                let qkv =
+                    Linear::load_transposed(checkpoint, &format!("{p}.c_attn"), 3 * width, width)?;
                 let o = Linear::load_transposed(checkpoint, &format!("{p}.c_proj"), width, width)?;
                 (qkv.rows(0, width), qkv.rows(width, width), qkv.rows(2 * width, width), o)
             }
@@ -170,7 +171,8 @@ impl Attention {
                 let p = format!("{prefix}.attention");
                 let name = format!("{p}.query_key_value");
                 let qkv = Linear::load(checkpoint, &name, 3 * width, width, bias)?;
-                let o = Linear::load(checkpoint, &format!("{p}.dense"), width, width, config.o_bias)?;
+                let o =
+                    Linear::load(checkpoint, &format!("{p}.dense"), width, width, config.o_bias)?;
                 let [q, k, v] = split_by_head(&qkv, config.num_attention_heads, head);
                 (q, k, v, o)
             }
@@ -273,7 +275,8 @@ impl Mlp {
                 Linear::load(checkpoint, &format!("{p}.down_proj"), width, wide, bias)?,
             ),
             Layout::Phi3 => {
-                let both = Linear::load(checkpoint, &format!("{p}.gate_up_proj"), 2 * wide, width, bias)?;
+                let both =
+                    Linear::load(checkpoint, &format!("{p}.gate_up_proj"), 2 * wide, width, bias)?;
                 let down = Linear::load(checkpoint, &format!("{p}.down_proj"), width, wide, bias)?;
                 (Some(both.rows(0, wide)), both.rows(wide, wide), down)
             }

@@ -69,9 +69,10 @@ impl RopeConfig {
         let number = |key: &str| -> std::result::Result<Option<f64>, String> {
             match params.get(key) {
                 None | Some(Value::Null) => Ok(None),
-                Some(v) => {
-                    v.as_f64().map(Some).ok_or_else(|| format!("rope field `{key}` is not a number"))
-                }
+                Some(v) => v
+                    .as_f64()
+                    .map(Some)
+                    .ok_or_else(|| format!("rope field `{key}` is not a number")),
             }
         };
         let need = |key: &str| number(key)?.ok_or_else(|| format!("rope field `{key}` is missing"));
@@ -98,8 +99,10 @@ impl RopeConfig {
             other => return Err(format!("`rope_type` is `{other}`, which is not supported")),
         };
         let rotary_dim = (head_dim as f64 * partial) as usize;
-        if rotary_dim == 0 || rotary_dim % 2 != 0 {
-            return Err(format!("{rotary_dim} rotated components per head, expected an even number"));
+        if rotary_dim == 0 || !rotary_dim.is_multiple_of(2) {
+            return Err(format!(
+                "{rotary_dim} rotated components per head, expected an even number"
+            ));
         }
         Ok(Self { theta, rotary_dim, scaling })
     }

@@ -79,7 +79,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`ErrorKind::Run`] when the entry is not of this type.
-    pub fn next<T: DeserializeOwned>(&mut self) -> Result<Option<(T, usize)>> {
+    pub fn replay<T: DeserializeOwned>(&mut self) -> Result<Option<(T, usize)>> {
         let Some(line) = self.lines.get(self.next) else { return Ok(None) };
         self.next += 1;
         let entry = serde_json::from_str(line).map_err(|e| {
@@ -118,7 +118,7 @@ mod tests {
     fn entries(path: &Path) -> Vec<u32> {
         let mut journal = Journal::open(path).unwrap();
         let mut all = Vec::new();
-        while let Some((entry, _)) = journal.next::<u32>().unwrap() {
+        while let Some((entry, _)) = journal.replay::<u32>().unwrap() {
             all.push(entry);
         }
         all
@@ -134,7 +134,7 @@ mod tests {
             let expected: Vec<u32> = [11, 22, 33][..cut / 3].to_vec();
             assert_eq!(entries(&path), expected, "cut at {cut}");
             let mut journal = Journal::open(&path).unwrap();
-            while journal.next::<u32>().unwrap().is_some() {}
+            while journal.replay::<u32>().unwrap().is_some() {}
             journal.append(&44_u32).unwrap();
             drop(journal);
             assert_eq!(entries(&path), [expected, vec![44]].concat());

@@ -60,8 +60,11 @@ impl Forest {
         let (mut node, mut done) = (ROOT, 0);
         while done < run.len() {
             let next = run[done];
-            let child =
-                self.nodes[node].children.iter().copied().find(|&c| self.nodes[c].tokens[0] == next);
+            let child = self.nodes[node]
+                .children
+                .iter()
+                .copied()
+                .find(|&c| self.nodes[c].tokens[0] == next);
             let start = done;
             node = match child {
                 None => {

@@ -36,7 +36,7 @@ impl<S: Scorer> Journaled<S> {
 impl<S: Scorer> Scorer for Journaled<S> {
     fn score(&mut self, tree: &PromptTree) -> Result<(Vec<LabelScores>, Usage)> {
         let digest = tree.digest();
-        if let Some((entry, line)) = self.journal.next::<Entry>()? {
+        if let Some((entry, line)) = self.journal.replay::<Entry>()? {
             if entry.tree != digest || entry.scores.len() != tree.questions().len() {
                 return Err(Error::new(
                     ErrorKind::Run,

@@ -140,14 +140,14 @@ impl LmScorer {
         let mut longest_context = 0;
         let mut extra = 0;
         for (label, word) in question.labels.iter().enumerate() {
-            // One question a tree is also tokenised whole: if growing ever differed, it is not used.
             let mut joint = self.tokenizer.extend(prompt, word)?;
-            if index == 0 && label == 0 || self.distrust_extend {
+            if self.distrust_extend {
+                joint = self.tokenizer.encode(&joint.text)?;
+            } else if index + 1 == tree.questions().len() && label == 0 {
+                // One prompt a tree is also tokenised whole: should growing ever differ, the tree is
+                // built again without it.
                 let whole = self.tokenizer.encode(&joint.text)?;
-                if whole.ids != joint.ids {
-                    self.distrust_extend = true;
-                    joint = whole;
-                }
+                self.distrust_extend = whole.ids != joint.ids;
             }
             let begin = joint.boundary(prompt.text.len());
             let mut ids = prefix.to_vec();
@@ -157,7 +157,10 @@ impl LmScorer {
                 Err(Error::new(kind, format!("example `{}`: {message}", question.id)))
             };
             if range.is_empty() {
-                return fail(ErrorKind::Task, format!("label word `{word}` has no token of its own"));
+                return fail(
+                    ErrorKind::Task,
+                    format!("label word `{word}` has no token of its own"),
+                );
             }
             if range.start == 0 {
                 return fail(
@@ -175,7 +178,7 @@ impl LmScorer {
                     ),
                 )
                 .map_err(|e| {
-                    e.hint("use fewer demonstrations (`--batch-size`), shorten the example, or raise `--max-context`")
+                    e.hint("use fewer demonstrations (a smaller `--batch-size`, or a shorter `--demonstrations` file), shorten the example, or set `--max-context` if the model can go beyond it")
                 });
             }
             longest_context = longest_context.max(range.start);
@@ -188,7 +191,12 @@ impl LmScorer {
     }
 
     /// Adds the log-probabilities asked for in one pass to the scores.
-    fn collect(&self, x_ld: &Tensor, asks: &[(usize, Ask)], scores: &mut [LabelScores]) -> Result<()> {
+    fn collect(
+        &self,
+        x_ld: &Tensor,
+        asks: &[(usize, Ask)],
+        scores: &mut [LabelScores],
+    ) -> Result<()> {
         let mut rows: Vec<usize> = asks.iter().map(|(token, _)| *token).collect();
         rows.sort_unstable();
         rows.dedup();
@@ -208,7 +216,8 @@ impl LmScorer {
                 Some(Tensor::f_from_slice(&at)?.to_device(device)),
                 Some(Tensor::f_from_slice(&targets)?.to_device(device)),
             ]);
-            let picked: Vec<f64> = Vec::try_from(picked.to_kind(Kind::Double).to_device(tch::Device::Cpu))?;
+            let picked: Vec<f64> =
+                Vec::try_from(picked.to_kind(Kind::Double).to_device(tch::Device::Cpu))?;
             for ((_, ask), value) in mine.iter().zip(picked) {
                 scores[ask.question].logprobs[ask.label] += value;
             }
@@ -226,7 +235,12 @@ struct Built {
 
 impl Scorer for LmScorer {
     fn score(&mut self, tree: &PromptTree) -> Result<(Vec<LabelScores>, Usage)> {
-        let Built { forest, mut scores, full } = self.build(tree)?;
+        let trusted = !self.distrust_extend;
+        let mut built = self.build(tree)?;
+        if trusted && self.distrust_extend {
+            built = self.build(tree)?;
+        }
+        let Built { forest, mut scores, full } = built;
         let _no_grad = tch::no_grad_guard();
         self.cache.truncate(0);
         for step in forest.plan(self.max_pack) {

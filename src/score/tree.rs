@@ -71,7 +71,10 @@ impl PromptTree {
 
     /// Returns a tree with a root and nothing else.
     pub fn new() -> Self {
-        Self { segments: vec![Segment { parent: None, text: String::new() }], questions: Vec::new() }
+        Self {
+            segments: vec![Segment { parent: None, text: String::new() }],
+            questions: Vec::new(),
+        }
     }
 
     /// Returns label words in the form that [`PromptTree::ask`] takes.

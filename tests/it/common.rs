@@ -17,3 +17,17 @@ pub fn model(name: &str) -> PathBuf {
     );
     folder
 }
+
+/// A fixture of `tests/parity`.
+pub fn tiny(name: &str) -> PathBuf {
+    project().join("tests/parity").join(name)
+}
+
+/// A copy of a fixture's model files, to be damaged.
+pub fn copy_of(name: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["config.json", "tokenizer.json", "model.safetensors"] {
+        std::fs::copy(tiny(name).join(file), folder.path().join(file)).unwrap();
+    }
+    folder
+}

@@ -1,4 +1,16 @@
 //! The integration tests, in one binary because every test binary links libtorch again.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]
+#![expect(clippy::print_stdout, reason = "measured differences belong in the test's output")]
+
+mod cli;
 mod common;
+mod data;
+mod demo_data;
+mod eval;
 mod parity;
+mod report;
+mod resume;
+mod scorer;
+mod search;
+mod task_file;

@@ -56,7 +56,8 @@ fn greedy(model: &Decoder, ids: &[u32], num: usize) -> Vec<u32> {
 }
 
 fn gathered(logprobs_v: &Tensor, ids: &[i64]) -> Vec<f64> {
-    Vec::try_from(logprobs_v.index_select(0, &Tensor::from_slice(ids)).to_kind(Kind::Double)).unwrap()
+    Vec::try_from(logprobs_v.index_select(0, &Tensor::from_slice(ids)).to_kind(Kind::Double))
+        .unwrap()
 }
 
 fn largest(a: &[f64], b: &[f64]) -> f64 {
@@ -88,13 +89,18 @@ fn check_fixture(folder: &Path) -> f64 {
         let mean_nll = -logprobs.iter().sum::<f64>() / logprobs.len() as f64;
         worst = worst.max((mean_nll - prompt.mean_nll).abs());
         let last = model.log_probs(&x_ld.narrow(0, x_ld.size()[0] - 1, 1)).squeeze_dim(0);
-        worst = worst.max(largest(&gathered(&last, &prompt.last_top_ids), &prompt.last_top_logprobs));
+        worst =
+            worst.max(largest(&gathered(&last, &prompt.last_top_ids), &prompt.last_top_logprobs));
         let logits = model.logits(&x_ld).to_kind(Kind::Double);
         // Sums over thousands of logits: relative to the sum of their sizes.
         let size = prompt.logits_abs_mean * logits.numel() as f64;
         let sum = logits.sum(Kind::Double).double_value(&[]);
         assert!((sum - prompt.logits_sum).abs() < 1e-6 * size, "{name}: sum of logits {sum}");
-        assert_eq!(greedy(&model, &prompt.ids, prompt.greedy.len()), prompt.greedy, "{name}: greedy");
+        assert_eq!(
+            greedy(&model, &prompt.ids, prompt.greedy.len()),
+            prompt.greedy,
+            "{name}: greedy"
+        );
     }
     assert!(worst < TOLERANCE, "{name}: largest difference {worst:e}");
     worst
