@@ -18,10 +18,11 @@ use crate::run::{GoldUse, OpenMode, RunDir};
 /// Reads examples, never their gold labels, and writes a run folder: labels.jsonl (label,
 /// log-probabilities and margin of each example), trace.jsonl (every step of the search),
 /// summary.json and manifest.json. A run that was interrupted, however rudely, is continued with
-/// --resume and ends with the same bytes.
+/// --resume and ends with the same bytes. Most users need the four required options only.
 ///
 /// Example:
-///   w2s label --model models/gemma-3-270m --task sentiment --data data/demo/reviews.jsonl --out runs/mine
+///   w2s label --model models/gemma-3-270m --task sentiment \
+///       --data data/demo/reviews.jsonl --out runs/mine
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct LabelArgs {

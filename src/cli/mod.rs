@@ -15,7 +15,7 @@ use clap::{Parser, Subcommand};
 
 use crate::error::{Error, ErrorKind};
 
-/// Train a strong language model from weak or no human labels.
+/// Label data with a language model and no human labels, and see how right the labels are.
 #[derive(Debug, Parser)]
 #[command(name = "w2s", version, about, max_term_width = 100, after_help = AFTER_HELP)]
 struct Args {
@@ -27,17 +27,13 @@ const AFTER_HELP: &str = "\
 Results go to stdout and to run folders, progress and messages to stderr.
 Exit status: 0 done, 1 the input or the run is at fault, 2 wrong usage or a bug.";
 
+// Each command's text is that of its arguments' type.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Label data without supervision (ICM), or by prompting
     Label(Box<label_args::LabelArgs>),
-    /// Write the log-probabilities of label words after prompts
     Score(score::ScoreArgs),
-    /// Compare labels with gold: accuracy with its interval, balance, AUROC
     Eval(eval::EvalArgs),
-    /// Draw evaluated runs: accuracy bars and search curves, as SVG and PNG
     Report(report::ReportArgs),
-    /// List the built-in tasks, or show one
     Tasks(tasks::TasksArgs),
 }
 

@@ -26,7 +26,7 @@ pub(super) struct ScoreArgs {
     #[command(flatten)]
     model: ModelArgs,
     /// JSON lines with id, prompt and labels
-    #[arg(long, value_name = "FILE.jsonl")]
+    #[arg(long, value_name = "FILE.jsonl", help_heading = "Input")]
     input: PathBuf,
 }
 

@@ -59,6 +59,11 @@ impl LmScorer {
     /// # Errors
     /// When the model cannot be loaded or the device cannot be used.
     pub fn open(folder: &Path, options: LmScorerOptions) -> Result<Self> {
+        if !folder.is_dir() {
+            return Err(Error::new(ErrorKind::Config, "there is no such model folder")
+                .at(folder)
+                .hint("expected a Hugging Face folder with config.json, tokenizer.json and model.safetensors"));
+        }
         // The cheap checks first: a wrong path should not wait for a GPU.
         let tokenizer = Tokenizer::open(folder)?;
         let (device, kind) = crate::lm::resolve_device(options.device, options.dtype)?;

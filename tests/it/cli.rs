@@ -363,7 +363,7 @@ fn bad_models_are_named_with_place_and_hint() {
         },
         &["shard `model-00001-of-00002.safetensors` is missing"],
     );
-    run(Path::new("no/such/model"), &["tokenizer", "no/such/model"]);
+    run(Path::new("no/such/model"), &["no such model folder", "no/such/model", "hint:"]);
 }
 
 #[test]
