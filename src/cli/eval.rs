@@ -71,7 +71,7 @@ fn evaluate_run(run: &std::path::Path, gold: &std::path::Path) -> Result<Evaluat
     let summary = read_json(&folder.file("summary.json"))?;
     let num_examples = summary.get("num_examples").and_then(Value::as_u64);
     let evaluation = evaluate(method, &task.name, &names, task.positive, &items)?
-        .for_column("label")
+        .for_column(gold.columns().join(", "))
         .out_of(num_examples.map_or(items.len(), |n| n as usize))?;
     folder.write_json("eval.json", &evaluation)?;
     let trace = folder.file("trace.jsonl");

@@ -8,7 +8,7 @@ use std::time::Instant;
 use serde_json::{Map, Value, json};
 
 use super::label_args::LabelArgs;
-use super::progress::{self, SearchProgress, count, duration, say};
+use super::progress::{self, LabelProgress, count, duration, say};
 use crate::data::{Dataset, Example, Task, write_labels};
 use crate::error::{Error, Result};
 use crate::label::{BatchSize, Labelling, Method, TraceEvent, label};
@@ -65,11 +65,10 @@ pub(super) fn run(args: LabelArgs) -> Result<()> {
     ));
     let mut trace = Trace::new(&folder, &method)?;
     let iterations = match &method {
-        Method::Icm { settings, .. } => settings.iterations,
-        _ => 0,
+        Method::Icm { settings, .. } => Some(settings.iterations),
+        _ => None,
     };
-    let mut bar = (iterations > 0).then(|| SearchProgress::new(iterations, examples.len()));
-    let spinner = bar.is_none().then(|| progress::spinner("scoring"));
+    let mut bar = LabelProgress::new(iterations, examples.len());
     let mut scorer = Journaled::new(scorer, journal);
     let labelling = label(
         &task,
@@ -78,18 +77,11 @@ pub(super) fn run(args: LabelArgs) -> Result<()> {
         SeedStream::new(args.seed),
         &mut scorer,
         &mut |event: &TraceEvent| {
-            if let Some(bar) = &mut bar {
-                bar.update(event);
-            }
+            bar.update(event);
             trace.write(event)
         },
     )?;
-    if let Some(bar) = bar {
-        bar.finish();
-    }
-    if let Some(spinner) = spinner {
-        spinner.finish_and_clear();
-    }
+    bar.finish();
     trace.finish()?;
     let mut bytes = Vec::new();
     write_labels(&mut bytes, &labelling.records)?;

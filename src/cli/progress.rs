@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use crate::label::TraceEvent;
 
@@ -25,28 +25,48 @@ pub(super) fn on_interrupt(message: String) {
     // Fails only if a handler is set already, which then stays.
     let _ = ctrlc::set_handler(move || {
         say(format_args!("\n{message}"));
-        std::process::exit(130);
+        exit_now(130);
     });
 }
 
-/// The progress of a search.
-pub(super) struct SearchProgress {
+/// Ends the process without running its destructors: the main thread is at work in libtorch, which
+/// must not be taken down under it. Everything that matters is on the disk already.
+#[expect(unsafe_code, reason = "the standard library has no way to end without destructors")]
+fn exit_now(status: i32) -> ! {
+    // SAFETY: `_exit` may be called at any time from any thread.
+    unsafe { libc::_exit(status) }
+}
+
+/// The progress of a labelling.
+pub(super) struct LabelProgress {
     bar: ProgressBar,
     accepted: u64,
     counts: std::collections::BTreeMap<String, i64>,
     num_examples: usize,
 }
 
-impl SearchProgress {
-    pub(super) fn new(iterations: u64, num_examples: usize) -> Self {
+impl LabelProgress {
+    /// Returns the bar of a search of `iterations` a batch, or of a prompting method for `None`.
+    pub(super) fn new(iterations: Option<u64>, num_examples: usize) -> Self {
         let bar = if std::io::stderr().is_terminal() {
-            ProgressBar::new(iterations)
+            ProgressBar::new(iterations.unwrap_or(num_examples as u64))
         } else {
             ProgressBar::hidden()
         };
-        let template = "{spinner} {prefix}[{bar:24}] {pos}/{len} iterations {per_sec}, at most {eta} left  {wide_msg}";
+        // A search mostly ends by convergence, long before its last iteration.
+        let template = match iterations {
+            Some(_) => {
+                "{spinner} {prefix}[{bar:16}] {pos}/{len} iterations, {rate}, {elapsed} so far, at most {eta} left | {wide_msg}"
+            }
+            None => {
+                "{spinner} [{bar:24}] {pos}/{len} examples, {rate}, {elapsed} so far, {eta} left"
+            }
+        };
         if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style.progress_chars("=> "));
+            let rate = |state: &ProgressState, out: &mut dyn fmt::Write| {
+                let _ = write!(out, "{:.2}/s", state.per_sec());
+            };
+            bar.set_style(style.with_key("rate", rate).progress_chars("=> "));
         }
         bar.enable_steady_tick(Duration::from_millis(200));
         Self { bar, accepted: 0, counts: std::collections::BTreeMap::new(), num_examples }
@@ -54,6 +74,7 @@ impl SearchProgress {
 
     pub(super) fn update(&mut self, event: &TraceEvent) {
         let (score, num_labelled) = match event {
+            TraceEvent::Scored { done, .. } => return self.bar.set_position(*done as u64),
             TraceEvent::Start { batch, labels, score, num_labelled, .. } => {
                 self.bar.set_prefix(format!("batch {} ", batch + 1));
                 self.bar.reset();
@@ -91,10 +112,10 @@ impl SearchProgress {
         let balance: Vec<String> = self
             .counts
             .iter()
-            .map(|(label, n)| format!("{label} {:.0} %", 100.0 * *n as f64 / total.max(1) as f64))
+            .map(|(label, n)| format!("{label} {:.0}%", 100.0 * *n as f64 / total.max(1) as f64))
             .collect();
         self.bar.set_message(format!(
-            "U {score:.2}  {num_labelled} of {} labelled  {} flips  {}",
+            "U {score:.2} | {num_labelled}/{} labelled | {} flips | {}",
             self.num_examples,
             self.accepted,
             balance.join(" ")

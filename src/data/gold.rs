@@ -18,6 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 #[derive(Clone)]
 pub struct GoldLabels {
     labels: HashMap<String, usize>,
+    columns: Vec<String>,
     sha256: String,
 }
 
@@ -34,12 +35,16 @@ impl GoldLabels {
         let read = read_records(path.as_ref(), task.columns.as_deref())?;
         let mut seen = SeenIds::default();
         let mut labels = HashMap::new();
+        let mut columns: Vec<String> = Vec::new();
         for record in &read.records {
             let id = id_or_row(record, &read.path)?;
             seen.insert(&id, record.line, &read.path)?;
             if let Some((column, value)) = first_filled(&record.values, &task.gold_columns) {
                 let label = task.label_of(column, value, (&read.path, record.line))?;
                 labels.insert(id, label);
+                if !columns.iter().any(|known| known == column) {
+                    columns.push(column.to_owned());
+                }
             }
         }
         if labels.is_empty() {
@@ -51,12 +56,17 @@ impl GoldLabels {
                     quoted(&task.gold_columns)
                 )));
         }
-        Ok(Self { labels, sha256: read.sha256 })
+        Ok(Self { labels, columns, sha256: read.sha256 })
     }
 
     /// Returns the place in the task's labels of the gold label of `id`.
     pub fn get(&self, id: &str) -> Option<usize> {
         self.labels.get(id).copied()
+    }
+
+    /// Returns the columns that labels were read from, in order of first use.
+    pub fn columns(&self) -> &[String] {
+        &self.columns
     }
 
     /// Returns the number of labelled ids.

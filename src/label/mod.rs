@@ -189,13 +189,13 @@ pub fn label<S: Scorer>(
             let plan =
                 OrderPlan::new(Order::Dataset, 0, &items, &vec![None; all.len()], &streams, (0, 0));
             let labels = vec![None; all.len()];
-            prompt(&plan, &items, &labels, all.len(), *calibration, scorer, &mut found)?
+            prompt(&plan, &items, &labels, *calibration, scorer, observe, &mut found)?
         }
         Method::FewShot { demonstrations, calibration, order, num_anchors } => {
             let (all, labels) = with_demonstrations(examples, demonstrations)?;
             let items = Items::new(&format, &all)?;
             let plan = OrderPlan::new(*order, *num_anchors, &items, &labels, &streams, (0, 0));
-            prompt(&plan, &items, &labels, examples.len(), *calibration, scorer, &mut found)?
+            prompt(&plan, &items, &labels, *calibration, scorer, observe, &mut found)?
         }
     };
     summary.tokens_computed = usage.tokens_computed;
@@ -222,31 +222,45 @@ pub fn label<S: Scorer>(
     Ok(Labelling { records, summary })
 }
 
-/// Asks for the first `num_targets` items and takes each one's best label.
+/// Targets of one call of the scorer: what a killed run loses at most.
+const PROMPT_CHUNK: usize = 256;
+
+/// Asks for the first `found.len()` items and takes each one's best label.
 fn prompt<S: Scorer>(
     plan: &OrderPlan,
     items: &Items,
     labels: &[Option<usize>],
-    num_targets: usize,
     calibration: Calibration,
     scorer: &mut S,
+    observe: &mut dyn FnMut(&TraceEvent) -> Result<()>,
     found: &mut [Option<Found>],
 ) -> Result<Usage> {
-    let targets: Vec<usize> = (0..num_targets).collect();
-    let content_free = calibration == Calibration::ContentFree;
-    let asked = plan.ask(items, labels, &targets, content_free);
-    let (scores, usage) = scorer.score(&asked.tree)?;
-    let row = |question: crate::score::QuestionId| scores[question.index()].logprobs.as_slice();
+    let total = found.len();
     let num_labels = items.labels.len();
+    let mut usage = Usage::default();
+    let mut rows: Vec<(usize, Vec<f64>)> = Vec::with_capacity(total);
+    let mut content_free: Vec<Vec<f64>> = Vec::new();
+    let targets: Vec<usize> = (0..total).collect();
+    for (number, chunk) in targets.chunks(PROMPT_CHUNK).enumerate() {
+        // The content-free questions stand behind all demonstrations, the same for every chunk.
+        let free = calibration == Calibration::ContentFree && number == 0;
+        let asked = plan.ask(items, labels, chunk, free);
+        let (scores, cost) = scorer.score(&asked.tree)?;
+        usage = usage.plus(cost);
+        let row = |question: crate::score::QuestionId| scores[question.index()].logprobs.clone();
+        rows.extend(asked.items.iter().map(|(i, question)| (*i, row(*question))));
+        content_free.extend(asked.content_free.iter().map(|question| row(*question)));
+        observe(&TraceEvent::Scored { done: rows.len(), total })?;
+    }
     let offset = match calibration {
         Calibration::None => vec![0.0; num_labels],
-        Calibration::Batch => mean_logprobs(asked.items.iter().map(|(_, q)| row(*q)), num_labels),
+        Calibration::Batch => mean_logprobs(rows.iter().map(|(_, row)| row.as_slice()), num_labels),
         Calibration::ContentFree => {
-            mean_logprobs(asked.content_free.iter().map(|q| row(*q)), num_labels)
+            mean_logprobs(content_free.iter().map(Vec::as_slice), num_labels)
         }
     };
-    for &(i, question) in &asked.items {
-        let logprobs = distribution(row(question), &offset);
+    for (i, row) in rows {
+        let logprobs = distribution(&row, &offset);
         found[i] = Some(Found { label: best_label(&logprobs), logprobs, last_flip: None });
     }
     Ok(usage)

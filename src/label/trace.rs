@@ -9,6 +9,13 @@ pub type Change = (String, Option<String>, Option<String>);
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum TraceEvent {
+    /// Some of the examples were scored by a prompting method; never written to `trace.jsonl`.
+    Scored {
+        /// Examples scored so far.
+        done: usize,
+        /// Examples to score.
+        total: usize,
+    },
     /// The search of a batch begins with these labels.
     Start {
         /// Number of the batch, from 0.
