@@ -1,8 +1,40 @@
-//! The keys and values of the path that is being continued, one pair of buffers a layer.
+//! Keys and values of earlier tokens, one pair of buffers a layer: of one path that is continued by
+//! a tree of tokens ([`KvCache`]), or of many sequences that grow side by side ([`BatchCache`]).
+//!
+//! Legend of tensor suffixes: B sequences, L query length, S key length, N heads, K key and value
+//! heads, H head size.
 
 use tch::{Device, Kind, Tensor};
 
 use super::config::LmConfig;
+
+/// Which keys the queries of a pass see.
+pub(super) struct Visible {
+    /// First cache slot that any query sees.
+    pub(super) first: usize,
+    /// 0 where seen and minus infinity elsewhere: `[L, S]` on a path, `[B, 1, 1, S]` in a batch;
+    /// `None`: plainly causal on a path, everything in a batch.
+    pub(super) mask: Option<Tensor>,
+}
+
+/// One layer's attention.
+pub(super) struct Attend<'a> {
+    pub(super) layer: usize,
+    pub(super) visible: &'a Visible,
+    /// What the scores are multiplied by.
+    pub(super) scale: f64,
+    /// Whether several query heads share a key head.
+    pub(super) grouped: bool,
+}
+
+/// Earlier keys and values that new tokens attend to.
+pub(super) trait KeyValues {
+    /// Stores the new tokens' keys and values and returns their attention output.
+    ///
+    /// # Shapes
+    /// Queries and result `[N, L, H]`, keys and values `[K, L, H]`.
+    fn attend(&self, at: &Attend<'_>, q_nlh: &Tensor, k_klh: &Tensor, v_klh: &Tensor) -> Tensor;
+}
 
 /// Keys and values of the tokens run so far, as a stack: a forward pass appends its tokens, and
 /// [`KvCache::truncate`] takes tokens off again when a search turns back.
@@ -78,28 +110,143 @@ impl KvCache {
         self.capacity = capacity;
     }
 
-    /// Writes `k_knlh` and `v_knlh` (`[1, K, L, H]`) behind the held tokens of one layer and returns
-    /// keys and values from slot `first` to the end of the new tokens, without copying.
-    pub(super) fn append(
-        &self,
-        layer: usize,
-        k_1klh: &Tensor,
-        v_1klh: &Tensor,
-        first: usize,
-    ) -> (Tensor, Tensor) {
-        let (keys, values) = &self.layers[layer];
-        let num_new = k_1klh.size()[2];
-        let len = self.len as i64;
-        keys.narrow(2, len, num_new).copy_(k_1klh);
-        values.narrow(2, len, num_new).copy_(v_1klh);
-        let first = first as i64;
-        let num = len + num_new - first;
-        (keys.narrow(2, first, num), values.narrow(2, first, num))
-    }
-
     /// Counts the tokens of a finished forward pass as held.
     pub(super) fn advance(&mut self, num_new: usize) {
         self.len += num_new;
         debug_assert!(self.len <= self.capacity);
+    }
+}
+
+impl KeyValues for KvCache {
+    fn attend(&self, at: &Attend<'_>, q_nlh: &Tensor, k_klh: &Tensor, v_klh: &Tensor) -> Tensor {
+        let (keys, values) = &self.layers[at.layer];
+        let (len, num_new) = (self.len as i64, k_klh.size()[1]);
+        let first = at.visible.first as i64;
+        let put = |buffer: &Tensor, new: &Tensor| {
+            buffer.narrow(2, len, num_new).copy_(&new.unsqueeze(0));
+            buffer.narrow(2, first, len + num_new - first)
+        };
+        let (k_1ksh, v_1ksh) = (put(keys, k_klh), put(values, v_klh));
+        let mask = at.visible.mask.as_ref();
+        let q_1nlh = q_nlh.unsqueeze(0);
+        let causal = mask.is_none();
+        Tensor::scaled_dot_product_attention(
+            &q_1nlh, &k_1ksh, &v_1ksh, mask, 0.0, causal, at.scale, at.grouped,
+        )
+        .squeeze_dim(0)
+    }
+}
+
+/// Keys and values of many sequences that grow by one token each, in step.
+///
+/// Sequences end at the same slot: shorter ones begin later, and what lies before their beginning is
+/// masked.
+///
+/// # Shapes
+/// Each buffer is `[B, K, capacity, H]`.
+#[derive(Debug)]
+pub struct BatchCache {
+    layers: Vec<(Tensor, Tensor)>,
+    /// First slot of each sequence.
+    begins: Vec<usize>,
+    len: usize,
+    capacity: usize,
+}
+
+impl BatchCache {
+    /// Returns room for sequences of the given prompt lengths, to be filled by
+    /// [`BatchCache::fill`], and `num_new` tokens more of each.
+    pub fn new(like: &KvCache, prompt_lens: &[usize], num_new: usize) -> Self {
+        let len = prompt_lens.iter().copied().max().unwrap_or(0);
+        let capacity = len + num_new;
+        let shape = [prompt_lens.len() as i64, like.num_kv_heads, capacity as i64, like.head_dim];
+        // Zeros, because masked slots are multiplied by zero and must not be NaN.
+        let buffer = || Tensor::zeros(shape, (like.kind, like.device));
+        Self {
+            layers: like.layers.iter().map(|_| (buffer(), buffer())).collect(),
+            begins: prompt_lens.iter().map(|prompt| len - prompt).collect(),
+            len,
+            capacity,
+        }
+    }
+
+    /// Copies the path that `from` holds, the prompt of sequence `index`, to its place.
+    pub fn fill(&self, index: usize, from: &KvCache) {
+        let (begin, num) = (self.begins[index] as i64, from.len as i64);
+        for (to, held) in self.layers.iter().zip(&from.layers) {
+            for (to, held) in [(&to.0, &held.0), (&to.1, &held.1)] {
+                to.narrow(0, index as i64, 1).narrow(2, begin, num).copy_(&held.narrow(2, 0, num));
+            }
+        }
+    }
+
+    /// Keeps the sequences at `indices` and forgets the others.
+    pub fn select(&mut self, indices: &[usize]) {
+        let rows: Vec<i64> = indices.iter().map(|&i| i as i64).collect();
+        for pair in &mut self.layers {
+            let rows = Tensor::from_slice(&rows).to_device(pair.0.device());
+            *pair = (pair.0.index_select(0, &rows), pair.1.index_select(0, &rows));
+        }
+        self.begins = indices.iter().map(|&i| self.begins[i]).collect();
+    }
+
+    /// Returns the position of each sequence's next token.
+    pub(super) fn positions(&self) -> Vec<usize> {
+        self.begins.iter().map(|begin| self.len - begin).collect()
+    }
+
+    /// Returns what the next tokens see within `window` positions.
+    pub(super) fn visible(&self, window: Option<usize>, kind: Kind, device: Device) -> Visible {
+        let end = self.len + 1;
+        let froms: Vec<usize> = self
+            .begins
+            .iter()
+            .map(|&begin| window.map_or(begin, |w| begin.max(end.saturating_sub(w))))
+            .collect();
+        let first = froms.iter().copied().min().unwrap_or(0);
+        if froms.iter().all(|&from| from == first) {
+            return Visible { first, mask: None };
+        }
+        let width = end - first;
+        let mut mask = vec![0.0_f32; froms.len() * width];
+        for (row, from) in mask.chunks_mut(width).zip(&froms) {
+            row[..from - first].fill(f32::NEG_INFINITY);
+        }
+        let mask_b11s = Tensor::from_slice(&mask)
+            .view([froms.len() as i64, 1, 1, width as i64])
+            .to_kind(kind)
+            .to_device(device);
+        Visible { first, mask: Some(mask_b11s) }
+    }
+
+    /// Counts the tokens of a finished step as held.
+    pub(super) fn advance(&mut self) {
+        self.len += 1;
+        debug_assert!(self.len <= self.capacity);
+    }
+
+    /// Returns how many tokens more there is room for.
+    pub fn room(&self) -> usize {
+        self.capacity - self.len
+    }
+}
+
+impl KeyValues for BatchCache {
+    fn attend(&self, at: &Attend<'_>, q_nlh: &Tensor, k_klh: &Tensor, v_klh: &Tensor) -> Tensor {
+        let (keys, values) = &self.layers[at.layer];
+        let (len, first) = (self.len as i64, at.visible.first as i64);
+        let by_sequence = |x_nlh: &Tensor| x_nlh.transpose(0, 1).unsqueeze(2);
+        let put = |buffer: &Tensor, new: &Tensor| {
+            buffer.narrow(2, len, 1).copy_(&by_sequence(new));
+            buffer.narrow(2, first, len + 1 - first)
+        };
+        let (k_bksh, v_bksh) = (put(keys, k_klh), put(values, v_klh));
+        let mask = at.visible.mask.as_ref();
+        let q_bn1h = by_sequence(q_nlh);
+        Tensor::scaled_dot_product_attention(
+            &q_bn1h, &k_bksh, &v_bksh, mask, 0.0, false, at.scale, at.grouped,
+        )
+        .squeeze_dim(2)
+        .transpose(0, 1)
     }
 }

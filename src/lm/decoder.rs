@@ -9,10 +9,10 @@ use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
 
-use super::cache::KvCache;
+use super::cache::{BatchCache, KeyValues, KvCache, Visible};
 use super::checkpoint::{Checkpoint, Maps};
 use super::config::{Layout, LmConfig, NormPlacement};
-use super::layers::{Attention, Mlp, Norm, Pass, Visible};
+use super::layers::{Attention, Mlp, Norm, Pass};
 use super::rope::Rope;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -132,25 +132,69 @@ impl Decoder {
         let past = cache.len();
         let positions = self.check(new, past)?;
         cache.reserve(new.ids.len());
-        let ids: Vec<i64> = new.ids.iter().map(|&id| i64::from(id)).collect();
-        let ids_l = Tensor::f_from_slice(&ids)?.f_to_device(self.device)?;
-        let positions_f32: Vec<f32> = positions.iter().map(|&p| p as f32).collect();
-        let positions_l = Tensor::f_from_slice(&positions_f32)?.f_to_device(self.device)?;
+        let positions_l = self.tensor_of(&positions)?;
+        let pass = self.pass(&positions_l, positions.iter().max(), |window| {
+            self.visible(new.parents, &positions, past, window)
+        })?;
+        let x_ld = self.run(new.ids, &positions_l, cache, &pass)?;
+        cache.advance(new.ids.len());
+        Ok(x_ld)
+    }
 
+    /// Returns the hidden states of one new token for each sequence of `cache`, after the final
+    /// norm, and appends the tokens to the sequences.
+    ///
+    /// # Shapes
+    /// `[B, D]`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] when there are not as many tokens as sequences or the cache is full;
+    /// [`ErrorKind::Tokenizer`] for a token id outside the vocabulary.
+    pub fn step(&self, ids: &[u32], cache: &mut BatchCache) -> Result<Tensor> {
+        let positions = cache.positions();
+        if ids.len() != positions.len() || ids.is_empty() || cache.room() == 0 {
+            let message = format!("{} tokens for {} sequences", ids.len(), positions.len());
+            return Err(Error::new(ErrorKind::Internal, message));
+        }
+        self.check_ids(ids)?;
+        let positions_b = self.tensor_of(&positions)?;
+        let pass = self.pass(&positions_b, positions.iter().max(), |window| {
+            Ok(cache.visible(window, self.kind, self.device))
+        })?;
+        let x_bd = self.run(ids, &positions_b, cache, &pass)?;
+        cache.advance();
+        Ok(x_bd)
+    }
+
+    /// Runs embedding, blocks and final norm.
+    fn run(
+        &self,
+        ids: &[u32],
+        positions_l: &Tensor,
+        cache: &dyn KeyValues,
+        pass: &Pass<'_>,
+    ) -> Result<Tensor> {
+        let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
+        let ids_l = Tensor::f_from_slice(&ids)?.f_to_device(self.device)?;
         let mut x_ld = self.embedding_vd.index_select(0, &ids_l);
         if let Some(scale) = self.config.embedding_scale {
             // The scale is rounded to the model's number type, as transformers does.
             x_ld *= Tensor::from(scale).to_kind(self.kind).to_device(self.device);
         }
         if let Some(table_sd) = &self.positions_sd {
-            x_ld += table_sd.index_select(0, &positions_l.to_kind(Kind::Int64));
+            // A sequence that has ended may be carried along past the last position.
+            let last = self.config.max_position_embeddings as i64 - 1;
+            x_ld += table_sd.index_select(0, &positions_l.to_kind(Kind::Int64).clamp_max(last));
         }
-        let pass = self.pass(new, &positions, &positions_l, past)?;
         for block in &self.blocks {
-            x_ld = block.forward(x_ld, cache, &pass, &self.config);
+            x_ld = block.forward(x_ld, cache, pass, &self.config);
         }
-        cache.advance(new.ids.len());
         Ok(self.final_norm.forward(&x_ld))
+    }
+
+    fn tensor_of(&self, positions: &[usize]) -> Result<Tensor> {
+        let positions: Vec<f32> = positions.iter().map(|&p| p as f32).collect();
+        Ok(Tensor::f_from_slice(&positions)?.f_to_device(self.device)?)
     }
 
     /// Returns natural-log probabilities of the next token for hidden states `x_rd`.
@@ -178,14 +222,7 @@ impl Decoder {
                 new.parents.len()
             )));
         }
-        let vocab = self.config.vocab_size;
-        if let Some(id) = new.ids.iter().find(|&&id| id as usize >= vocab) {
-            return Err(Error::new(
-                ErrorKind::Tokenizer,
-                format!("the tokenizer gave token {id}, but the model has {vocab}"),
-            )
-            .hint("tokenizer.json and model.safetensors are from different models"));
-        }
+        self.check_ids(new.ids)?;
         let mut positions = Vec::with_capacity(new.ids.len());
         for (i, parent) in new.parents.iter().enumerate() {
             positions.push(match parent {
@@ -197,12 +234,25 @@ impl Decoder {
         Ok(positions)
     }
 
+    fn check_ids(&self, ids: &[u32]) -> Result<()> {
+        let vocab = self.config.vocab_size;
+        match ids.iter().find(|&&id| id as usize >= vocab) {
+            None => Ok(()),
+            Some(id) => Err(Error::new(
+                ErrorKind::Tokenizer,
+                format!("the tokenizer gave token {id}, but the model has {vocab}"),
+            )
+            .hint("tokenizer.json and model.safetensors are from different models")),
+        }
+    }
+
+    /// Prepares what all layers share: the rotations at `positions_l`, and what is seen in each
+    /// window of the model.
     fn pass(
         &self,
-        new: NewTokens<'_>,
-        positions: &[usize],
         positions_l: &Tensor,
-        past: usize,
+        last_position: Option<&usize>,
+        visible: impl Fn(Option<usize>) -> Result<Visible>,
     ) -> Result<Pass<'_>> {
         let rotations = self
             .ropes
@@ -216,15 +266,13 @@ impl Decoder {
             self.config.layers.iter().filter_map(|layer| layer.sliding_window).collect();
         windows.sort_unstable();
         windows.dedup();
-        let longest = positions.iter().max().map_or(0, |p| p + 1);
-        let mut sliding = Vec::new();
-        for window in windows {
-            // A window that reaches over everything is no window.
-            if longest > window {
-                sliding.push((window, self.visible(new.parents, positions, past, Some(window))?));
-            }
-        }
-        Ok(Pass { rotations, full: self.visible(new.parents, positions, past, None)?, sliding })
+        // A window that reaches over everything is no window.
+        windows.retain(|&window| last_position.is_some_and(|&last| last >= window));
+        let sliding = windows
+            .into_iter()
+            .map(|window| Ok((window, visible(Some(window))?)))
+            .collect::<Result<_>>()?;
+        Ok(Pass { rotations, full: visible(None)?, sliding })
     }
 
     /// Returns what the new tokens see: the path, their ancestors among the new tokens, themselves,
@@ -239,7 +287,7 @@ impl Decoder {
         let len = parents.len();
         let chain = parents.iter().enumerate().all(|(i, p)| p.map_or(i == 0, |p| p + 1 == i));
         if chain && past == 0 && window.is_none() {
-            return Ok(Visible { first: 0, mask_ls: None });
+            return Ok(Visible { first: 0, mask: None });
         }
         let oldest = |position: usize| window.map_or(0, |w| (position + 1).saturating_sub(w));
         let first = positions.iter().map(|&p| oldest(p)).min().unwrap_or(0).min(past);
@@ -260,7 +308,7 @@ impl Decoder {
             .f_view([len as i64, width as i64])?
             .f_to_kind(self.kind)?
             .f_to_device(self.device)?;
-        Ok(Visible { first, mask_ls: Some(mask_ls) })
+        Ok(Visible { first, mask: Some(mask_ls) })
     }
 }
 
@@ -296,7 +344,13 @@ impl Block {
         Ok(Self { attention, mlp, input_norm, attention_out_norm, mlp_norm, mlp_out_norm })
     }
 
-    fn forward(&self, x_ld: Tensor, cache: &KvCache, pass: &Pass<'_>, config: &LmConfig) -> Tensor {
+    fn forward(
+        &self,
+        x_ld: Tensor,
+        cache: &dyn KeyValues,
+        pass: &Pass<'_>,
+        config: &LmConfig,
+    ) -> Tensor {
         let apply = |norm: &Option<Norm>, x: &Tensor| match norm {
             Some(norm) => norm.forward(x),
             None => x.shallow_clone(),

@@ -5,7 +5,7 @@
 
 use tch::Tensor;
 
-use super::cache::KvCache;
+use super::cache::{Attend, KeyValues, Visible};
 use super::checkpoint::Checkpoint;
 use super::config::{Activation, Layout, LmConfig, NormKind, QkNorm};
 use super::rope::Rope;
@@ -105,18 +105,10 @@ impl Norm {
 pub(super) struct Pass<'a> {
     /// Per rotation of the model: table and the cosines and sines `[L, R]` of this pass.
     pub(super) rotations: Vec<(&'a Rope, Tensor, Tensor)>,
-    /// The mask for layers that see everything.
+    /// What layers see that see everything.
     pub(super) full: Visible,
-    /// The masks for sliding layers, by window.
+    /// What sliding layers see, by window.
     pub(super) sliding: Vec<(usize, Visible)>,
-}
-
-/// Which keys the queries of a pass see.
-pub(super) struct Visible {
-    /// First cache slot that any query sees.
-    pub(super) first: usize,
-    /// `[L, S]`, 0 where seen and minus infinity elsewhere; `None`: plainly causal, square.
-    pub(super) mask_ls: Option<Tensor>,
 }
 
 /// Attention of one layer.
@@ -194,7 +186,7 @@ impl Attention {
     pub(super) fn forward(
         &self,
         x_ld: &Tensor,
-        cache: &KvCache,
+        cache: &dyn KeyValues,
         pass: &Pass<'_>,
         config: &LmConfig,
     ) -> Tensor {
@@ -224,19 +216,11 @@ impl Attention {
             .sliding_window
             .and_then(|window| pass.sliding.iter().find(|(w, _)| *w == window))
             .map_or(&pass.full, |(_, visible)| visible);
-        let (k_1ksh, v_1ksh) =
-            cache.append(self.index, &k_klh.unsqueeze(0), &v_klh.unsqueeze(0), visible.first);
-        let out_1nlh = Tensor::scaled_dot_product_attention(
-            &q_nlh.unsqueeze(0),
-            &k_1ksh,
-            &v_1ksh,
-            visible.mask_ls.as_ref(),
-            0.0,
-            visible.mask_ls.is_none(),
-            config.attention_scale,
-            config.num_key_value_heads != config.num_attention_heads,
-        );
-        self.o.forward(&out_1nlh.squeeze_dim(0).transpose(0, 1).reshape([len, -1]))
+        let scale = config.attention_scale;
+        let grouped = config.num_key_value_heads != config.num_attention_heads;
+        let attend = Attend { layer: self.index, visible, scale, grouped };
+        let out_nlh = cache.attend(&attend, &q_nlh, &k_klh, &v_klh);
+        self.o.forward(&out_nlh.transpose(0, 1).reshape([len, -1]))
     }
 }
 

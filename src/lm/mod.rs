@@ -8,16 +8,18 @@ mod checkpoint;
 mod config;
 mod decoder;
 mod device;
+mod generate;
 mod layers;
 mod rope;
 mod tokenizer;
 
-pub use cache::KvCache;
+pub use cache::{BatchCache, KvCache};
 pub use checkpoint::Checkpoint;
 pub use config::{
     Activation, FAMILIES, LayerConfig, Layout, LmConfig, NormKind, NormPlacement, QkNorm,
 };
 pub use decoder::{Decoder, NewTokens};
 pub use device::{DeviceChoice, DtypeChoice, resolve as resolve_device};
+pub use generate::{Finish, GenerateOptions, Generated, Sampling, generate};
 pub use rope::{RopeConfig, RopeScaling};
 pub use tokenizer::{Tokenizer, Tokens};

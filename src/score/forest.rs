@@ -236,7 +236,9 @@ mod tests {
         forest.insert(&[1, 5, 8], 1..3, 0, 1);
         let steps = forest.plan(64);
         assert_eq!(steps[0].ids, [1, 5, 6]);
-        let wanted: Vec<_> = steps[0].asks.iter().map(|(t, a)| (*t, a.target, a.label)).collect();
+        let mut wanted: Vec<_> =
+            steps[0].asks.iter().map(|(t, a)| (*t, a.target, a.label)).collect();
+        wanted.sort_unstable();
         assert_eq!(wanted, [(0, 5, 0), (0, 5, 1), (1, 6, 0), (1, 8, 1), (2, 7, 0)]);
     }
 

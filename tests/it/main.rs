@@ -8,6 +8,7 @@ mod common;
 mod data;
 mod demo_data;
 mod eval;
+mod generate;
 mod parity;
 mod report;
 mod resume;

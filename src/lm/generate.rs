@@ -1,0 +1,220 @@
+//! Writing text: many prompts side by side, greedy or sampled.
+
+use rand::Rng;
+use tch::{Kind, Tensor};
+
+use super::cache::BatchCache;
+use super::decoder::{Decoder, NewTokens};
+use super::tokenizer::Tokenizer;
+use crate::error::{Error, ErrorKind, Result};
+use crate::run::SeedStream;
+
+/// How the next token is chosen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Sampling {
+    /// The most likely one.
+    Greedy,
+    /// Drawn from the softmax of logits / temperature.
+    Temperature(f64),
+}
+
+/// When and how to write.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GenerateOptions {
+    /// Most tokens written for a prompt.
+    pub max_new_tokens: usize,
+    /// How the next token is chosen.
+    pub sampling: Sampling,
+    /// Token ids that end a text; they are not part of it.
+    pub end_tokens: Vec<u32>,
+    /// Texts that end a text; it is cut before the first of them.
+    pub stop: Vec<String>,
+}
+
+/// Why a text ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// An end token.
+    EndToken,
+    /// A stop text.
+    Stop,
+    /// The limit of new tokens, or the end of the context.
+    Length,
+}
+
+/// What was written after one prompt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Generated {
+    /// The tokens, without an end token; after a stop text, up to the token that completed it.
+    pub ids: Vec<u32>,
+    /// Their text, cut before a stop text.
+    pub text: String,
+    /// Why it ended.
+    pub finish: Finish,
+}
+
+/// Most tokens of one pass over a prompt.
+const PREFILL_TOKENS: usize = 512;
+
+/// Returns what the model writes after each of `prompts`, in their order.
+///
+/// The weights are read once a step for all prompts that are still being written. Prompts that share
+/// a beginning with the one before them do not compute it again. Sampled texts are drawn from the
+/// stream `generate` of `streams`, by prompt: they do not depend on the other prompts.
+///
+/// # Errors
+/// [`ErrorKind::Context`] when a prompt leaves no room for a token, with its place among the prompts;
+/// [`ErrorKind::Numeric`] when the model gives NaN.
+///
+/// # Cost
+/// Keys and values of all prompts at once: `B * (longest prompt + max_new_tokens)` tokens.
+pub fn generate(
+    decoder: &Decoder,
+    tokenizer: &Tokenizer,
+    prompts: &[String],
+    options: &GenerateOptions,
+    streams: SeedStream,
+) -> Result<Vec<Generated>> {
+    let _no_grad = tch::no_grad_guard();
+    let max_tokens = decoder.config().max_position_embeddings;
+    let mut tokens = Vec::with_capacity(prompts.len());
+    for (i, prompt) in prompts.iter().enumerate() {
+        let ids = [tokenizer.prefix(), &tokenizer.encode(prompt)?.ids].concat();
+        if ids.is_empty() || ids.len() >= max_tokens {
+            let message = format!(
+                "prompt {} is {} tokens long, expected 1 to {}",
+                i + 1,
+                ids.len(),
+                max_tokens - 1
+            );
+            return Err(Error::new(ErrorKind::Context, message)
+                .hint("shorten the prompt, or use a model with a longer context"));
+        }
+        tokens.push(ids);
+    }
+    if prompts.is_empty() || options.max_new_tokens == 0 {
+        let empty = Generated { ids: vec![], text: String::new(), finish: Finish::Length };
+        return Ok(vec![empty; prompts.len()]);
+    }
+    let (mut cache, mut x_bd) = prefill(decoder, &tokens, options.max_new_tokens)?;
+    let mut out: Vec<Vec<u32>> = vec![Vec::new(); prompts.len()];
+    let mut ended: Vec<Option<(Finish, String)>> = vec![None; prompts.len()];
+    // The prompts that the rows of cache and hidden states belong to.
+    let mut rows: Vec<usize> = (0..prompts.len()).collect();
+    for step in 0..options.max_new_tokens {
+        let chosen = choose(decoder, &x_bd, options.sampling, &rows, step, streams)?;
+        for (&row, &id) in rows.iter().zip(&chosen) {
+            if ended[row].is_none() {
+                ended[row] =
+                    end_of(&mut out[row], id, tokens[row].len(), max_tokens, options, tokenizer)?;
+            }
+        }
+        let going: Vec<usize> = (0..rows.len()).filter(|&r| ended[rows[r]].is_none()).collect();
+        if going.is_empty() || step + 1 == options.max_new_tokens {
+            break;
+        }
+        let mut next = chosen;
+        // Moving keys and values costs about a step, so ended sequences are carried along until
+        // they are half of all.
+        if going.len() * 2 <= rows.len() {
+            cache.select(&going);
+            rows = going.iter().map(|&r| rows[r]).collect();
+            next = going.iter().map(|&r| next[r]).collect();
+        }
+        x_bd = decoder.step(&next, &mut cache)?;
+    }
+    out.into_iter()
+        .zip(ended)
+        .map(|(ids, ended)| {
+            let (finish, text) = match ended {
+                Some(end) => end,
+                None => (Finish::Length, tokenizer.decode(&ids)?),
+            };
+            Ok(Generated { ids, text, finish })
+        })
+        .collect()
+}
+
+/// Runs the prompts and returns their keys and values with the hidden state `[B, D]` after each.
+fn prefill(decoder: &Decoder, tokens: &[Vec<u32>], num_new: usize) -> Result<(BatchCache, Tensor)> {
+    let mut path = decoder.new_cache();
+    let lens: Vec<usize> = tokens.iter().map(Vec::len).collect();
+    let batch = BatchCache::new(&path, &lens, num_new);
+    let mut last = Vec::with_capacity(tokens.len());
+    let mut before: &[u32] = &[];
+    for (i, ids) in tokens.iter().enumerate() {
+        let shared = before.iter().zip(ids).take_while(|(a, b)| a == b).count();
+        // The last token is run even if it is shared: its hidden state is needed.
+        path.truncate(shared.min(ids.len() - 1));
+        let mut x_ld = Tensor::new();
+        for chunk in ids[path.len()..].chunks(PREFILL_TOKENS) {
+            let parents: Vec<Option<usize>> = (0..chunk.len()).map(|t| t.checked_sub(1)).collect();
+            x_ld = decoder.forward(NewTokens { ids: chunk, parents: &parents }, &mut path)?;
+        }
+        last.push(x_ld.narrow(0, x_ld.size()[0] - 1, 1));
+        batch.fill(i, &path);
+        before = ids;
+    }
+    Ok((batch, Tensor::cat(&last, 0)))
+}
+
+/// The next token of each row.
+fn choose(
+    decoder: &Decoder,
+    x_bd: &Tensor,
+    sampling: Sampling,
+    rows: &[usize],
+    step: usize,
+    streams: SeedStream,
+) -> Result<Vec<u32>> {
+    let logits_bv = decoder.logits(x_bd);
+    if logits_bv.isnan().any().int64_value(&[]) != 0 {
+        return Err(Error::new(ErrorKind::Numeric, "the model gave NaN while writing").hint(
+            "the weights may be damaged, or too large for this number type; try `--dtype f32`",
+        ));
+    }
+    let ids: Vec<i64> = match sampling {
+        Sampling::Greedy => Vec::try_from(logits_bv.argmax(-1, false))?,
+        Sampling::Temperature(temperature) => {
+            // Inverse transform with a draw of our own: libtorch's generator is one for all rows.
+            let cumulative_bv =
+                (logits_bv / temperature).softmax(-1, Kind::Double).cumsum(-1, Kind::Double);
+            let draws: Vec<f64> = rows
+                .iter()
+                .map(|&row| streams.rng("generate", &[row as u64, step as u64]).random())
+                .collect();
+            let draws_b1 = Tensor::from_slice(&draws).unsqueeze(1).to_device(decoder.device());
+            // Scaled by the total, which rounding leaves a little off 1.
+            let last = cumulative_bv.size()[1] - 1;
+            let targets_b1 = draws_b1 * cumulative_bv.narrow(1, last, 1);
+            let below_bv = cumulative_bv.le_tensor(&targets_b1).to_kind(Kind::Int64);
+            Vec::try_from(below_bv.sum_dim_intlist(1_i64, false, Kind::Int64).clamp(0, last))?
+        }
+    };
+    Ok(ids.into_iter().map(|id| id as u32).collect())
+}
+
+/// Adds a token to a text and returns why and with what text it ends, if it does.
+fn end_of(
+    ids: &mut Vec<u32>,
+    id: u32,
+    prompt_len: usize,
+    max_tokens: usize,
+    options: &GenerateOptions,
+    tokenizer: &Tokenizer,
+) -> Result<Option<(Finish, String)>> {
+    if options.end_tokens.contains(&id) {
+        return Ok(Some((Finish::EndToken, tokenizer.decode(ids)?)));
+    }
+    ids.push(id);
+    if !options.stop.is_empty() {
+        let text = tokenizer.decode(ids)?;
+        if let Some(at) = options.stop.iter().filter_map(|stop| text.find(stop)).min() {
+            return Ok(Some((Finish::Stop, text[..at].to_owned())));
+        }
+    }
+    if prompt_len + ids.len() >= max_tokens {
+        return Ok(Some((Finish::Length, tokenizer.decode(ids)?)));
+    }
+    Ok(None)
+}
