@@ -70,8 +70,9 @@ demo 0
 expect_out runs/demo
 model="--model models/gemma-3-270m --task sentiment --data data/demo/reviews.jsonl --resume"
 gold=data/demo/reviews.gold.jsonl
-runs="runs/demo/zero-shot runs/demo/few-shot-gold runs/demo/icm"
-wanted="label --method zero-shot $model --out runs/demo/zero-shot
+runs="runs/demo/zero-shot runs/demo/zero-shot-calibrated runs/demo/few-shot-gold runs/demo/icm"
+wanted="label --method zero-shot --calibrate none $model --out runs/demo/zero-shot
+label --method zero-shot $model --out runs/demo/zero-shot-calibrated
 label --method few-shot --demonstrations $gold $model --out runs/demo/few-shot-gold
 label --method icm $model --out runs/demo/icm
 eval --gold $gold $runs

@@ -289,7 +289,7 @@ fn bad_data_is_named_with_place_and_hint() {
     let few = ["--method", "few-shot", "--demonstrations", &gold];
     has(&bad(&strs(&place.label("few", &few))), &["maybe", "line 1"]);
     place.write("gold.jsonl", "{\"id\": \"a\", \"label\": \"True\"}\n");
-    has(&bad(&strs(&place.label("few", &few))), &["at least 2"]);
+    has(&bad(&strs(&place.label("few", &few))), &["1 labelled", "two or more"]);
     place.write("gold.jsonl", "{\"id\": \"zz\", \"label\": \"True\"}\n");
     has(&bad(&["eval", "--gold", &gold, &place.path("done")]), &["gold", "hint:"]);
 }
