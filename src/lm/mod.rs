@@ -4,6 +4,7 @@
 //! or demonstrations. [`crate::score`] is the only caller; everything else asks questions there.
 
 mod cache;
+mod chat;
 mod checkpoint;
 mod config;
 mod decoder;
@@ -14,6 +15,7 @@ mod rope;
 mod tokenizer;
 
 pub use cache::{BatchCache, KvCache};
+pub use chat::{ChatTemplate, Message};
 pub use checkpoint::Checkpoint;
 pub use config::{
     Activation, FAMILIES, LayerConfig, Layout, LmConfig, NormKind, NormPlacement, QkNorm,

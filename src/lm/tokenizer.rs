@@ -68,6 +68,14 @@ impl Tokenizer {
         &self.prefix
     }
 
+    /// Returns `text` without the special tokens of [`Tokenizer::prefix`] spelled out at its
+    /// beginning, which would stand twice.
+    pub fn without_prefix<'a>(&self, text: &'a str) -> &'a str {
+        let spelled: String =
+            self.prefix.iter().filter_map(|&id| self.inner.id_to_token(id)).collect();
+        text.strip_prefix(spelled.as_str()).unwrap_or(text)
+    }
+
     /// Returns the size of the vocabulary, added tokens included.
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)
