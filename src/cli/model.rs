@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::error::Result;
 use crate::lm::{DeviceChoice, DtypeChoice};
 use crate::run::Input;
-use crate::score::{LmScorer, LmScorerOptions};
+use crate::score::{LmScorer, LmScorerOptions, MemorySize};
 
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Model")]
@@ -29,6 +29,10 @@ pub(super) struct ModelArgs {
     /// [default: 512 on the CPU, 4096 on a GPU]
     #[arg(long, value_name = "TOKENS")]
     pack_tokens: Option<usize>,
+    /// Working memory besides the weights, such as 800M or 3.5G; passes are made smaller to keep
+    /// within it [default: half of the machine's memory on the CPU, no limit on a GPU]
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<MemorySize>,
 }
 
 impl ModelArgs {
@@ -41,13 +45,14 @@ impl ModelArgs {
                 dtype: self.dtype,
                 max_pack_tokens: self.pack_tokens,
                 max_context_tokens: self.max_context,
+                memory: self.memory,
             },
         )
     }
 
     /// The model's part of the resolved settings.
     pub(super) fn settings(&self, scorer: &LmScorer, settings: &mut Map<String, Value>) {
-        let Self { model, device: _, dtype: _, max_context, pack_tokens } = self;
+        let Self { model, device: _, dtype: _, max_context, pack_tokens, memory } = self;
         let decoder = scorer.decoder();
         settings.insert("model".into(), model.display().to_string().into());
         settings.insert("model_type".into(), decoder.config().model_type.clone().into());
@@ -55,6 +60,7 @@ impl ModelArgs {
         settings.insert("dtype".into(), format!("{:?}", decoder.kind()).to_lowercase().into());
         settings.insert("max_context".into(), (*max_context).into());
         settings.insert("pack_tokens".into(), (*pack_tokens).into());
+        settings.insert("memory".into(), memory.map(|size| size.to_string()).into());
     }
 
     /// The model's files with their digests.

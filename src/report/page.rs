@@ -125,7 +125,12 @@ fn display_names(runs: &[Run]) -> Vec<String> {
     let mut taken = HashSet::new();
     let tell_apart = |(name, run): (&String, &Run)| {
         let shared = names.iter().filter(|other| *other == name).count() > 1;
-        let name = if shared { format!("{name} ({})", run.name) } else { name.clone() };
+        // A folder that is named after its method says it all.
+        let name = match shared {
+            false => name.clone(),
+            true if run.name.contains(&run.method) => run.name.clone(),
+            true => format!("{name} ({})", run.name),
+        };
         unused(&name, &mut taken)
     };
     names.iter().zip(runs).map(tell_apart).collect()

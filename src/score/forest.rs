@@ -115,6 +115,18 @@ impl Forest {
         self.nodes.iter().map(|node| node.tokens.len()).sum()
     }
 
+    /// Returns the number of tokens of the longest path from the root.
+    pub(super) fn longest_path(&self) -> usize {
+        let mut longest = 0;
+        let mut stack = vec![(ROOT, 0)];
+        while let Some((node, before)) = stack.pop() {
+            let depth = before + self.nodes[node].tokens.len();
+            longest = longest.max(depth);
+            stack.extend(self.nodes[node].children.iter().map(|&child| (child, depth)));
+        }
+        longest
+    }
+
     /// Returns the passes that run every node once, depth first, with whole subtrees and siblings
     /// packed together up to `max_pack` tokens.
     ///

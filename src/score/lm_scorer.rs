@@ -5,6 +5,7 @@ use std::path::Path;
 use tch::{Kind, Tensor};
 
 use super::forest::{Ask, Forest};
+use super::memory::{Footprint, MemorySize, total};
 use super::{LabelScores, PromptTree, Scorer, Usage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::{Decoder, DeviceChoice, DtypeChoice, KvCache, NewTokens, Tokenizer, Tokens};
@@ -20,6 +21,9 @@ pub struct LmScorerOptions {
     pub max_pack_tokens: Option<usize>,
     /// The longest prompt in tokens; `None`: what the model was made for.
     pub max_context_tokens: Option<usize>,
+    /// Working memory besides the weights; `None`: half of the machine's memory (CPU), no limit
+    /// (GPU).
+    pub memory: Option<MemorySize>,
 }
 
 impl Default for LmScorerOptions {
@@ -29,6 +33,7 @@ impl Default for LmScorerOptions {
             dtype: DtypeChoice::Auto,
             max_pack_tokens: None,
             max_context_tokens: None,
+            memory: None,
         }
     }
 }
@@ -49,6 +54,8 @@ pub struct LmScorer {
     cache: KvCache,
     max_pack: usize,
     max_tokens: usize,
+    footprint: Footprint,
+    budget: MemorySize,
     /// Whether growing a tokenised text has been seen to differ from tokenising it whole.
     distrust_extend: bool,
 }
@@ -78,7 +85,13 @@ impl LmScorer {
             )
             .hint("lower `--max-context`"));
         }
+        let share = || match device {
+            tch::Device::Cpu => total().map(|size| MemorySize(size.0 / 2)),
+            _ => None,
+        };
         Ok(Self {
+            footprint: Footprint::of(decoder.config(), kind.elt_size_in_bytes()),
+            budget: options.memory.or_else(share).unwrap_or(MemorySize(u64::MAX)),
             cache: decoder.new_cache(),
             decoder,
             tokenizer,
@@ -200,12 +213,12 @@ impl LmScorer {
         &self,
         x_ld: &Tensor,
         asks: &[(usize, Ask)],
+        per_block: usize,
         scores: &mut [LabelScores],
     ) -> Result<()> {
         let mut rows: Vec<usize> = asks.iter().map(|(token, _)| *token).collect();
         rows.sort_unstable();
         rows.dedup();
-        let per_block = (LOGIT_ELEMENTS / self.decoder.config().vocab_size).max(1);
         for block in rows.chunks(per_block) {
             let (first, last) = (block[0], block[block.len() - 1]);
             let mine: Vec<&(usize, Ask)> =
@@ -248,12 +261,15 @@ impl Scorer for LmScorer {
         let Built { forest, mut scores, full } = built;
         let _no_grad = tch::no_grad_guard();
         self.cache.truncate(0);
-        for step in forest.plan(self.max_pack) {
+        let rows = (LOGIT_ELEMENTS / self.decoder.config().vocab_size).max(1);
+        let (pack, rows) =
+            self.footprint.fit(self.budget, forest.longest_path(), self.max_pack, rows)?;
+        for step in forest.plan(pack) {
             self.cache.truncate(step.keep);
             let new = NewTokens { ids: &step.ids, parents: &step.parents };
             let x_ld = self.decoder.forward(new, &mut self.cache)?;
             if !step.asks.is_empty() {
-                self.collect(&x_ld, &step.asks, &mut scores)?;
+                self.collect(&x_ld, &step.asks, rows, &mut scores)?;
             }
         }
         for (question, score) in tree.questions().iter().zip(&scores) {

@@ -7,6 +7,7 @@
 mod forest;
 mod journaled;
 mod lm_scorer;
+mod memory;
 mod table;
 mod tree;
 
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use journaled::Journaled;
 pub use lm_scorer::{LmScorer, LmScorerOptions};
+pub use memory::MemorySize;
 pub use table::TableScorer;
 pub use tree::{NodeId, PromptTree, Question, QuestionId};
 

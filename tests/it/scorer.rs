@@ -14,6 +14,7 @@ fn open(folder: &Path, pack: usize, dtype: DtypeChoice) -> LmScorer {
         dtype,
         max_pack_tokens: Some(pack),
         max_context_tokens: None,
+        memory: None,
     };
     LmScorer::open(folder, options).unwrap()
 }
@@ -96,6 +97,28 @@ fn a_tree_scores_as_its_prompts_one_by_one_however_it_is_packed() {
             assert_eq!(scorer.score(&tree).unwrap().0, scores);
         }
     }
+}
+
+#[test]
+fn a_memory_budget_changes_passes_and_no_number() {
+    let _no_grad = tch::no_grad_guard();
+    let tree = forest();
+    let with = |memory: &str| {
+        let options = LmScorerOptions {
+            device: DeviceChoice::Cpu,
+            memory: Some(memory.parse().unwrap()),
+            ..LmScorerOptions::default()
+        };
+        LmScorer::open(&tiny("gemma3_text"), options).unwrap().score(&tree)
+    };
+    let (wide, _) = with("4G").unwrap();
+    // By hand: 200 tokens of 7 layers * 2 * 2 heads * 32 * 4 bytes are 0.7 MB, half as much again
+    // for growing, and passes of 512 tokens 0.5 MB more; 2 MB hold small passes only.
+    let (narrow, _) = with("2M").unwrap();
+    assert!(largest(&wide, &narrow) < 1e-4);
+    let error = with("100K").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Context);
+    assert!(error.to_string().contains("set `--memory 1M` or more"), "{error}");
 }
 
 #[test]
