@@ -70,6 +70,7 @@ pub(super) fn run(args: LabelArgs) -> Result<()> {
     };
     let mut bar = LabelProgress::new(iterations, examples.len());
     let mut scorer = Journaled::new(scorer, journal);
+    let work_began = Instant::now();
     let labelling = label(
         &task,
         examples,
@@ -81,6 +82,7 @@ pub(super) fn run(args: LabelArgs) -> Result<()> {
             trace.write(event)
         },
     )?;
+    let work_seconds = work_began.elapsed().as_secs_f64();
     bar.finish();
     trace.finish()?;
     let mut bytes = Vec::new();
@@ -88,7 +90,7 @@ pub(super) fn run(args: LabelArgs) -> Result<()> {
     write_atomic(&folder.file("labels.jsonl"), &bytes)?;
     folder.write_json("summary.json", &labelling.summary)?;
     let seconds = began.elapsed().as_secs_f64();
-    folder.finish(seconds)?;
+    folder.finish(seconds, work_seconds)?;
     tell(&labelling, seconds, &folder);
     Ok(())
 }

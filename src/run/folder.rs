@@ -160,12 +160,15 @@ impl RunDir {
         write_atomic(&self.file(name), text.as_bytes())
     }
 
-    /// Marks the run as ended: writes its wall time, in seconds, of this and earlier sessions.
+    /// Marks the run as ended and writes how long its last session took: as a whole, and without
+    /// opening the model, in seconds.
     ///
     /// # Errors
     /// [`ErrorKind::Io`].
-    pub fn finish(&self, seconds: f64) -> Result<()> {
-        self.write_json(TIMING, &serde_json::json!({ "last_session_seconds": seconds }))
+    pub fn finish(&self, session_seconds: f64, work_seconds: f64) -> Result<()> {
+        let timing =
+            serde_json::json!({ "session_seconds": session_seconds, "work_seconds": work_seconds });
+        self.write_json(TIMING, &timing)
     }
 }
 
