@@ -27,7 +27,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::run::SeedStream;
 use crate::score::{LabelScores, Scorer, Usage};
 
-/// Settings of the search; see METHODS in the README for what each does.
+/// Settings of the search; the README says how they work together.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct IcmSettings {
     /// Form and weight of the score.

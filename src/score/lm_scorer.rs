@@ -1,6 +1,7 @@
 //! Scoring on the local decoder.
 
 use std::path::Path;
+use std::rc::Rc;
 
 use tch::{Kind, Tensor};
 
@@ -133,14 +134,16 @@ impl LmScorer {
                 .collect(),
             full: 0,
         };
-        // Depth first, holding the tokens of the current path only.
-        let mut stack = vec![(0_usize, Tokens::default())];
-        while let Some((node, tokens)) = stack.pop() {
+        // Depth first, tokenising a node when its turn comes: the tokens of one path are held.
+        let mut stack = vec![(0_usize, "", Rc::new(Tokens::default()))];
+        while let Some((node, text, before)) = stack.pop() {
+            let tokens = Rc::new(self.tokenizer.extend(&before, text)?);
+            drop(before);
             for &index in &asked[node] {
                 self.insert(tree, index, &tokens, &mut built)?;
             }
             for &(child, text) in children[node].iter().rev() {
-                stack.push((child, self.tokenizer.extend(&tokens, text)?));
+                stack.push((child, text, Rc::clone(&tokens)));
             }
         }
         Ok(built)
