@@ -7,9 +7,23 @@ fn main() {
     // torch-sys publishes the folder it linked against because it is a direct dependency.
     println!("cargo:rerun-if-env-changed=DEP_TCH_LIBTORCH_LIB");
     let Ok(lib) = std::env::var("DEP_TCH_LIBTORCH_LIB") else {
+        println!("cargo:rustc-env=W2S_LIBTORCH_VERSION=unknown");
         println!("cargo:warning=torch-sys did not say where libtorch lies; run scripts/setup");
         return;
     };
     let lib = Path::new(&lib).canonicalize().unwrap_or_else(|_| lib.clone().into());
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
+    println!("cargo:rustc-env=W2S_LIBTORCH_VERSION={}", version(&lib));
+}
+
+/// The version of the libtorch in `lib`: from `build-version` beside it (libtorch), or from
+/// `version.py` (a Python installation).
+fn version(lib: &Path) -> String {
+    let read = |name: &str| std::fs::read_to_string(lib.join("..").join(name)).ok();
+    if let Some(text) = read("build-version") {
+        return text.trim().to_owned();
+    }
+    let text = read("version.py").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("__version__ = "));
+    line.map_or_else(|| "unknown".to_owned(), |value| value.trim_matches(['\'', '"']).to_owned())
 }

@@ -122,7 +122,7 @@ fn manifest(
     inputs.extend(args.model.inputs()?);
     let mut versions = Map::new();
     versions.insert("w2s".into(), env!("CARGO_PKG_VERSION").into());
-    versions.insert("libtorch".into(), "2.11.0".into());
+    versions.insert("libtorch".into(), env!("W2S_LIBTORCH_VERSION").into());
     versions.insert("num_threads".into(), tch::get_num_threads().into());
     Ok(Manifest {
         command: "label".into(),

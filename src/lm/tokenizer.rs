@@ -76,11 +76,6 @@ impl Tokenizer {
         text.strip_prefix(spelled.as_str()).unwrap_or(text)
     }
 
-    /// Returns the size of the vocabulary, added tokens included.
-    pub fn vocab_size(&self) -> usize {
-        self.inner.get_vocab_size(true)
-    }
-
     /// Returns `text` with its tokens, no special ones added.
     ///
     /// # Errors

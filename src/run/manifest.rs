@@ -45,6 +45,9 @@ impl GoldUse {
     }
 }
 
+/// Settings that name inputs, which are compared by their contents.
+const PATHS: [&str; 3] = ["data", "model", "task"];
+
 /// A file that a run read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Input {
@@ -108,7 +111,7 @@ impl Manifest {
         };
         let maps = |a: &Map<String, Value>, b: &Map<String, Value>| {
             let keys = a.keys().chain(b.keys().filter(|key| !a.contains_key(*key)));
-            keys.into_iter().find_map(|key| {
+            keys.filter(|key| !PATHS.contains(&key.as_str())).find_map(|key| {
                 let get = |m: &Map<String, Value>| m.get(key).cloned().unwrap_or(Value::Null);
                 differ(key, &get(a), &get(b))
             })

@@ -1,25 +1,12 @@
 //! Writing text, against transformers' greedy tokens and laws of sampling.
 
-use serde::Deserialize;
 use tch::{Device, Kind};
 use w2s::lm::{
     Decoder, Finish, GenerateOptions, Generated, NewTokens, Sampling, Tokenizer, generate,
 };
 use w2s::run::SeedStream;
 
-use crate::common::tiny;
-
-#[derive(Deserialize)]
-struct Golden {
-    prompts: Vec<GoldenPrompt>,
-}
-
-#[derive(Deserialize)]
-struct GoldenPrompt {
-    text: String,
-    ids: Vec<u32>,
-    greedy: Vec<u32>,
-}
+use crate::common::{GoldenPrompt, chain, golden, tiny};
 
 struct Writer {
     decoder: Decoder,
@@ -30,12 +17,10 @@ struct Writer {
 impl Writer {
     fn open(family: &str) -> Self {
         let folder = tiny(family);
-        let text = std::fs::read_to_string(folder.join("golden.json")).unwrap();
-        let golden: Golden = serde_json::from_str(&text).unwrap();
         Self {
             decoder: Decoder::load(&folder, Device::Cpu, Kind::Float).unwrap(),
             tokenizer: Tokenizer::open(&folder).unwrap(),
-            golden: golden.prompts,
+            golden: golden(&folder),
         }
     }
 
@@ -128,7 +113,7 @@ fn sampling_follows_the_distribution_and_the_seed() {
     let num = 1000;
     let out = writer.write(&vec![text; num], &sampled(0.7, 1));
     let ids = &writer.golden[0].ids;
-    let parents: Vec<Option<usize>> = (0..ids.len()).map(|i| i.checked_sub(1)).collect();
+    let parents = chain(ids.len());
     let mut cache = writer.decoder.new_cache();
     let new = NewTokens { ids, parents: &parents };
     let _no_grad = tch::no_grad_guard();

@@ -10,31 +10,12 @@ use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 use w2s::lm::{Decoder, NewTokens, Tokenizer};
 
+use crate::common::{chain, golden};
+
 /// Largest difference of a log-probability in f32 (house rule; STYLE).
 const TOLERANCE: f64 = 1e-4;
 /// The same over long prompts of the real models.
 const TOLERANCE_REAL: f64 = 2e-3;
-
-#[derive(Deserialize)]
-struct Golden {
-    prompts: Vec<GoldenPrompt>,
-}
-
-#[derive(Deserialize)]
-struct GoldenPrompt {
-    text: String,
-    ids: Vec<u32>,
-    mean_nll: f64,
-    last_top_ids: Vec<i64>,
-    last_top_logprobs: Vec<f64>,
-    logits_sum: f64,
-    logits_abs_mean: f64,
-    greedy: Vec<u32>,
-}
-
-fn chain(num: usize) -> Vec<Option<usize>> {
-    (0..num).map(|i| i.checked_sub(1)).collect()
-}
 
 /// Hidden states of a plain sequence behind what the cache holds.
 fn run(model: &Decoder, ids: &[u32], cache: &mut w2s::lm::KvCache) -> Tensor {
@@ -78,12 +59,10 @@ fn token_logprobs(model: &Decoder, ids: &[u32]) -> (Vec<f64>, Tensor) {
 /// Checks one fixture folder and returns the largest difference of a log-probability.
 fn check_fixture(folder: &Path) -> f64 {
     let name = folder.display();
-    let text = std::fs::read_to_string(folder.join("golden.json")).unwrap();
-    let golden: Golden = serde_json::from_str(&text).unwrap();
     let tokenizer = Tokenizer::open(folder).unwrap();
     let model = Decoder::load(folder, Device::Cpu, Kind::Float).unwrap();
     let mut worst: f64 = 0.0;
-    for prompt in &golden.prompts {
+    for prompt in &golden(folder) {
         assert_eq!(tokenizer.encode(&prompt.text).unwrap().ids, prompt.ids, "{name}: token ids");
         let (logprobs, x_ld) = token_logprobs(&model, &prompt.ids);
         let mean_nll = -logprobs.iter().sum::<f64>() / logprobs.len() as f64;

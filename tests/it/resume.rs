@@ -96,3 +96,22 @@ fn a_journal_of_other_data_is_refused() {
     let message = crate::cli::text(&output.stderr);
     assert!(message.contains("the contents of the data changed"), "{message}");
 }
+
+#[test]
+fn a_run_resumes_when_its_data_has_moved() {
+    let place = Place::new();
+    good(&strs(&place.label("a", &[])));
+    let labels = place.read("a/labels.jsonl");
+    std::fs::remove_file(place.path("a/timing.json")).unwrap();
+    std::fs::remove_file(place.path("a/labels.jsonl")).unwrap();
+    let moved = place.write("elsewhere.jsonl", place.read("claims.jsonl"));
+    let from = place.path("claims.jsonl");
+    std::fs::remove_file(&from).unwrap();
+    let args: Vec<String> = place
+        .label("a", &["--resume"])
+        .into_iter()
+        .map(|arg| if arg == from { moved.clone() } else { arg })
+        .collect();
+    good(&strs(&args));
+    assert_eq!(place.read("a/labels.jsonl"), labels);
+}

@@ -321,6 +321,39 @@ fn without_calibration_one_label_for_all_wins_and_with_it_does_not() {
     }
 }
 
+/// A model that reads every sign rightly and leans to `positive` by 3 nats, whatever the item.
+#[test]
+fn content_free_calibration_takes_a_constant_bias_off() {
+    let task = Task::load("sentiment").unwrap();
+    let values = [1.0, -1.0, 1.0, -1.0, -1.0, -1.0];
+    let world = signs(&values);
+    let data = examples(values.len());
+    let demonstrations = vec![(example("d0", "x", None), 0), (example("d1", "y", None), 1)];
+    let run = |calibration, few: bool| {
+        let method = if few {
+            let (order, num_anchors) = (Order::Halving, 4);
+            let demonstrations = demonstrations.clone();
+            Method::FewShot { demonstrations, calibration, order, num_anchors }
+        } else {
+            Method::ZeroShot { calibration }
+        };
+        let mut scorer = TableScorer::new(|prompt: &str, _: &Question| {
+            let (context, asked) = parse(prompt);
+            assert_eq!(context.len(), if few { 2 } else { 0 });
+            binary(3.0 + world.get(&asked).unwrap_or(&0.0))
+        });
+        let streams = SeedStream::new(0);
+        label(&task, &data, &method, streams, &mut scorer, &mut |_| Ok(())).unwrap().records
+    };
+    for few in [false, true] {
+        assert_eq!(names_to_labels(&run(Calibration::None, few)), [1; 6]);
+        let records = run(Calibration::ContentFree, few);
+        assert_eq!(names_to_labels(&records), [1, 0, 1, 0, 0, 0]);
+        // What is left is the sign alone: log-odds of plus or minus 1, a margin of 1.
+        assert!(records.iter().all(|record| (record.margin - 1.0).abs() < 1e-9));
+    }
+}
+
 #[test]
 fn a_labelling_is_scored_once_and_quiet_iterations_cost_nothing() {
     let task = Task::load("sentiment").unwrap();
