@@ -13,7 +13,7 @@ use crate::data::{Dataset, Example, Task, write_labels};
 use crate::error::{Error, Result};
 use crate::label::{BatchSize, Labelling, Method, TraceEvent, label};
 use crate::run::{Input, Manifest, RunDir, SeedStream, write_atomic};
-use crate::score::Journaled;
+use crate::score::{Cached, Journaled};
 
 fn method_settings(method: &Method, settings: &mut Map<String, Value>) -> Result<()> {
     let value = match method {
@@ -69,7 +69,7 @@ pub(super) fn run(args: LabelArgs) -> Result<()> {
         _ => None,
     };
     let mut bar = LabelProgress::new(iterations, examples.len());
-    let mut scorer = Journaled::new(scorer, journal);
+    let mut scorer = Cached::new(Journaled::new(scorer, journal));
     let work_began = Instant::now();
     let labelling = label(
         &task,

@@ -7,15 +7,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::config::LmConfig;
-
-/// Which keys the queries of a pass see.
-pub(super) struct Visible {
-    /// First cache slot that any query sees.
-    pub(super) first: usize,
-    /// 0 where seen and minus infinity elsewhere: `[L, S]` on a path, `[B, 1, 1, S]` in a batch;
-    /// `None`: plainly causal on a path, everything in a batch.
-    pub(super) mask: Option<Tensor>,
-}
+use super::visible::{self, Seen, Visible};
 
 /// One layer's attention.
 pub(super) struct Attend<'a> {
@@ -127,13 +119,7 @@ impl KeyValues for KvCache {
             buffer.narrow(2, first, len + num_new - first)
         };
         let (k_1ksh, v_1ksh) = (put(keys, k_klh), put(values, v_klh));
-        let mask = at.visible.mask.as_ref();
-        let q_1nlh = q_nlh.unsqueeze(0);
-        let causal = mask.is_none();
-        Tensor::scaled_dot_product_attention(
-            &q_1nlh, &k_1ksh, &v_1ksh, mask, 0.0, causal, at.scale, at.grouped,
-        )
-        .squeeze_dim(0)
+        visible::attend(at, q_nlh, &k_1ksh, &v_1ksh)
     }
 }
 
@@ -205,7 +191,7 @@ impl BatchCache {
             .collect();
         let first = froms.iter().copied().min().unwrap_or(0);
         if froms.iter().all(|&from| from == first) {
-            return Visible { first, mask: None };
+            return Visible { first, seen: Seen::All };
         }
         let width = end - first;
         let mut mask = vec![0.0_f32; froms.len() * width];
@@ -216,7 +202,7 @@ impl BatchCache {
             .view([froms.len() as i64, 1, 1, width as i64])
             .to_kind(kind)
             .to_device(device);
-        Visible { first, mask: Some(mask_b11s) }
+        Visible { first, seen: Seen::Mask(mask_b11s) }
     }
 
     /// Counts the tokens of a finished step as held.
@@ -241,7 +227,10 @@ impl KeyValues for BatchCache {
             buffer.narrow(2, first, len + 1 - first)
         };
         let (k_bksh, v_bksh) = (put(keys, k_klh), put(values, v_klh));
-        let mask = at.visible.mask.as_ref();
+        let mask = match &at.visible.seen {
+            Seen::Mask(mask) => Some(mask),
+            _ => None,
+        };
         let q_bn1h = by_sequence(q_nlh);
         Tensor::scaled_dot_product_attention(
             &q_bn1h, &k_bksh, &v_bksh, mask, 0.0, false, at.scale, at.grouped,

@@ -9,11 +9,12 @@ use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
 
-use super::cache::{BatchCache, KeyValues, KvCache, Visible};
+use super::cache::{BatchCache, KeyValues, KvCache};
 use super::checkpoint::{Checkpoint, Maps};
 use super::config::{Layout, LmConfig, NormPlacement};
-use super::layers::{Attention, Mlp, Norm, Pass};
+use super::layers::{Attention, Mlp, Norm, Pass, add};
 use super::rope::Rope;
+use super::visible::Visible;
 use crate::error::{Error, ErrorKind, Result};
 
 #[derive(Debug)]
@@ -134,7 +135,8 @@ impl Decoder {
         cache.reserve(new.ids.len());
         let positions_l = self.tensor_of(&positions)?;
         let pass = self.pass(&positions_l, positions.iter().max(), |window| {
-            self.visible(new.parents, &positions, past, window)
+            let place = (self.kind, self.device);
+            Visible::new(new.parents, &positions, past, window, place)
         })?;
         let x_ld = self.run(new.ids, &positions_l, cache, &pass)?;
         cache.advance(new.ids.len());
@@ -172,7 +174,7 @@ impl Decoder {
         ids: &[u32],
         positions_l: &Tensor,
         cache: &dyn KeyValues,
-        pass: &Pass<'_>,
+        pass: &Pass,
     ) -> Result<Tensor> {
         let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
         let ids_l = Tensor::f_from_slice(&ids)?.f_to_device(self.device)?;
@@ -253,15 +255,8 @@ impl Decoder {
         positions_l: &Tensor,
         last_position: Option<&usize>,
         visible: impl Fn(Option<usize>) -> Result<Visible>,
-    ) -> Result<Pass<'_>> {
-        let rotations = self
-            .ropes
-            .iter()
-            .map(|rope| {
-                let (cos, sin) = rope.at(positions_l, self.kind);
-                (rope, cos, sin)
-            })
-            .collect();
+    ) -> Result<Pass> {
+        let turns = self.ropes.iter().map(|rope| rope.at(positions_l, self.kind)).collect();
         let mut windows: Vec<usize> =
             self.config.layers.iter().filter_map(|layer| layer.sliding_window).collect();
         windows.sort_unstable();
@@ -272,43 +267,7 @@ impl Decoder {
             .into_iter()
             .map(|window| Ok((window, visible(Some(window))?)))
             .collect::<Result<_>>()?;
-        Ok(Pass { rotations, full: visible(None)?, sliding })
-    }
-
-    /// Returns what the new tokens see: the path, their ancestors among the new tokens, themselves,
-    /// all within `window` positions.
-    fn visible(
-        &self,
-        parents: &[Option<usize>],
-        positions: &[usize],
-        past: usize,
-        window: Option<usize>,
-    ) -> Result<Visible> {
-        let len = parents.len();
-        let chain = parents.iter().enumerate().all(|(i, p)| p.map_or(i == 0, |p| p + 1 == i));
-        if chain && past == 0 && window.is_none() {
-            return Ok(Visible { first: 0, mask: None });
-        }
-        let oldest = |position: usize| window.map_or(0, |w| (position + 1).saturating_sub(w));
-        let first = positions.iter().map(|&p| oldest(p)).min().unwrap_or(0).min(past);
-        let num_past = past - first;
-        let width = num_past + len;
-        let mut mask = vec![f32::NEG_INFINITY; len * width];
-        for i in 0..len {
-            let from = oldest(positions[i]);
-            let row = &mut mask[i * width..(i + 1) * width];
-            row[from.max(first).min(past) - first..num_past].fill(0.0);
-            let mut ancestor = Some(i);
-            while let Some(a) = ancestor.filter(|&a| positions[a] >= from) {
-                row[num_past + a] = 0.0;
-                ancestor = parents[a];
-            }
-        }
-        let mask_ls = Tensor::f_from_slice(&mask)?
-            .f_view([len as i64, width as i64])?
-            .f_to_kind(self.kind)?
-            .f_to_device(self.device)?;
-        Ok(Visible { first, mask: Some(mask_ls) })
+        Ok(Pass { turns, full: visible(None)?, sliding })
     }
 }
 
@@ -348,7 +307,7 @@ impl Block {
         &self,
         x_ld: Tensor,
         cache: &dyn KeyValues,
-        pass: &Pass<'_>,
+        pass: &Pass,
         config: &LmConfig,
     ) -> Tensor {
         let apply = |norm: &Option<Norm>, x: &Tensor| match norm {
@@ -359,11 +318,11 @@ impl Block {
         let attended = apply(&self.attention_out_norm, &attended);
         if config.parallel_residual {
             let mixed = self.mlp.forward(&apply(&self.mlp_norm, &x_ld));
-            return x_ld + attended + mixed;
+            return add(add(attended, &mixed), &x_ld);
         }
-        let x_ld = x_ld + attended;
+        let x_ld = add(attended, &x_ld);
         let mixed = self.mlp.forward(&apply(&self.mlp_norm, &x_ld));
-        &x_ld + apply(&self.mlp_out_norm, &mixed)
+        add(apply(&self.mlp_out_norm, &mixed), &x_ld)
     }
 }
 

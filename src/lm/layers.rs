@@ -5,10 +5,11 @@
 
 use tch::Tensor;
 
-use super::cache::{Attend, KeyValues, Visible};
+use super::cache::{Attend, KeyValues};
 use super::checkpoint::Checkpoint;
 use super::config::{Activation, Layout, LmConfig, NormKind, QkNorm};
-use super::rope::Rope;
+use super::rope::Turn;
+use super::visible::Visible;
 use crate::error::Result;
 
 /// A linear map, `[out, in]` as Hugging Face stores it.
@@ -82,6 +83,20 @@ impl Norm {
         Ok(Self { weight, bias, eps: config.norm_eps })
     }
 
+    /// Returns the root mean square norm in f32.
+    ///
+    /// One reduction without a temporary; the library's own is made of five passes over memory.
+    fn rms(&self, x: &Tensor) -> Tensor {
+        let size = self.weight.size();
+        if x.requires_grad() || x.device() != tch::Device::Cpu {
+            return x.rms_norm(size, Some(&self.weight), self.eps);
+        }
+        let root_size = (size[0] as f64).sqrt();
+        let norms = x.linalg_norm(2.0, &[-1][..], true, tch::Kind::Float);
+        let scales = (norms / root_size).square_().g_add_scalar_(self.eps).rsqrt_();
+        multiply(x * scales, &self.weight)
+    }
+
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
         let size = self.weight.size();
         if let Some(bias) = &self.bias {
@@ -89,7 +104,7 @@ impl Norm {
         }
         let kind = x.kind();
         if kind == tch::Kind::Float {
-            return x.rms_norm(size, Some(&self.weight), self.eps);
+            return self.rms(x);
         }
         // Half precision: the families compute the norm in f32; they differ only in where they cast.
         let x_f32 = x.to_kind(tch::Kind::Float);
@@ -101,10 +116,28 @@ impl Norm {
     }
 }
 
+/// Returns the sum, written over `x` where no gradient needs it.
+pub(super) fn add(mut x: Tensor, other: &Tensor) -> Tensor {
+    if x.requires_grad() || other.requires_grad() {
+        return x + other;
+    }
+    let _ = x.g_add_(other);
+    x
+}
+
+/// Returns the product, written over `x` where no gradient needs it.
+fn multiply(mut x: Tensor, other: &Tensor) -> Tensor {
+    if x.requires_grad() || other.requires_grad() {
+        return x * other;
+    }
+    let _ = x.g_mul_(other);
+    x
+}
+
 /// What the layers of one forward pass share: rotations and masks.
-pub(super) struct Pass<'a> {
-    /// Per rotation of the model: table and the cosines and sines `[L, R]` of this pass.
-    pub(super) rotations: Vec<(&'a Rope, Tensor, Tensor)>,
+pub(super) struct Pass {
+    /// The rotations of the model.
+    pub(super) turns: Vec<Turn>,
     /// What layers see that see everything.
     pub(super) full: Visible,
     /// What sliding layers see, by window.
@@ -187,7 +220,7 @@ impl Attention {
         &self,
         x_ld: &Tensor,
         cache: &dyn KeyValues,
-        pass: &Pass<'_>,
+        pass: &Pass,
         config: &LmConfig,
     ) -> Tensor {
         let len = x_ld.size()[0];
@@ -202,16 +235,16 @@ impl Attention {
             if let (Some(norm), QkNorm::PerHead) = (norm, config.qk_norm) {
                 y_lnh = norm.forward(&y_lnh);
             }
-            y_lnh.transpose(0, 1)
+            y_lnh
         };
-        let mut q_nlh = heads(x_ld, &self.q, self.q_norm.as_ref());
-        let mut k_klh = heads(x_ld, &self.k, self.k_norm.as_ref());
-        let v_klh = heads(x_ld, &self.v, None);
+        let mut q_lnh = heads(x_ld, &self.q, self.q_norm.as_ref());
+        let mut k_lkh = heads(x_ld, &self.k, self.k_norm.as_ref());
+        let v_lkh = heads(x_ld, &self.v, None);
         if let Some(rope) = layer.rope {
-            let (rope, cos_lr, sin_lr) = &pass.rotations[rope];
-            q_nlh = rope.rotate(&q_nlh, cos_lr, sin_lr);
-            k_klh = rope.rotate(&k_klh, cos_lr, sin_lr);
+            q_lnh = pass.turns[rope].rotate(&q_lnh);
+            k_lkh = pass.turns[rope].rotate(&k_lkh);
         }
+        let [q_nlh, k_klh, v_klh] = [q_lnh, k_lkh, v_lkh].map(|x_lnh| x_lnh.transpose(0, 1));
         let visible = layer
             .sliding_window
             .and_then(|window| pass.sliding.iter().find(|(w, _)| *w == window))
@@ -279,14 +312,15 @@ impl Mlp {
     }
 
     pub(super) fn forward(&self, x_ld: &Tensor) -> Tensor {
-        let activate = |x: Tensor| match self.activation {
-            Activation::Silu => x.silu(),
+        let activate = |mut x: Tensor| match self.activation {
+            Activation::Silu if x.requires_grad() => x.silu(),
+            Activation::Silu => x.silu_(),
             Activation::Gelu => x.gelu("none"),
             Activation::GeluTanh => x.gelu("tanh"),
         };
         let up_lf = self.up.forward(x_ld);
         let inner_lf = match &self.gate {
-            Some(gate) => activate(gate.forward(x_ld)) * up_lf,
+            Some(gate) => multiply(activate(gate.forward(x_ld)), &up_lf),
             None => activate(up_lf),
         };
         self.down.forward(&inner_lf)

@@ -13,6 +13,7 @@ mod generate;
 mod layers;
 mod rope;
 mod tokenizer;
+mod visible;
 
 pub use cache::{BatchCache, KvCache};
 pub use chat::{ChatTemplate, Message};

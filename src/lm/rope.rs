@@ -157,25 +157,52 @@ impl Rope {
         })
     }
 
-    /// Returns cosines and sines, each `[L, rotary_dim]` in `kind`, at positions `[L]` (f32).
-    pub(super) fn at(&self, positions_l: &Tensor, kind: Kind) -> (Tensor, Tensor) {
-        let angles_lr = positions_l.outer(&self.freqs_r);
-        let angles_lr = Tensor::cat(&[&angles_lr, &angles_lr], -1);
-        (angles_lr.cos().to_kind(kind), angles_lr.sin().to_kind(kind))
-    }
-
-    /// Returns `x_nlh` (`[N, L, H]`) with its leading components rotated.
-    pub(super) fn rotate(&self, x_nlh: &Tensor, cos_lr: &Tensor, sin_lr: &Tensor) -> Tensor {
-        let head_dim = x_nlh.size()[2];
-        let half = self.rotary_dim / 2;
-        let turn = |x: &Tensor| {
-            let swapped = Tensor::cat(&[&-x.narrow(2, half, half), &x.narrow(2, 0, half)], 2);
-            x * cos_lr + swapped * sin_lr
-        };
-        if head_dim == self.rotary_dim {
-            return turn(x_nlh);
+    /// Returns cosines and sines, each `[L, 1, rotary_dim / 2]` in `kind`, at positions `[L]` (f32).
+    pub(super) fn at(&self, positions_l: &Tensor, kind: Kind) -> Turn {
+        let angles_l1r = positions_l.outer(&self.freqs_r).unsqueeze(1);
+        let sin_l1r = angles_l1r.sin().to_kind(kind);
+        Turn {
+            cos_l1r: angles_l1r.cos().to_kind(kind),
+            minus_sin_l1r: sin_l1r.neg(),
+            sin_l1r,
+            half: self.rotary_dim / 2,
         }
-        let rest = x_nlh.narrow(2, self.rotary_dim, head_dim - self.rotary_dim);
-        Tensor::cat(&[&turn(&x_nlh.narrow(2, 0, self.rotary_dim)), &rest], 2)
+    }
+}
+
+/// The angles of one rotation at the positions of one pass.
+#[derive(Debug)]
+pub(super) struct Turn {
+    cos_l1r: Tensor,
+    sin_l1r: Tensor,
+    minus_sin_l1r: Tensor,
+    half: i64,
+}
+
+impl Turn {
+    /// Returns `x_lnh` (`[L, N, H]`) with its leading components rotated.
+    pub(super) fn rotate(&self, x_lnh: &Tensor) -> Tensor {
+        let (half, head_dim) = (self.half, x_lnh.size()[2]);
+        let (a, b) = (x_lnh.narrow(2, 0, half), x_lnh.narrow(2, half, half));
+        let (cos, sin) = (&self.cos_l1r, &self.sin_l1r);
+        if x_lnh.requires_grad() {
+            let turned = [&a * cos - &b * sin, &b * cos + &a * sin];
+            let rest = x_lnh.narrow(2, 2 * half, head_dim - 2 * half);
+            return Tensor::cat(&[&turned[0], &turned[1], &rest], 2);
+        }
+        // Written in place, half by half: a third of the memory traffic of the textbook form.
+        let out_lnh = Tensor::empty_like(x_lnh);
+        let write = |first: i64, x: &Tensor, other: &Tensor, sin: &Tensor| {
+            let mut part = out_lnh.narrow(2, first, half);
+            let _ = x.multiply_out(&part, cos);
+            let _ = part.addcmul_(other, sin);
+        };
+        write(0, &a, &b, &self.minus_sin_l1r);
+        write(half, &b, &a, sin);
+        if head_dim > 2 * half {
+            let rest = (2 * half, head_dim - 2 * half);
+            out_lnh.narrow(2, rest.0, rest.1).copy_(&x_lnh.narrow(2, rest.0, rest.1));
+        }
+        out_lnh
     }
 }

@@ -91,7 +91,7 @@ impl LmScorer {
             _ => None,
         };
         Ok(Self {
-            footprint: Footprint::of(decoder.config(), kind.elt_size_in_bytes()),
+            footprint: Footprint::of(decoder.config(), kind.elt_size_in_bytes(), !device.is_cuda()),
             budget: options.memory.or_else(share).unwrap_or(MemorySize(u64::MAX)),
             cache: decoder.new_cache(),
             decoder,
@@ -130,9 +130,9 @@ impl LmScorer {
                 .map(|q| LabelScores {
                     logprobs: vec![0.0; q.labels.len()],
                     num_tokens: vec![0; q.labels.len()],
+                    num_prompt_tokens: 0,
                 })
                 .collect(),
-            full: 0,
         };
         // Depth first, tokenising a node when its turn comes: the tokens of one path are held.
         let mut stack = vec![(0_usize, "", Rc::new(Tokens::default()))];
@@ -159,7 +159,6 @@ impl LmScorer {
         let question = &tree.questions()[index];
         let prefix = self.tokenizer.prefix();
         let mut longest_context = 0;
-        let mut extra = 0;
         for (label, word) in question.labels.iter().enumerate() {
             let mut joint = self.tokenizer.extend(prompt, word)?;
             if self.distrust_extend {
@@ -203,11 +202,10 @@ impl LmScorer {
                 });
             }
             longest_context = longest_context.max(range.start);
-            extra += range.len() - 1;
             built.scores[index].num_tokens[label] = range.len();
             built.forest.insert(&ids, range, index, label);
         }
-        built.full += (longest_context + extra) as u64;
+        built.scores[index].num_prompt_tokens = longest_context;
         Ok(())
     }
 
@@ -250,8 +248,6 @@ impl LmScorer {
 struct Built {
     forest: Forest,
     scores: Vec<LabelScores>,
-    /// Tokens that full prompts would have run.
-    full: u64,
 }
 
 impl Scorer for LmScorer {
@@ -261,7 +257,7 @@ impl Scorer for LmScorer {
         if trusted && self.distrust_extend {
             built = self.build(tree)?;
         }
-        let Built { forest, mut scores, full } = built;
+        let Built { forest, mut scores } = built;
         let _no_grad = tch::no_grad_guard();
         self.cache.truncate(0);
         let rows = (LOGIT_ELEMENTS / self.decoder.config().vocab_size).max(1);
@@ -286,7 +282,7 @@ impl Scorer for LmScorer {
         }
         let usage = Usage {
             tokens_computed: forest.num_tokens() as u64,
-            tokens_full_prompts: full,
+            tokens_full_prompts: scores.iter().map(LabelScores::tokens_full_prompt).sum(),
             num_questions: scores.len() as u64,
         };
         Ok((scores, usage))

@@ -52,8 +52,10 @@ pub(super) struct Footprint {
     held_bytes: u64,
     /// Hidden states of one token in the widest place of a block.
     token_bytes: u64,
-    /// Bytes per pair of a query and a key, for the masks.
+    /// Bytes per pair of a query and a key in a mask.
     pair_bytes: u64,
+    /// How far back on the path masks reach, in tokens; beyond, nothing is masked.
+    mask_reach: u64,
     /// Logits of one row and their softmax, in f32.
     row_bytes: u64,
 }
@@ -62,17 +64,21 @@ pub(super) struct Footprint {
 const LEAST_PACK: usize = 16;
 
 impl Footprint {
-    pub(super) fn of(config: &LmConfig, element_bytes: usize) -> Self {
+    /// Returns what passes of a model take on a CPU or, otherwise, on a GPU.
+    pub(super) fn of(config: &LmConfig, element_bytes: usize, cpu: bool) -> Self {
         let element = element_bytes as u64;
         let kv = (config.num_key_value_heads * config.head_dim) as u64;
-        let wide = (3 * config.intermediate_size)
-            .max(2 * config.num_attention_heads * config.head_dim + 4 * kv as usize);
-        let windows = config.layers.iter().any(|layer| layer.sliding_window.is_some());
+        let heads = config.num_attention_heads * config.head_dim;
+        let wide = (3 * config.intermediate_size).max(5 * heads + 4 * kv as usize);
+        // Masks reach over windows, and on a GPU over the whole path.
+        let window = config.layers.iter().filter_map(|layer| layer.sliding_window).max();
+        let mask_reach = if cpu { window.unwrap_or(0) as u64 } else { u64::MAX };
         Self {
             held_bytes: 2 * kv * config.layers.len() as u64 * element,
             token_bytes: (4 * config.hidden_size + wide) as u64 * element,
             // Masks are made in f32 and then cast; attention makes a copy of its own.
-            pair_bytes: (4 + 2 * element) * if windows { 2 } else { 1 },
+            pair_bytes: (4 + 2 * element) * if window.is_some() { 2 } else { 1 },
+            mask_reach,
             row_bytes: 8 * config.vocab_size as u64,
         }
     }
@@ -83,7 +89,7 @@ impl Footprint {
         // The cache grows by half, and holds the old buffers of a layer while it copies.
         let held = (path + pack) * self.held_bytes * 3 / 2;
         held + pack * self.token_bytes
-            + pack * (path + pack) * self.pair_bytes
+            + pack * (path.min(self.mask_reach) + pack) * self.pair_bytes
             + rows * self.row_bytes
     }
 
@@ -151,13 +157,18 @@ mod tests {
 
     #[test]
     fn the_least_that_is_named_would_do() {
-        let footprint =
-            Footprint { held_bytes: 1000, token_bytes: 5000, pair_bytes: 12, row_bytes: 400_000 };
+        let footprint = Footprint {
+            held_bytes: 1000,
+            token_bytes: 5000,
+            pair_bytes: 12,
+            mask_reach: 700,
+            row_bytes: 400_000,
+        };
         let fit = |bytes, path| footprint.fit(MemorySize(bytes), path, 512, 256);
         assert_eq!(fit(u64::MAX, 4000).unwrap(), (512, 256));
-        let (pack, rows) = fit(30 << 20, 2000).unwrap();
+        let (pack, rows) = fit(12 << 20, 2000).unwrap();
         assert!(pack < 512 && rows < 256 && pack >= LEAST_PACK);
-        assert!(footprint.bytes(2000, pack, rows) <= 30 << 20);
+        assert!(footprint.bytes(2000, pack, rows) <= 12 << 20);
         let error = fit(1 << 20, 2000).unwrap_err().to_string();
         let named = error.split("--memory ").nth(1).unwrap().split('`').next().unwrap();
         assert!(fit(named.parse::<MemorySize>().unwrap().0, 2000).is_ok(), "{error}");

@@ -1,9 +1,11 @@
 //! The one door to a model: log-probabilities of label words for a forest of prompts.
 //!
 //! Methods build a [`PromptTree`] and hand it to a [`Scorer`]; they never see tokens. [`LmScorer`]
-//! runs it on the local decoder, [`TableScorer`] answers from a function (tests), and [`Journaled`]
-//! writes down every answer of another scorer, so that a killed run goes on where it stopped.
+//! runs it on the local decoder, [`TableScorer`] answers from a function (tests). Two wrap another
+//! scorer: [`Journaled`] writes down every answer, so that a killed run goes on where it stopped;
+//! [`Cached`] remembers them, so that no prompt is run twice.
 
+mod cached;
 mod forest;
 mod journaled;
 mod lm_scorer;
@@ -13,6 +15,7 @@ mod tree;
 
 use serde::{Deserialize, Serialize};
 
+pub use cached::Cached;
 pub use journaled::Journaled;
 pub use lm_scorer::{LmScorer, LmScorerOptions};
 pub use memory::MemorySize;
@@ -29,6 +32,17 @@ pub struct LabelScores {
     pub logprobs: Vec<f64>,
     /// For each label, how many tokens were summed.
     pub num_tokens: Vec<usize>,
+    /// Tokens of the prompt, special tokens included and the label left out.
+    pub num_prompt_tokens: usize,
+}
+
+impl LabelScores {
+    /// Returns the tokens that scoring this prompt by itself runs: the prompt, and of each label all
+    /// but its last token, which is only predicted.
+    pub fn tokens_full_prompt(&self) -> u64 {
+        let own: usize = self.num_tokens.iter().map(|tokens| tokens.saturating_sub(1)).sum();
+        (self.num_prompt_tokens + own) as u64
+    }
 }
 
 /// What scoring has cost so far.

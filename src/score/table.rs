@@ -38,7 +38,8 @@ impl<F: FnMut(&str, &Question) -> Vec<f64>> Scorer for TableScorer<F> {
                     num_questions: 1,
                 });
                 let logprobs = (self.answer)(&prompt, question);
-                LabelScores { num_tokens: vec![1; logprobs.len()], logprobs }
+                let num_tokens = vec![1; logprobs.len()];
+                LabelScores { logprobs, num_tokens, num_prompt_tokens: words as usize }
             })
             .collect();
         Ok((scores, usage))

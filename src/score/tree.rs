@@ -138,6 +138,28 @@ impl PromptTree {
         parts.concat()
     }
 
+    /// Returns the tree with the questions at `indices` only, and the nodes that lead to them.
+    #[must_use]
+    pub fn with_questions(&self, indices: &[usize]) -> Self {
+        let mut wanted = vec![false; self.segments.len()];
+        for &index in indices {
+            let mut at = Some(self.questions[index].node);
+            while let Some(NodeId(i)) = at.filter(|node| !wanted[node.0]) {
+                wanted[i] = true;
+                at = self.segments[i].parent;
+            }
+        }
+        let mut part = Self::new();
+        let mut moved = vec![Self::ROOT; self.segments.len()];
+        for (NodeId(i), NodeId(parent), text) in self.segments().filter(|(n, ..)| wanted[n.0]) {
+            moved[i] = part.child(moved[parent], text);
+        }
+        for question in indices.iter().map(|&index| &self.questions[index]) {
+            part.ask(moved[question.node.0], question.id.as_str(), &question.labels);
+        }
+        part
+    }
+
     /// Returns a SHA-256 digest of everything in the tree, as hexadecimal text.
     pub fn digest(&self) -> String {
         let mut hash = Sha256::new();

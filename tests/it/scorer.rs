@@ -62,7 +62,8 @@ fn plainly(scorer: &LmScorer, tree: &PromptTree) -> Vec<LabelScores> {
         .map(|question| {
             let prompt = tree.text(question.node);
             let (logprobs, num_tokens) = question.labels.iter().map(|l| one(&prompt, l)).unzip();
-            LabelScores { logprobs, num_tokens }
+            let num_prompt_tokens = 0;
+            LabelScores { logprobs, num_tokens, num_prompt_tokens }
         })
         .collect()
 }
