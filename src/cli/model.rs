@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Map, Value};
 
 use crate::error::Result;
-use crate::lm::{DeviceChoice, DtypeChoice};
+use crate::lm::{DeviceChoice, DtypeChoice, RANDOM_WEIGHTS};
 use crate::run::Input;
 use crate::score::{LmScorer, LmScorerOptions, MemorySize};
 
@@ -69,7 +69,7 @@ impl ModelArgs {
         if let Ok(entries) = std::fs::read_dir(&self.model) {
             let mut weights: Vec<String> = entries
                 .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-                .filter(|name| name.ends_with(".safetensors"))
+                .filter(|name| name.ends_with(".safetensors") || name == RANDOM_WEIGHTS)
                 .collect();
             weights.sort();
             names.extend(weights);

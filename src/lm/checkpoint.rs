@@ -10,6 +10,8 @@ use memmap2::Mmap;
 use safetensors::tensor::{Dtype, SafeTensors, TensorInfo};
 use tch::{Device, Kind, Tensor};
 
+use super::config::LmConfig;
+use super::random::{self, RandomWeights};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Where one tensor's bytes lie.
@@ -33,6 +35,8 @@ pub struct Checkpoint {
     shards: Vec<Shard>,
     entries: BTreeMap<String, Entry>,
     used: BTreeSet<String>,
+    /// Draws every tensor that is asked for; then there are no files.
+    random: Option<RandomWeights>,
     device: Device,
     kind: Kind,
 }
@@ -70,6 +74,7 @@ impl Checkpoint {
             shards: Vec::new(),
             entries: BTreeMap::new(),
             used: BTreeSet::new(),
+            random: None,
             device,
             kind,
         };
@@ -77,6 +82,48 @@ impl Checkpoint {
             checkpoint.add(path)?;
         }
         Ok(checkpoint)
+    }
+
+    /// Returns a source of drawn weights for a model of the shape `config`: normally distributed
+    /// matrices, norms that change nothing, biases of zero. They are made on `device`.
+    ///
+    /// The same seed gives the same weights on the same kind of device. Drawing sets libtorch's own
+    /// random generator, which nothing else here uses.
+    pub fn random(config: &LmConfig, device: Device, kind: Kind, seed: u64) -> Self {
+        Self {
+            shards: Vec::new(),
+            entries: BTreeMap::new(),
+            used: BTreeSet::new(),
+            random: Some(RandomWeights::new(config, seed)),
+            device,
+            kind,
+        }
+    }
+
+    /// Returns the checkpoint of a model folder for `config`: its weight files, or drawn weights
+    /// where `random_weights.json` stands in their place.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`], and when the folder has both.
+    pub(super) fn of_folder(
+        folder: &Path,
+        config: &LmConfig,
+        device: Device,
+        kind: Kind,
+    ) -> Result<Self> {
+        let Some(seed) = random::seed_of(folder)? else {
+            return Self::open(folder, device, kind);
+        };
+        for name in ["model.safetensors", "model.safetensors.index.json"] {
+            if folder.join(name).exists() {
+                return Err(fail(
+                    &folder.join(random::RANDOM_WEIGHTS),
+                    format!("random weights are asked for beside `{name}`"),
+                )
+                .hint("remove one of the two"));
+            }
+        }
+        Ok(Self::random(config, device, kind, seed))
     }
 
     fn add(&mut self, path: PathBuf) -> Result<()> {
@@ -105,7 +152,7 @@ impl Checkpoint {
 
     /// Returns whether a tensor of this name exists.
     pub fn contains(&self, name: &str) -> bool {
-        self.entries.contains_key(name)
+        self.random.is_some() || self.entries.contains_key(name)
     }
 
     /// Returns the tensor `name`, which must have `shape`, in the checkpoint's kind and device.
@@ -114,6 +161,9 @@ impl Checkpoint {
     /// # Errors
     /// [`ErrorKind::Checkpoint`] when the name is missing or the shape or number type is wrong.
     pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        if let Some(random) = &self.random {
+            return random.tensor(name, shape, self.device, self.kind);
+        }
         let Some(entry) = self.entries.get(name) else {
             let near: Vec<&str> = self.entries.keys().take(3).map(String::as_str).collect();
             return Err(fail(&self.shards[0].path, format!("tensor `{name}` is missing")).hint(

@@ -58,14 +58,35 @@ pub struct NewTokens<'a> {
 }
 
 impl Decoder {
-    /// Returns the model of a Hugging Face folder, on `device` in `kind`.
+    /// Returns the model of a Hugging Face folder, on `device` in `kind`. Where the folder has
+    /// `random_weights.json` (`{"seed": 1}`) in place of weights, they are drawn
+    /// ([`Decoder::random`]).
     ///
     /// # Errors
     /// [`ErrorKind::Config`] or [`ErrorKind::Checkpoint`] when the folder's files are missing,
     /// damaged, or do not fit together.
     pub fn load(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
         let config = LmConfig::read(&folder.join("config.json"))?;
-        let mut checkpoint = Checkpoint::open(folder, device, kind)?;
+        let checkpoint = Checkpoint::of_folder(folder, &config, device, kind)?;
+        Self::build(config, checkpoint, device, kind)
+    }
+
+    /// Returns a model of the shape `config` with random weights, made on `device` in `kind`: for
+    /// measuring speed. The same seed gives the same weights on the same kind of device.
+    ///
+    /// # Errors
+    /// When the device has no room for the weights.
+    pub fn random(config: LmConfig, device: Device, kind: Kind, seed: u64) -> Result<Self> {
+        let checkpoint = Checkpoint::random(&config, device, kind, seed);
+        Self::build(config, checkpoint, device, kind)
+    }
+
+    fn build(
+        config: LmConfig,
+        mut checkpoint: Checkpoint,
+        device: Device,
+        kind: Kind,
+    ) -> Result<Self> {
         let (v, d) = (config.vocab_size, config.hidden_size);
         let names = Names::of(&config, &checkpoint);
         let embedding_vd = checkpoint.take(&names.embedding, &[v, d])?;

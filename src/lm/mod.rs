@@ -11,6 +11,7 @@ mod decoder;
 mod device;
 mod generate;
 mod layers;
+mod random;
 mod rope;
 mod tokenizer;
 mod visible;
@@ -24,5 +25,6 @@ pub use config::{
 pub use decoder::{Decoder, NewTokens};
 pub use device::{DeviceChoice, DtypeChoice, resolve as resolve_device};
 pub use generate::{Finish, GenerateOptions, Generated, Sampling, generate};
+pub use random::RANDOM_WEIGHTS;
 pub use rope::{RopeConfig, RopeScaling};
 pub use tokenizer::{Tokenizer, Tokens};

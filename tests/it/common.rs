@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+pub use crate::golden::{GoldenPrompt, chain};
 
 /// The project's folder.
 pub fn project() -> PathBuf {
@@ -34,31 +34,7 @@ pub fn copy_of(name: &str) -> tempfile::TempDir {
     folder
 }
 
-#[derive(Deserialize)]
-struct Golden {
-    prompts: Vec<GoldenPrompt>,
-}
-
-/// What transformers gave for one prompt of a fixture.
-#[derive(Deserialize)]
-pub struct GoldenPrompt {
-    pub text: String,
-    pub ids: Vec<u32>,
-    pub mean_nll: f64,
-    pub last_top_ids: Vec<i64>,
-    pub last_top_logprobs: Vec<f64>,
-    pub logits_sum: f64,
-    pub logits_abs_mean: f64,
-    pub greedy: Vec<u32>,
-}
-
 /// The numbers of a fixture folder.
 pub fn golden(folder: &Path) -> Vec<GoldenPrompt> {
-    let text = std::fs::read_to_string(folder.join("golden.json")).unwrap();
-    serde_json::from_str::<Golden>(&text).unwrap().prompts
-}
-
-/// The parents of a plain sequence's tokens.
-pub fn chain(num: usize) -> Vec<Option<usize>> {
-    (0..num).map(|i| i.checked_sub(1)).collect()
+    crate::golden::golden(folder).unwrap()
 }
