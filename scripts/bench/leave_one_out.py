@@ -2,7 +2,7 @@
 """Leave-one-out scoring of N claims: w2s against transformers with full prompts, in one run.
 
     python3 -m venv .setup/bench
-    .setup/bench/bin/pip install torch==2.11.0 transformers==5.23.0
+    .setup/bench/bin/pip install -r scripts/bench/requirements.txt
     cargo build --release && scripts/setup
     .setup/bench/bin/python scripts/bench/leave_one_out.py [--sizes 32 64 128] [--rounds 3]
 

@@ -2,7 +2,7 @@
 """Peak resident memory while scoring N claims leave-one-out: w2s and transformers.
 
     python3 -m venv .setup/bench
-    .setup/bench/bin/pip install torch==2.11.0 transformers==5.23.0
+    .setup/bench/bin/pip install -r scripts/bench/requirements.txt
     cargo build --release && scripts/setup
     .setup/bench/bin/python scripts/bench/peak_memory.py [--size 64]
 

@@ -2,7 +2,7 @@
 """Prefill and batched decode: w2s against transformers, in one run.
 
     python3 -m venv .setup/bench
-    .setup/bench/bin/pip install torch==2.11.0 transformers==5.23.0
+    .setup/bench/bin/pip install -r scripts/bench/requirements.txt
     scripts/setup
     .setup/bench/bin/python scripts/bench/prefill_decode.py [--rounds 7]
 

@@ -2,12 +2,13 @@
 """Leave-one-out scoring of N claims: w2s against llama.cpp with its prefix cache, in one run.
 
     python3 -m venv .setup/bench
-    CMAKE_ARGS="-DGGML_NATIVE=ON -DGGML_LLAMAFILE=ON" .setup/bench/bin/pip install \\
-        --no-binary llama-cpp-python llama-cpp-python==0.3.36 gguf==0.19.0 safetensors tokenizers
+    CMAKE_ARGS="-DGGML_NATIVE=ON -DGGML_LLAMAFILE=ON" \\
+        .setup/bench/bin/pip install -r scripts/bench/requirements.txt
     cargo build --release && scripts/setup
     .setup/bench/bin/python scripts/bench/prefix_cache.py [--sizes 64 128] [--rounds 3]
 
-(pip builds llama.cpp for this machine, which takes some minutes.) llama.cpp gets the weights of the
+(pip builds llama.cpp for this machine, which takes some minutes; it must be otherwise idle while it
+is measured, because threads of ggml wait for each other in a loop.) llama.cpp gets the weights of the
 model folder as an f32 GGUF, which is made once under target/, and the token ids of the folder's
 tokenizer. It scores the claims one after another in the order of the data, as published: what a
 prompt has in common with the one before it stays in the cache, and the rest is run in batches of 512

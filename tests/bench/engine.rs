@@ -8,6 +8,7 @@
 //! take turns in one run.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot set its stage has failed")]
+#![expect(clippy::print_stderr, reason = "the times of one model say nothing of another")]
 
 use std::path::{Path, PathBuf};
 
