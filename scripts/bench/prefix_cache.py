@@ -7,15 +7,15 @@
     cargo build --release && scripts/setup
     .setup/bench/bin/python scripts/bench/prefix_cache.py [--sizes 64 128] [--rounds 3]
 
-(pip builds llama.cpp for this machine, which takes some minutes; it must be otherwise idle while it
-is measured, because threads of ggml wait for each other in a loop.) llama.cpp gets the weights of the
-model folder as an f32 GGUF, which is made once under target/, and the token ids of the folder's
-tokenizer. It scores the claims one after another in the order of the data, as published: what a
-prompt has in common with the one before it stays in the cache, and the rest is run in batches of 512
-with the head at the last position only. At most --prompts of the N prompts, evenly spread, are timed,
-what they share being put into the cache untimed; the others are extrapolated by tokens (`timed`).
-w2s runs `label --method few-shot` by its own clock (timing.json, without opening the model). The two
-take turns; the ratio of each round is formed from neighbours.
+(pip builds llama.cpp for this machine, which takes some minutes. The machine must be otherwise idle:
+threads of ggml wait for each other in a loop.) llama.cpp gets the weights of the model folder as an
+f32 GGUF, which is made once under target/, and the token ids of the folder's tokenizer. It scores the
+claims one after another in the order of the data, as published: what a prompt has in common with the
+one before it stays in the cache, and the rest is run in batches of 512 with the head at the last
+position only. At most --prompts of the N prompts, evenly spread, are timed, what they share being put
+into the cache untimed; the others are extrapolated by tokens (`timed`). w2s runs `label --method few-
+shot` by its own clock (timing.json, without opening the model). The two take turns; the ratio of each
+round is formed from neighbours.
 
 Before that, 16 claims are scored by both in the order of the data, and the log-probabilities of the
 labels must agree within 0.02. llama.cpp keeps keys and values in f16 and uses flash attention, which
