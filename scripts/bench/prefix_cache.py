@@ -1,21 +1,24 @@
 #!/usr/bin/env python3
 """Leave-one-out scoring of N claims: w2s against llama.cpp with its prefix cache, in one run.
 
+    apt-get install libopenblas-dev
     python3 -m venv .setup/bench
-    CMAKE_ARGS="-DGGML_NATIVE=ON -DGGML_LLAMAFILE=ON" \\
+    CMAKE_ARGS="-DGGML_NATIVE=ON -DGGML_LLAMAFILE=ON -DGGML_BLAS=ON -DGGML_BLAS_VENDOR=OpenBLAS \\
+        -DBLAS_INCLUDE_DIRS=/usr/include/x86_64-linux-gnu" \\
         .setup/bench/bin/pip install -r scripts/bench/requirements.txt
     cargo build --release && scripts/setup
     .setup/bench/bin/python scripts/bench/prefix_cache.py [--sizes 64 128] [--rounds 3]
 
-(pip builds llama.cpp for this machine, which takes some minutes. The machine must be otherwise idle:
-threads of ggml wait for each other in a loop.) llama.cpp gets the weights of the model folder as an
-f32 GGUF, which is made once under target/, and the token ids of the folder's tokenizer. It scores the
-claims one after another in the order of the data, as published: what a prompt has in common with the
-one before it stays in the cache, and the rest is run in batches of 512 with the head at the last
-position only. At most --prompts of the N prompts, evenly spread, are timed, what they share being put
-into the cache untimed; the others are extrapolated by tokens (`timed`). w2s runs `label --method few-
-shot` by its own clock (timing.json, without opening the model). The two take turns; the ratio of each
-round is formed from neighbours.
+(pip builds llama.cpp for this machine, which takes some minutes; without the two BLAS settings it is
+about 15 % slower. The machine must be otherwise idle: threads of ggml wait for each other in a loop.)
+
+llama.cpp gets the weights of the model folder as an f32 GGUF, which is made once under target/, and
+the token ids of the folder's tokenizer. It scores the claims one after another in the order of the
+data, as published: what a prompt has in common with the one before it stays in the cache, and the
+rest is run in batches of 512 with the head at the last position only. At most --prompts of the N
+prompts, evenly spread, are timed, what they share being put into the cache untimed; the others are
+extrapolated by tokens (`timed`). w2s runs `label --method few-shot` by its own clock (timing.json,
+without opening the model). The two take turns; the ratio of each round is formed from neighbours.
 
 Before that, 16 claims are scored by both in the order of the data, and the log-probabilities of the
 labels must agree within 0.02. llama.cpp keeps keys and values in f16 and uses flash attention, which
@@ -190,7 +193,9 @@ def main():
     args = parser.parse_args()
     longest = max(args.sizes) * 48
     other = LlamaCpp(args.model, longest)
-    print(machine(args.model, f"llama-cpp-python {llama_cpp.__version__}"))
+    library = Path(llama_cpp.__file__).with_name("lib") / "libggml-blas.so"
+    blas = "with BLAS" if library.exists() else "without BLAS"
+    print(machine(args.model, f"llama-cpp-python {llama_cpp.__version__} {blas}"))
     print(f"log-probabilities of 16 claims agree within {check(other, args.model):.4f}")
     compare("llama.cpp", args.model, args.sizes, args.rounds,
             lambda texts: other.seconds(texts, args.prompts), BARS)
