@@ -26,9 +26,10 @@ fn method_settings(method: &Method, settings: &mut Map<String, Value>) -> Result
                 "batch_size_is_exact": strict })
         }
         Method::ZeroShot { calibration } => json!({ "calibration": calibration }),
-        Method::FewShot { demonstrations, calibration, order, num_anchors } => json!({
+        Method::FewShot { demonstrations, calibration, order } => json!({
             "num_demonstrations": demonstrations.len(), "calibration": calibration,
-            "order": order, "num_anchors": num_anchors }),
+            "order": order.order, "num_anchors": order.num_anchors,
+            "leaf_block": order.leaf_block }),
     };
     settings.insert("method".into(), method.name().into());
     if let Value::Object(map) = value {

@@ -1,5 +1,6 @@
 //! The arguments of `w2s label`, and the method and settings they come to.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -8,8 +9,8 @@ use super::model::ModelArgs;
 use crate::data::{Dataset, Rule, Task, read_demonstrations};
 use crate::error::{Error, ErrorKind, Result};
 use crate::label::{
-    Aggregate, BatchSize, Calibration, IcmSettings, Method, Objective, Order, Schedule,
-    ScheduleKind, ScoreForm,
+    Aggregate, BatchSize, Calibration, IcmSettings, Method, Objective, Order, OrderOptions,
+    Schedule, ScheduleKind, ScoreForm,
 };
 use crate::run::{GoldUse, OpenMode, RunDir};
 
@@ -69,6 +70,10 @@ pub(super) struct LabelArgs {
     /// Demonstrations that stand last in every prompt of the halving order [default: 4]
     #[arg(long, value_name = "N", help_heading = "Method")]
     anchors: Option<usize>,
+    /// Examples of a block within which the halving order keeps one order, so that they share their
+    /// prompt's end; 1: halve down to single examples [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Method")]
+    leaf_block: Option<NonZeroUsize>,
 
     #[command(flatten)]
     search: SearchArgs,
@@ -266,15 +271,8 @@ fn positive(name: &str, value: f64) -> Result<()> {
 impl LabelArgs {
     pub(super) fn method(&self, task: &Task, dataset: &Dataset) -> Result<Method> {
         let calibration = self.calibrate.into();
-        let order = self.order.map_or(Order::default(), Into::into);
-        if self.anchors.is_some() && order == Order::Dataset {
-            return Err(usage("`--anchors` has no effect with `--order dataset`".into()));
-        }
+        let order = self.order_options()?;
         let defaults = IcmSettings::default();
-        let num_anchors = match order {
-            Order::Halving => self.anchors.unwrap_or(defaults.num_anchors),
-            Order::Dataset => 0,
-        };
         if self.method != MethodName::FewShot && self.demonstrations.is_some() {
             return Err(usage(
                 "`--demonstrations` has no effect without `--method few-shot`".into(),
@@ -298,7 +296,6 @@ impl LabelArgs {
                         .consistency_fix_iterations
                         .unwrap_or(defaults.consistency_fix_iterations),
                     order,
-                    num_anchors,
                     renew_order_every: s.renew_order_every.unwrap_or(defaults.renew_order_every),
                     calibration,
                     stop_when_stable: !s.run_all_iterations,
@@ -314,9 +311,9 @@ impl LabelArgs {
             }
             MethodName::ZeroShot => {
                 self.search.forbid("zero-shot")?;
-                if self.order.is_some() || self.anchors.is_some() {
+                if self.order.is_some() || self.anchors.is_some() || self.leaf_block.is_some() {
                     return Err(usage(
-                        "`--order` and `--anchors` have no effect with `--method zero-shot`".into(),
+                        "`--order`, `--anchors` and `--leaf-block` have no effect with `--method zero-shot`".into(),
                     ));
                 }
                 Ok(Method::ZeroShot { calibration })
@@ -328,7 +325,28 @@ impl LabelArgs {
                         .hint("a file of labelled examples, or labels.jsonl of another run"));
                 };
                 let demonstrations = read_demonstrations(path, task, dataset)?;
-                Ok(Method::FewShot { demonstrations, calibration, order, num_anchors })
+                Ok(Method::FewShot { demonstrations, calibration, order })
+            }
+        }
+    }
+
+    fn order_options(&self) -> Result<OrderOptions> {
+        let given =
+            [("anchors", self.anchors.is_some()), ("leaf-block", self.leaf_block.is_some())];
+        match self.order.map_or(Order::default(), Into::into) {
+            Order::Dataset => match given.iter().find(|(_, is)| *is) {
+                Some((name, _)) => {
+                    Err(usage(format!("`--{name}` has no effect with `--order dataset`")))
+                }
+                None => Ok(OrderOptions::DATASET),
+            },
+            order @ Order::Halving => {
+                let default = OrderOptions::default();
+                Ok(OrderOptions {
+                    order,
+                    num_anchors: self.anchors.unwrap_or(default.num_anchors),
+                    leaf_block: self.leaf_block.map_or(default.leaf_block, NonZeroUsize::get),
+                })
             }
         }
     }

@@ -20,7 +20,7 @@ use serde::Serialize;
 use super::calibrate::{Calibration, best_label, distribution, mean_logprobs};
 use super::consistency::Consistency;
 use super::objective::{Score, ScoreForm, accepts};
-use super::order::{Asked, Items, Order, OrderPlan};
+use super::order::{Asked, Items, OrderOptions, OrderPlan};
 use super::schedule::Schedule;
 use super::trace::{Change, TraceEvent};
 use crate::error::{Error, ErrorKind, Result};
@@ -41,9 +41,8 @@ pub struct IcmSettings {
     /// Most inconsistent pairs repaired after one change.
     pub consistency_fix_iterations: usize,
     /// Order of demonstrations.
-    pub order: Order,
-    /// Demonstrations that stand last in every context (`halving` only).
-    pub num_anchors: usize,
+    #[serde(flatten)]
+    pub order: OrderOptions,
     /// Accepted changes after which the order is drawn anew; 0: never.
     pub renew_order_every: u64,
     /// How the model's bias to a label is taken off.
@@ -60,8 +59,7 @@ impl Default for IcmSettings {
             num_seed: 8,
             iterations: 1500,
             consistency_fix_iterations: 10,
-            order: Order::Halving,
-            num_anchors: 4,
+            order: OrderOptions::default(),
             renew_order_every: 0,
             calibration: Calibration::Batch,
             stop_when_stable: true,
@@ -152,14 +150,8 @@ impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
             )
             .hint("with fewer than two labelled examples there is nothing to predict from"));
         }
-        let plan = OrderPlan::new(
-            settings.order,
-            0,
-            items,
-            &vec![None; items.len()],
-            &streams,
-            (batch, 0),
-        );
+        let nothing = vec![None; items.len()];
+        let plan = OrderPlan::new(settings.order, items, &nothing, &streams, (batch, 0));
         Ok(Self {
             items,
             consistency,
@@ -314,7 +306,6 @@ impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
         self.memo.clear();
         self.plan = OrderPlan::new(
             self.settings.order,
-            self.settings.num_anchors,
             self.items,
             labels,
             &self.streams,

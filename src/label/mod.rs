@@ -21,7 +21,7 @@ pub use calibrate::{Calibration, best_label, distribution, log_odds, margin, mea
 pub use consistency::Consistency;
 pub use icm::{Icm, IcmResult, IcmSettings};
 pub use objective::{Aggregate, Objective, Score, ScoreForm, accepts};
-pub use order::{Asked, Items, Order, OrderPlan};
+pub use order::{Asked, Items, Order, OrderOptions, OrderPlan};
 pub use schedule::{Schedule, ScheduleKind};
 pub use trace::{Change, TraceEvent};
 
@@ -56,9 +56,7 @@ pub enum Method {
         /// How the model's bias to a label is taken off.
         calibration: Calibration,
         /// Order of demonstrations.
-        order: Order,
-        /// Demonstrations that stand last in every context (`halving` only).
-        num_anchors: usize,
+        order: OrderOptions,
     },
 }
 
@@ -186,15 +184,14 @@ pub fn label<S: Scorer>(
         Method::ZeroShot { calibration } => {
             let all: Vec<&Example> = examples.iter().collect();
             let items = Items::new(&format, &all)?;
-            let plan =
-                OrderPlan::new(Order::Dataset, 0, &items, &vec![None; all.len()], &streams, (0, 0));
             let labels = vec![None; all.len()];
+            let plan = OrderPlan::new(OrderOptions::DATASET, &items, &labels, &streams, (0, 0));
             prompt(&plan, &items, &labels, *calibration, scorer, observe, &mut found)?
         }
-        Method::FewShot { demonstrations, calibration, order, num_anchors } => {
+        Method::FewShot { demonstrations, calibration, order } => {
             let (all, labels) = with_demonstrations(examples, demonstrations)?;
             let items = Items::new(&format, &all)?;
-            let plan = OrderPlan::new(*order, *num_anchors, &items, &labels, &streams, (0, 0));
+            let plan = OrderPlan::new(*order, &items, &labels, &streams, (0, 0));
             prompt(&plan, &items, &labels, *calibration, scorer, observe, &mut found)?
         }
     };

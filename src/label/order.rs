@@ -8,7 +8,9 @@
 //! right half is put in context to score the left and the left to score the right, and so on within
 //! each half. Every example still sees exactly the N - 1 others, each in an order of its own, and
 //! about N log2 N demonstrations are computed. *Anchors* are a few demonstrations that stand last
-//! in every context, so that recency works alike for all items.
+//! in every context, so that recency works alike for all items. *Leaf blocks* end the halving early:
+//! within a block of at most B examples the others stand in order, as in `dataset`, which is one
+//! block of all.
 //!
 //! Members of a consistency group are scattered by the permutation, not kept together. Side by side
 //! they stand last in each other's context, and a small model copies the label of a claim so like
@@ -33,6 +35,30 @@ pub enum Order {
     /// By halves: N log2 N demonstrations a pass.
     #[default]
     Halving,
+}
+
+/// How demonstrations are ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct OrderOptions {
+    /// By halves or as in the data.
+    pub order: Order,
+    /// Demonstrations that stand last in every context (`halving` only).
+    pub num_anchors: usize,
+    /// Most examples of a block that is not halved any more (`halving` only); 1: halve to the end.
+    pub leaf_block: usize,
+}
+
+impl OrderOptions {
+    /// The data's order.
+    pub const DATASET: Self = Self { order: Order::Dataset, num_anchors: 0, leaf_block: 1 };
+    /// Halves down to single examples, without anchors.
+    pub const PURE_HALVING: Self = Self { order: Order::Halving, ..Self::DATASET };
+}
+
+impl Default for OrderOptions {
+    fn default() -> Self {
+        Self { num_anchors: 4, ..Self::PURE_HALVING }
+    }
 }
 
 /// The texts of the examples that take part.
@@ -89,10 +115,10 @@ impl Items {
 /// A fixed order for one stretch of the search: labellings are compared under the same one.
 #[derive(Clone, Debug)]
 pub struct OrderPlan {
-    order: Order,
     /// All examples in the tree's order.
     sequence: Vec<usize>,
     anchors: Vec<usize>,
+    leaf_block: usize,
 }
 
 /// The questions of one leave-one-out tree.
@@ -108,22 +134,38 @@ pub struct Asked {
 
 impl OrderPlan {
     /// Returns the order of epoch `epoch` of batch `batch`: a seeded permutation for `halving`, with
-    /// up to `num_anchors` anchors among the examples that `labels` labels.
+    /// its anchors among the examples that `labels` labels.
     pub fn new(
-        order: Order,
-        num_anchors: usize,
+        options: OrderOptions,
         items: &Items,
         labels: &[Option<usize>],
         streams: &SeedStream,
         (batch, epoch): (u64, u64),
     ) -> Self {
         let mut sequence: Vec<usize> = (0..items.len()).collect();
-        if order == Order::Dataset {
-            return Self { order, sequence, anchors: Vec::new() };
+        if options.order == Order::Halving {
+            sequence.shuffle(&mut streams.rng("label/order", &[batch, epoch]));
         }
-        sequence.shuffle(&mut streams.rng("label/order", &[batch, epoch]));
-        let anchors = pick_anchors(num_anchors, items, labels, &sequence);
-        Self { order, sequence, anchors }
+        Self::with_sequence(options, sequence, items, labels)
+    }
+
+    /// Returns the order that takes the examples as they stand in `sequence`, a permutation of all.
+    pub fn with_sequence(
+        options: OrderOptions,
+        sequence: Vec<usize>,
+        items: &Items,
+        labels: &[Option<usize>],
+    ) -> Self {
+        let OrderOptions { order, num_anchors, leaf_block } = options;
+        match order {
+            Order::Dataset => {
+                Self { leaf_block: sequence.len().max(1), sequence, anchors: Vec::new() }
+            }
+            Order::Halving => {
+                let anchors = pick_anchors(num_anchors, items, labels, &sequence);
+                Self { sequence, anchors, leaf_block: leaf_block.max(1) }
+            }
+        }
     }
 
     /// Returns whether the anchors have lost a label that the labelled examples have.
@@ -141,7 +183,8 @@ impl OrderPlan {
     ///
     /// # Cost
     /// With N labelled examples about N^2 / 2 demonstrations (`dataset`) or N (log2 N + anchors)
-    /// (`halving`); an unlabelled target adds the anchors and its own question.
+    /// (`halving`; blocks of B add about N (B / 2 - log2 B)); an unlabelled target adds the anchors
+    /// and its own question.
     pub fn ask(
         &self,
         items: &Items,
@@ -156,37 +199,20 @@ impl OrderPlan {
             labels,
             wanted: vec![false; items.len()],
             anchors: self.anchors.iter().copied().filter(|&a| labels[a].is_some()).collect(),
+            leaf_block: self.leaf_block,
             tree,
             asked: Vec::new(),
         };
         for &target in targets {
             builder.wanted[target] = true;
         }
-        match self.order {
-            Order::Dataset => builder.dataset(root),
-            Order::Halving => {
-                let rest: Vec<usize> = self
-                    .sequence
-                    .iter()
-                    .copied()
-                    .filter(|i| !builder.anchors.contains(i))
-                    .collect();
-                builder.halve(root, &rest);
-                builder.behind_all(root, &rest);
-            }
-        }
+        let rest: Vec<usize> =
+            self.sequence.iter().copied().filter(|i| !builder.anchors.contains(i)).collect();
+        builder.halve(root, &rest);
+        builder.behind_all(root, &rest);
         let mut questions = Vec::new();
         if content_free {
-            let everything: Vec<usize> = match self.order {
-                Order::Dataset => (0..items.len()).collect(),
-                Order::Halving => {
-                    let rest = self.sequence.iter().copied();
-                    rest.filter(|i| !builder.anchors.contains(i))
-                        .chain(builder.anchors.clone())
-                        .collect()
-                }
-            };
-            let text = builder.text(everything.into_iter());
+            let text = builder.text(rest.iter().chain(&builder.anchors).copied());
             let node = builder.tree.child(root, text);
             for question in &items.content_free {
                 let leaf = builder.tree.child(node, question.as_str());
@@ -235,6 +261,7 @@ struct Builder<'a> {
     labels: &'a [Option<usize>],
     wanted: Vec<bool>,
     anchors: Vec<usize>,
+    leaf_block: usize,
     tree: PromptTree,
     asked: Vec<(usize, QuestionId)>,
 }
@@ -249,43 +276,22 @@ impl Builder<'_> {
             .collect()
     }
 
-    /// Asks for `target` behind `context`, which must not hold it, and the anchors.
-    fn ask(&mut self, context: NodeId, target: usize) {
+    /// Asks for `target` behind `context` and `before`, which must not hold it, and the anchors.
+    fn ask(&mut self, context: NodeId, before: String, target: usize) {
         let anchors = self.text(self.anchors.iter().copied().filter(|&a| a != target));
-        let text = anchors + &self.items.questions[target];
+        let text = before + &anchors + &self.items.questions[target];
         let leaf = self.tree.child(context, text);
         let question = self.tree.ask(leaf, self.items.ids[target].as_str(), &self.items.labels);
         self.asked.push((target, question));
     }
 
-    fn dataset(&mut self, root: NodeId) {
-        let num = self.items.len();
-        let mut trunk = root;
-        for i in 0..num {
-            if self.wanted[i] && self.labels[i].is_some() {
-                let rest = self.text(i + 1..num) + &self.items.questions[i];
-                let leaf = self.tree.child(trunk, rest);
-                let id = self.items.ids[i].as_str();
-                let question = self.tree.ask(leaf, id, &self.items.labels);
-                self.asked.push((i, question));
-            }
-            let own = self.text(std::iter::once(i));
-            trunk = self.tree.child(trunk, own);
-        }
-        for i in 0..num {
-            if self.wanted[i] && self.labels[i].is_none() {
-                self.ask(trunk, i);
-            }
-        }
-    }
-
     /// Asks for the labelled targets among `part`, all others being in `context` already.
     fn halve(&mut self, context: NodeId, part: &[usize]) {
-        if !part.iter().any(|&i| self.wanted[i] && self.labels[i].is_some()) {
+        if !part.iter().any(|&i| self.is_target(i)) {
             return;
         }
-        if let [only] = part {
-            self.ask(context, *only);
+        if part.len() <= self.leaf_block {
+            self.in_order(context, part);
             return;
         }
         let (left, right) = part.split_at(part.len() / 2);
@@ -294,6 +300,26 @@ impl Builder<'_> {
             let node = self.tree.child(context, text);
             self.halve(node, targets);
         }
+    }
+
+    /// As [`halve`](Self::halve), each target behind the others of `block` in their order.
+    fn in_order(&mut self, context: NodeId, block: &[usize]) {
+        let mut trunk = context;
+        for (place, &i) in block.iter().enumerate() {
+            let later = &block[place + 1..];
+            if self.is_target(i) {
+                let before = self.text(later.iter().copied());
+                self.ask(trunk, before, i);
+            }
+            if later.iter().any(|&j| self.is_target(j)) {
+                let own = self.text(std::iter::once(i));
+                trunk = self.tree.child(trunk, own);
+            }
+        }
+    }
+
+    fn is_target(&self, i: usize) -> bool {
+        self.wanted[i] && self.labels[i].is_some()
     }
 
     /// Asks for the anchors and for unlabelled targets, behind everything in `rest`.
@@ -307,7 +333,7 @@ impl Builder<'_> {
         let text = self.text(rest.iter().copied());
         let node = self.tree.child(root, text);
         for i in last {
-            self.ask(node, i);
+            self.ask(node, String::new(), i);
         }
     }
 }

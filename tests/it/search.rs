@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use w2s::data::{Example, Rule, Task};
 use w2s::label::{
-    BatchSize, Calibration, Consistency, IcmSettings, Items, Method, Order, OrderPlan, ScoreForm,
-    TraceEvent, label,
+    BatchSize, Calibration, Consistency, IcmSettings, Items, Method, OrderOptions, OrderPlan,
+    ScoreForm, TraceEvent, label,
 };
 use w2s::prompt::PromptFormat;
 use w2s::run::SeedStream;
@@ -85,8 +85,7 @@ fn icm(settings: IcmSettings, rules: Vec<Rule>) -> Method {
 
 fn plain() -> IcmSettings {
     IcmSettings {
-        order: Order::Dataset,
-        num_anchors: 0,
+        order: OrderOptions::DATASET,
         calibration: Calibration::None,
         num_seed: 2,
         ..IcmSettings::default()
@@ -188,18 +187,18 @@ fn inconsistency_by_hand() {
     assert_eq!(Consistency::new(&task, &[], &refs).inconsistency(&labels("11111")), 0);
 }
 
+fn halving(num_anchors: usize, leaf_block: usize) -> OrderOptions {
+    OrderOptions { num_anchors, leaf_block, ..OrderOptions::PURE_HALVING }
+}
+
 /// What each question of a leave-one-out tree is asked behind.
-fn contexts(
-    order: Order,
-    num_anchors: usize,
-    labels: &[Option<usize>],
-) -> Vec<(usize, Vec<usize>)> {
+fn contexts(order: OrderOptions, labels: &[Option<usize>]) -> Vec<(usize, Vec<usize>)> {
     let task = Task::load("sentiment").unwrap();
     let format = PromptFormat::new(&task).unwrap();
     let data = examples(labels.len());
     let refs: Vec<&Example> = data.iter().collect();
     let items = Items::new(&format, &refs).unwrap();
-    let plan = OrderPlan::new(order, num_anchors, &items, labels, &SeedStream::new(7), (0, 0));
+    let plan = OrderPlan::new(order, &items, labels, &SeedStream::new(7), (0, 0));
     let targets: Vec<usize> = (0..labels.len()).collect();
     let asked = plan.ask(&items, labels, &targets, false);
     asked
@@ -226,10 +225,17 @@ fn every_example_is_scored_behind_exactly_the_others() {
             for label in labels.iter_mut().take(unlabelled) {
                 *label = None;
             }
-            for (order, anchors) in
-                [(Order::Dataset, 0), (Order::Halving, 0), (Order::Halving, 2), (Order::Halving, 4)]
-            {
-                let contexts = contexts(order, anchors, &labels);
+            for order in [
+                OrderOptions::DATASET,
+                halving(0, 1),
+                halving(2, 1),
+                halving(4, 1),
+                halving(0, 3),
+                halving(0, 8),
+                halving(2, 4),
+                halving(0, 99),
+            ] {
+                let contexts = contexts(order, &labels);
                 let asked: BTreeSet<usize> = contexts.iter().map(|(i, _)| *i).collect();
                 assert_eq!((asked.len(), contexts.len()), (num, num));
                 for (i, context) in contexts {
@@ -237,8 +243,8 @@ fn every_example_is_scored_behind_exactly_the_others() {
                     sorted.sort_unstable();
                     let others: Vec<usize> =
                         (0..num).filter(|&j| j != i && labels[j].is_some()).collect();
-                    assert_eq!(sorted, others, "{order:?} {anchors} anchors, example {i}");
-                    if order == Order::Dataset {
+                    assert_eq!(sorted, others, "{order:?}, example {i}");
+                    if order == OrderOptions::DATASET {
                         assert_eq!(context, others, "dataset order is the data's");
                     }
                 }
@@ -250,7 +256,7 @@ fn every_example_is_scored_behind_exactly_the_others() {
 #[test]
 fn anchors_stand_last_everywhere_and_hold_every_label() {
     let labels: Vec<Option<usize>> = (0..12).map(|i| Some(i % 2)).collect();
-    let contexts = contexts(Order::Halving, 4, &labels);
+    let contexts = contexts(halving(4, 1), &labels);
     let ends: BTreeSet<Vec<usize>> = contexts
         .iter()
         .filter(|(_, context)| context.len() == 11)
@@ -271,26 +277,65 @@ fn anchors_stand_last_everywhere_and_hold_every_label() {
     assert_eq!(end.iter().map(|&i| i % 2).collect::<BTreeSet<_>>().len(), 2);
 }
 
+/// Demonstrations that a tree over `num` labelled examples holds.
+fn num_demonstrations(order: OrderOptions, num: usize) -> usize {
+    let labels: Vec<Option<usize>> = (0..num).map(|i| Some(i % 2)).collect();
+    let task = Task::load("sentiment").unwrap();
+    let format = PromptFormat::new(&task).unwrap();
+    let data = examples(num);
+    let refs: Vec<&Example> = data.iter().collect();
+    let items = Items::new(&format, &refs).unwrap();
+    let plan = OrderPlan::new(order, &items, &labels, &SeedStream::new(1), (0, 0));
+    let targets: Vec<usize> = (0..num).collect();
+    let asked = plan.ask(&items, &labels, &targets, false);
+    let texts = asked.tree.segments().map(|(_, _, text)| text.matches("Sentiment: ").count());
+    texts.sum::<usize>() - num
+}
+
 #[test]
 fn halving_computes_n_log_n_demonstrations() {
     for num in [16_usize, 64, 256] {
-        let labels: Vec<Option<usize>> = (0..num).map(|i| Some(i % 2)).collect();
-        let task = Task::load("sentiment").unwrap();
-        let format = PromptFormat::new(&task).unwrap();
-        let data = examples(num);
-        let refs: Vec<&Example> = data.iter().collect();
-        let items = Items::new(&format, &refs).unwrap();
-        let plan = OrderPlan::new(Order::Halving, 0, &items, &labels, &SeedStream::new(1), (0, 0));
-        let targets: Vec<usize> = (0..num).collect();
-        let asked = plan.ask(&items, &labels, &targets, false);
-        let demonstrations: usize = asked
-            .tree
-            .segments()
-            .map(|(_, _, text)| text.matches("Sentiment: ").count())
-            .sum::<usize>()
-            - num;
         // num is a power of two: each of log2(num) levels holds every example once.
-        assert_eq!(demonstrations, num * num.ilog2() as usize);
+        assert_eq!(num_demonstrations(halving(0, 1), num), num * num.ilog2() as usize);
+    }
+}
+
+#[test]
+fn leaf_blocks_compute_what_counting_by_hand_gives() {
+    // A block of B runs B - 1 demonstrations once and, behind each, those that come later:
+    // 3 + (3 + 2 + 1) = 9 for 4, 7 + 28 = 35 for 8; each level above it runs all 8.
+    for (leaf_block, expected) in
+        [(1, 3 * 8), (2, 2 * 8 + 4 * 2), (3, 2 * 8 + 4 * 2), (4, 8 + 2 * 9), (7, 26), (8, 35)]
+    {
+        assert_eq!(num_demonstrations(halving(0, leaf_block), 8), expected, "{leaf_block}");
+    }
+    assert_eq!(num_demonstrations(OrderOptions::DATASET, 8), 35);
+    // Two anchors leave 6 examples, halved to 3 and 3: 6 + 2 * (2 + 3) = 16 in the tree. The two
+    // anchors stand behind each of the 6 (12), and the 6 and the other one before each anchor (8).
+    assert_eq!(num_demonstrations(halving(2, 3), 8), 16 + 12 + 6 + 2);
+}
+
+#[test]
+fn members_of_a_leaf_block_stand_in_one_order() {
+    let labels: Vec<Option<usize>> = (0..16).map(|i| Some(i % 2)).collect();
+    let contexts: BTreeMap<usize, Vec<usize>> =
+        contexts(halving(0, 4), &labels).into_iter().collect();
+    let ends: BTreeSet<BTreeSet<usize>> = contexts
+        .iter()
+        .map(|(&i, context)| context[12..].iter().copied().chain([i]).collect())
+        .collect();
+    assert_eq!(ends.len(), 4, "16 examples are 4 blocks of 4");
+    for block in ends {
+        let begins: BTreeSet<&[usize]> = block.iter().map(|i| &contexts[i][..12]).collect();
+        assert_eq!(begins.len(), 1, "the beginning is shared");
+        let mut orders = block.iter().map(|i| (*i, &contexts[i][12..]));
+        let (first, rest) = orders.next().unwrap();
+        for (i, others) in orders {
+            let pick = |list: &[usize]| -> Vec<usize> {
+                list.iter().copied().filter(|j| *j != first && *j != i).collect()
+            };
+            assert_eq!(pick(rest), pick(others));
+        }
     }
 }
 
@@ -331,9 +376,8 @@ fn content_free_calibration_takes_a_constant_bias_off() {
     let demonstrations = vec![(example("d0", "x", None), 0), (example("d1", "y", None), 1)];
     let run = |calibration, few: bool| {
         let method = if few {
-            let (order, num_anchors) = (Order::Halving, 4);
-            let demonstrations = demonstrations.clone();
-            Method::FewShot { demonstrations, calibration, order, num_anchors }
+            let (demonstrations, order) = (demonstrations.clone(), halving(4, 1));
+            Method::FewShot { demonstrations, calibration, order }
         } else {
             Method::ZeroShot { calibration }
         };
@@ -454,8 +498,7 @@ fn too_little_to_search_is_said() {
     let method = Method::FewShot {
         demonstrations: vec![(example("d", "text", None), 1)],
         calibration: Calibration::Batch,
-        order: Order::Halving,
-        num_anchors: 4,
+        order: halving(4, 1),
     };
     let few = label(&task, &examples(4), &method, streams, &mut scorer, &mut |_| Ok(()));
     assert!(few.unwrap_err().message().contains("1 labelled examples"));
