@@ -1,5 +1,6 @@
 //! The options of every command that runs a model.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -33,11 +34,16 @@ pub(super) struct ModelArgs {
     /// within it [default: half of the machine's memory on the CPU, no limit on a GPU]
     #[arg(long, value_name = "SIZE")]
     memory: Option<MemorySize>,
+    /// CPU threads; their number changes the last bits of results [default: the machine's cores, or
+    /// what a container may use of them]
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
 }
 
 impl ModelArgs {
     /// Opens the model.
     pub(super) fn open(&self) -> Result<LmScorer> {
+        set_threads(self.threads);
         LmScorer::open(
             &self.model,
             LmScorerOptions {
@@ -52,7 +58,8 @@ impl ModelArgs {
 
     /// The model's part of the resolved settings.
     pub(super) fn settings(&self, scorer: &LmScorer, settings: &mut Map<String, Value>) {
-        let Self { model, device: _, dtype: _, max_context, pack_tokens, memory } = self;
+        let Self { model, device: _, dtype: _, max_context, pack_tokens, memory, threads: _ } =
+            self;
         let decoder = scorer.decoder();
         settings.insert("model".into(), model.display().to_string().into());
         settings.insert("model_type".into(), decoder.config().model_type.clone().into());
@@ -78,5 +85,18 @@ impl ModelArgs {
             .iter()
             .map(|name| Input::of_file(&format!("model file {name}"), &self.model.join(name)))
             .collect()
+    }
+}
+
+/// Sets the number of threads of matrix products.
+///
+/// libtorch counts cores, but not what a container may use of them; more threads than that wait for
+/// each other.
+fn set_threads(wanted: Option<NonZeroUsize>) {
+    let own = tch::get_num_threads();
+    let allowed = std::thread::available_parallelism().map_or(own, |n| n.get() as i32);
+    let num = wanted.map_or(own.min(allowed), |n| n.get() as i32);
+    if num != own {
+        tch::set_num_threads(num);
     }
 }

@@ -156,12 +156,16 @@ impl BatchCache {
         }
     }
 
-    /// Copies the path that `from` holds, the prompt of sequence `index`, to its place.
-    pub fn fill(&self, index: usize, from: &KvCache) {
-        let (begin, num) = (self.begins[index] as i64, from.len as i64);
+    /// Copies the prompt of sequence `index`, which lies in `slots` of `from`, to its place.
+    pub(super) fn fill(&self, index: usize, from: &KvCache, slots: &[usize]) {
+        let (begin, num) = (self.begins[index] as i64, slots.len() as i64);
+        let slots: Vec<i64> = slots.iter().map(|&slot| slot as i64).collect();
+        let slots = Tensor::from_slice(&slots).to_device(from.device);
         for (to, held) in self.layers.iter().zip(&from.layers) {
             for (to, held) in [(&to.0, &held.0), (&to.1, &held.1)] {
-                to.narrow(0, index as i64, 1).narrow(2, begin, num).copy_(&held.narrow(2, 0, num));
+                to.narrow(0, index as i64, 1)
+                    .narrow(2, begin, num)
+                    .copy_(&held.index_select(2, &slots));
             }
         }
     }

@@ -3,7 +3,7 @@
 use rand::Rng;
 use tch::{Kind, Tensor};
 
-use super::cache::BatchCache;
+use super::cache::{BatchCache, KvCache};
 use super::decoder::{Decoder, NewTokens};
 use super::tokenizer::Tokenizer;
 use crate::error::{Error, ErrorKind, Result};
@@ -58,8 +58,8 @@ const PREFILL_TOKENS: usize = 512;
 
 /// Returns what the model writes after each of `prompts`, in their order.
 ///
-/// The weights are read once a step for all prompts that are still being written. Prompts that share
-/// a beginning with the one before them do not compute it again. Sampled texts are drawn from the
+/// The weights are read once a step for all prompts that are still being written. What all
+/// prompts begin with is computed once. Sampled texts are drawn from the
 /// stream `generate` of `streams`, by prompt: they do not depend on the other prompts.
 ///
 /// # Errors
@@ -136,26 +136,80 @@ pub fn generate(
 }
 
 /// Runs the prompts and returns their keys and values with the hidden state `[B, D]` after each.
+///
+/// What all prompts begin with is run once; the rest is packed, many prompts a pass, and a prompt
+/// does not repeat what it shares with its neighbour in the pass.
 fn prefill(decoder: &Decoder, tokens: &[Vec<u32>], num_new: usize) -> Result<(BatchCache, Tensor)> {
     let mut path = decoder.new_cache();
     let lens: Vec<usize> = tokens.iter().map(Vec::len).collect();
     let batch = BatchCache::new(&path, &lens, num_new);
+    // The last token of each is run for its own hidden state.
+    let shared = tokens
+        .iter()
+        .map(|ids| num_shared(&tokens[0], ids).min(ids.len() - 1))
+        .min()
+        .unwrap_or_default();
+    for chunk in tokens[0][..shared].chunks(PREFILL_TOKENS) {
+        let _ = run_chain(decoder, chunk, &mut path)?;
+    }
     let mut last = Vec::with_capacity(tokens.len());
-    let mut before: &[u32] = &[];
-    for (i, ids) in tokens.iter().enumerate() {
-        let shared = before.iter().zip(ids).take_while(|(a, b)| a == b).count();
-        // The last token is run even if it is shared: its hidden state is needed.
-        path.truncate(shared.min(ids.len() - 1));
-        let mut x_ld = Tensor::new();
-        for chunk in ids[path.len()..].chunks(PREFILL_TOKENS) {
-            let parents: Vec<Option<usize>> = (0..chunk.len()).map(|t| t.checked_sub(1)).collect();
-            x_ld = decoder.forward(NewTokens { ids: chunk, parents: &parents }, &mut path)?;
+    let mut next = 0;
+    while next < tokens.len() {
+        path.truncate(shared);
+        let first = &tokens[next][shared..];
+        if first.len() > PREFILL_TOKENS {
+            let mut x_ld = Tensor::new();
+            for chunk in first.chunks(PREFILL_TOKENS) {
+                x_ld = run_chain(decoder, chunk, &mut path)?;
+            }
+            last.push(x_ld.narrow(0, x_ld.size()[0] - 1, 1));
+            batch.fill(next, &path, &(0..tokens[next].len()).collect::<Vec<_>>());
+            next += 1;
+            continue;
         }
-        last.push(x_ld.narrow(0, x_ld.size()[0] - 1, 1));
-        batch.fill(i, &path);
-        before = ids;
+        let (mut ids, mut parents) = (Vec::new(), Vec::new());
+        // Of each prompt in the pass, where its tokens behind the shared ones stand in it.
+        let mut places: Vec<Vec<usize>> = Vec::new();
+        while let Some(prompt) = tokens.get(next + places.len()) {
+            let own = &prompt[shared..];
+            let mut mine: Vec<usize> = match places.last() {
+                Some(before) => {
+                    let other = &tokens[next + places.len() - 1][shared..];
+                    before[..num_shared(other, own).min(own.len() - 1)].to_vec()
+                }
+                None => Vec::new(),
+            };
+            if ids.len() + own.len() - mine.len() > PREFILL_TOKENS {
+                break;
+            }
+            for &id in &own[mine.len()..] {
+                parents.push(mine.last().copied());
+                mine.push(ids.len());
+                ids.push(id);
+            }
+            places.push(mine);
+        }
+        let x_ld = decoder.forward(NewTokens { ids: &ids, parents: &parents }, &mut path)?;
+        for mine in places {
+            let at = mine.last().copied().unwrap_or_default();
+            last.push(x_ld.narrow(0, at as i64, 1));
+            let slots: Vec<usize> =
+                (0..shared).chain(mine.into_iter().map(|place| shared + place)).collect();
+            batch.fill(next, &path, &slots);
+            next += 1;
+        }
     }
     Ok((batch, Tensor::cat(&last, 0)))
+}
+
+/// Runs tokens that follow each other behind the path.
+fn run_chain(decoder: &Decoder, ids: &[u32], path: &mut KvCache) -> Result<Tensor> {
+    let parents: Vec<Option<usize>> = (0..ids.len()).map(|t| t.checked_sub(1)).collect();
+    decoder.forward(NewTokens { ids, parents: &parents }, path)
+}
+
+fn num_shared(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 /// The next token of each row.

@@ -8,6 +8,8 @@
 //! are merged by the logarithms of their sums of exponentials (as in flash-decoding and cascade
 //! attention): exact, and nothing is copied.
 //!
+//! Without a path the parts are all there is.
+//!
 //! Legend of tensor suffixes: 1 batch of one, L query length, S key length, N heads, K key and value
 //! heads, G query heads per key head, H head size.
 
@@ -66,7 +68,7 @@ impl Visible {
                 return Ok(Self { first: 0, seen: Seen::Causal });
             }
             // The kernel that gives the sums of exponentials is the CPU's.
-            if past > 0 && device == Device::Cpu {
+            if device == Device::Cpu {
                 return Ok(Self { first: 0, seen: Seen::Parts(parts(parents, kind)?) });
             }
         }
@@ -188,16 +190,6 @@ fn in_parts(
     let [n, l, _] = q_nlh.size()[..] else { unreachable!("queries have three axes") };
     let (g, past) = (n / k, s - l);
 
-    let q_nlh = q_nlh.contiguous();
-    let (path, path_lse) = flash(
-        &q_nlh.view([1, k, g * l, h]),
-        &k_1ksh.narrow(2, 0, past),
-        &v_1ksh.narrow(2, 0, past),
-        false,
-        None,
-    );
-    let (path_kglh, path_lse_kgl) = (path.view([k, g, l, h]), path_lse.view([k, g, l]));
-
     let q_1nlh = q_nlh.unsqueeze(0);
     let own = parts.iter().map(|part| {
         let (begin, len) = (part.tokens.start as i64, part.tokens.len() as i64);
@@ -217,11 +209,21 @@ fn in_parts(
         _ => (Tensor::cat(&own_lnh, 0), Tensor::cat(&lses, 0)),
     };
 
-    let path_lse_lkg = path_lse_kgl.permute([2, 0, 1]);
+    if past == 0 {
+        return own_lnh.transpose(0, 1);
+    }
+
+    let (path, path_lse) = flash(
+        &q_nlh.contiguous().view([1, k, g * l, h]),
+        &k_1ksh.narrow(2, 0, past),
+        &v_1ksh.narrow(2, 0, past),
+        false,
+        None,
+    );
+    let path_lkgh = path.view([k, g, l, h]).permute([2, 0, 1, 3]);
+    let path_lse_lkg = path_lse.view([k, g, l]).permute([2, 0, 1]);
     let share_lkg = (path_lse_lkg - lse_ln.view([l, k, g])).sigmoid_().to_kind(own_lnh.kind());
-    let _ = own_lnh
-        .view([l, k, g, h])
-        .lerp_tensor_(&path_kglh.permute([2, 0, 1, 3]), &share_lkg.unsqueeze(-1));
+    let _ = own_lnh.view([l, k, g, h]).lerp_tensor_(&path_lkgh, &share_lkg.unsqueeze(-1));
     own_lnh.transpose(0, 1)
 }
 
@@ -262,7 +264,7 @@ mod tests {
         tch::manual_seed(1);
         let _no_grad = tch::no_grad_guard();
         let parents = [None, Some(0), None, Some(2), Some(2), Some(3), None];
-        for (n, k, past) in [(4, 4, 1), (6, 2, 9), (3, 1, 700)] {
+        for (n, k, past) in [(4, 4, 0), (4, 4, 1), (6, 2, 9), (3, 1, 700)] {
             let (l, h, past) = (parents.len() as i64, 8, past as usize);
             let positions: Vec<usize> = parents.iter().fold(Vec::new(), |mut all, parent| {
                 all.push(parent.map_or(past, |p: usize| all[p] + 1));
