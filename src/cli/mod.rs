@@ -1,5 +1,6 @@
 //! The command line: arguments to resolved settings, one call of a stage, an exit code.
 
+mod diff;
 mod eval;
 mod label;
 mod label_args;
@@ -34,6 +35,7 @@ enum Command {
     Score(score::ScoreArgs),
     Eval(eval::EvalArgs),
     Report(report::ReportArgs),
+    Diff(diff::DiffArgs),
     Tasks(tasks::TasksArgs),
 }
 
@@ -53,6 +55,11 @@ pub fn main() -> ExitCode {
         Command::Score(args) => score::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Report(args) => report::run(args),
+        Command::Diff(args) => match diff::run(&args) {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::from(1),
+            Err(error) => Err(error),
+        },
         Command::Tasks(args) => tasks::run(args),
     };
     match result {
