@@ -60,7 +60,8 @@ fn lines(diff: &RunDiff) -> Vec<String> {
         parting("first answer of the model that differs", answer, &mut out);
         let asked_another = answer.differences.iter().any(|d| d.name == "tree");
         out.push(if asked_another {
-            "  the model was asked another question: data, settings or earlier answers differ".into()
+            "  the model was asked another question: data, settings or earlier answers differ"
+                .into()
         } else {
             "  the question was the same, the answer was not: weights, device or number type".into()
         });

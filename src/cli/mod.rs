@@ -2,6 +2,7 @@
 
 mod diff;
 mod eval;
+mod held_out;
 mod label;
 mod label_args;
 mod model;

@@ -131,10 +131,9 @@ fn finished(path: &Path) -> Result<(RunDir, Manifest)> {
     if folder.is_complete() {
         return Ok((folder, manifest));
     }
-    Err(Error::new(ErrorKind::Run, "the run is not complete").at(path).hint(format!(
-        "end it first: the same `w2s {}` command with `--resume`",
-        manifest.command
-    )))
+    Err(Error::new(ErrorKind::Run, "the run is not complete")
+        .at(path)
+        .hint(format!("end it first: the same `w2s {}` command with `--resume`", manifest.command)))
 }
 
 fn manifest_differences(a: &Manifest, b: &Manifest) -> Vec<Difference> {
@@ -161,7 +160,10 @@ fn manifest_differences(a: &Manifest, b: &Manifest) -> Vec<Difference> {
     let mut differences = Vec::new();
     compare(&object(a), &object(b), "", 0.0, &mut differences);
     differences.retain(|difference| {
-        difference.name.strip_prefix("inputs.").is_none_or(|role| digest(a, role) != digest(b, role))
+        difference
+            .name
+            .strip_prefix("inputs.")
+            .is_none_or(|role| digest(a, role) != digest(b, role))
     });
     for difference in &mut differences {
         if let Some(name) = difference.name.strip_prefix("settings.") {
@@ -234,9 +236,13 @@ fn first_line(
         }
         let line = Some(a.number.max(b.number));
         let (Some(text_a), Some(text_b)) = (&line_a, &line_b) else {
-            let (rest, which) =
-                if line_a.is_some() { (a.parse(&line_a), "second") } else { (b.parse(&line_b), "first") };
-            let what = format!("the {which} run ends here, before {}", name(&rest?, line.unwrap_or(1)));
+            let (rest, which) = if line_a.is_some() {
+                (a.parse(&line_a), "second")
+            } else {
+                (b.parse(&line_b), "first")
+            };
+            let what =
+                format!("the {which} run ends here, before {}", name(&rest?, line.unwrap_or(1)));
             return Ok(Some(Parting { file, line, what, differences: Vec::new() }));
         };
         let (value_a, value_b) = (a.parse_text(text_a)?, b.parse_text(text_b)?);
