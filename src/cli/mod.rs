@@ -34,7 +34,7 @@ Exit status: 0 done, 1 the input or the run is at fault, 2 wrong usage or a bug.
 enum Command {
     Label(Box<label_args::LabelArgs>),
     Score(score::ScoreArgs),
-    Eval(eval::EvalArgs),
+    Eval(Box<eval::EvalArgs>),
     Report(report::ReportArgs),
     Diff(diff::DiffArgs),
     Tasks(tasks::TasksArgs),
@@ -54,7 +54,7 @@ pub fn main() -> ExitCode {
     let result = match args.command {
         Command::Label(args) => label::run(*args),
         Command::Score(args) => score::run(args),
-        Command::Eval(args) => eval::run(args),
+        Command::Eval(args) => eval::run(*args),
         Command::Report(args) => report::run(args),
         Command::Diff(args) => match diff::run(&args) {
             Ok(true) => Ok(()),

@@ -234,16 +234,15 @@ fn first_line(
             }
             continue;
         }
-        let line = Some(a.number.max(b.number));
+        let line = a.number.max(b.number);
         let (Some(text_a), Some(text_b)) = (&line_a, &line_b) else {
             let (rest, which) = if line_a.is_some() {
                 (a.parse(&line_a), "second")
             } else {
                 (b.parse(&line_b), "first")
             };
-            let what =
-                format!("the {which} run ends here, before {}", name(&rest?, line.unwrap_or(1)));
-            return Ok(Some(Parting { file, line, what, differences: Vec::new() }));
+            let what = format!("the {which} run ends here, before {}", name(&rest?, line));
+            return Ok(Some(Parting { file, line: Some(line), what, differences: Vec::new() }));
         };
         let (value_a, value_b) = (a.parse_text(text_a)?, b.parse_text(text_b)?);
         let mut differences = Vec::new();
@@ -252,7 +251,7 @@ fn first_line(
         differences.retain(|difference| !difference.name.starts_with("usage."));
         if !differences.is_empty() {
             let what = name(&value_a, a.number);
-            return Ok(Some(Parting { file, line, what, differences }));
+            return Ok(Some(Parting { file, line: Some(line), what, differences }));
         }
     }
 }
