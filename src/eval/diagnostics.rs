@@ -93,7 +93,9 @@ pub struct SearchDiagnostics {
     pub acceptance: Vec<TemperatureBin>,
     /// Examples that the trace names.
     pub num_examples: usize,
-    /// Those that were never drawn again after they got their first label.
+    /// Those that held a label at some time.
+    pub num_ever_labelled: usize,
+    /// Those of them that were never drawn again after they got their first label.
     pub num_never_revisited: usize,
 }
 
@@ -225,6 +227,7 @@ pub fn diagnose_reader(
         sweeps: Vec::new(),
         acceptance: Vec::new(),
         num_examples: 0,
+        num_ever_labelled: 0,
         num_never_revisited: 0,
     };
     let mut bins: BTreeMap<i32, TemperatureBin> = BTreeMap::new();
@@ -260,6 +263,12 @@ impl Batch {
         let drawn = self.steps.iter().map(|step| step.id.as_str());
         let changed = self.steps.iter().filter_map(|step| step.changes.as_ref()).flatten();
         start.chain(drawn).chain(changed.map(|(id, _)| id.as_str())).collect()
+    }
+
+    fn ever_labelled(&self) -> HashSet<&str> {
+        let start = self.start.iter().map(|(id, _)| id.as_str());
+        let changed = self.steps.iter().filter_map(|step| step.changes.as_ref()).flatten();
+        start.chain(changed.filter(|(_, to)| to.is_some()).map(|(id, _)| id.as_str())).collect()
     }
 
     fn diagnose(&self, found: &mut SearchDiagnostics) {
@@ -306,7 +315,9 @@ impl Batch {
         found.sweeps.extend(current);
         found.collapses.extend(watch.finish(&held, &found.labels));
         found.num_examples += ids.len();
-        found.num_never_revisited += ids.iter().filter(|id| !revisited.contains(*id)).count();
+        let labelled = self.ever_labelled();
+        found.num_ever_labelled += labelled.len();
+        found.num_never_revisited += labelled.difference(&revisited).count();
     }
 
     fn count_acceptance(&self, bins: &mut BTreeMap<i32, TemperatureBin>) {

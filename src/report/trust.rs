@@ -142,7 +142,9 @@ fn trust(runs: &[Run], names: &[String], page: &mut String) {
                 or_dash(margins.map(|m| format!("{} of {}", m.num_negative, m.num_labels))),
                 number(reliability.map(|r| r.ece)),
                 number(reliability.map(|r| r.brier)),
-                or_dash(search.map(|s| format!("{} of {}", s.num_never_revisited, s.num_examples))),
+                or_dash(
+                    search.map(|s| format!("{} of {}", s.num_never_revisited, s.num_ever_labelled)),
+                ),
             ],
         );
     }

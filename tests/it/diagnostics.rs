@@ -117,7 +117,12 @@ fn sweeps_flips_acceptance_and_revisits_by_hand() {
         [(8.0, 2, 2, 1, 1), (2.0, 2, 0, 2, 0), (1.0, 1, 1, 0, 0), (0.0078125, 1, 1, 0, 0)];
     assert_eq!(bins, expected);
     // a and b were drawn while they had a label; c and d never again.
-    assert_eq!((found.num_examples, found.num_never_revisited), (4, 2));
+    let counts =
+        |f: &SearchDiagnostics| (f.num_examples, f.num_ever_labelled, f.num_never_revisited);
+    assert_eq!(counts(&found), (4, 4, 2));
+    // An example that never got a label is not one that was left alone with it.
+    let refused = trace.proposed(("e", None, "yes"), (-9.0, 0.01), false);
+    assert_eq!(counts(&diagnose(&refused.text)), (5, 4, 2));
     assert_eq!(found.collapses, []);
     close(found.collapse_below_nats, 2.0_f64.ln() / 2.0);
 }

@@ -128,7 +128,11 @@ fn the_first_proposal_score_or_label_is_named() {
     );
     runs.edit("labels.jsonl", "{\"id\":\"y\",\"label\":\"no\"", "{\"id\":\"y\",\"label\":\"yes\"");
     runs.edit("summary.json", "-2.5", "-2.75");
-    runs.edit("journal.jsonl", "t2", "t3");
+    runs.edit(
+        "journal.jsonl",
+        "\"t2\",\"scores\":[{\"logprobs\":[-1.0",
+        "\"t3\",\"scores\":[{\"logprobs\":[-1.5",
+    );
     let diff = runs.diff();
     let [trace, labels, summary] = diff.partings.as_slice() else { panic!("{diff:?}") };
     assert_eq!((trace.file, trace.line), ("trace.jsonl", Some(2)));

@@ -236,7 +236,8 @@ fn diagnostics_columns_and_basins_stand_on_the_page() {
                 num_downhill: 3,
                 num_downhill_accepted: 1,
             }],
-            num_examples: 10,
+            num_examples: 12,
+            num_ever_labelled: 10,
             num_never_revisited: 3,
         }),
     };
