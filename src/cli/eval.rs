@@ -1,82 +1,174 @@
 //! `w2s eval`: the first and only place of the flow where labels meet gold.
 
-use std::path::PathBuf;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::Value;
 
-use super::progress;
+use super::held_out::{self, HeldOutArgs};
+use super::model::ModelArgs;
+use super::progress::{self, say};
 use crate::data::{GoldLabels, Task, read_label_records};
 use crate::error::{Error, ErrorKind, Result};
-use crate::eval::{Evaluation, Prediction, curve_from_trace, evaluate};
-use crate::label::log_odds;
+use crate::eval::{
+    Basins, Diagnostics, Evaluation, LabelledRun, Prediction, basins, curve_from_trace,
+    diagnose_trace, evaluate, margins,
+};
 use crate::run::{Manifest, RunDir, write_atomic};
 
 /// Compare labels with gold: accuracy with its interval, balance, AUROC
 ///
-/// Joins the labels of each run with the gold file by id. Writes eval.json into each run folder and,
-/// for a search, curve.jsonl (score and accuracy by iteration); prints one line a run.
+/// Joins the labels of each run with the gold file by id. Writes eval.json and diagnostics.json into
+/// each run folder and, for a search, curve.jsonl (score and accuracy by iteration); prints one line
+/// for each run and gold column. Of several searches it says which found the same (basins).
+///
+/// With --test it labels a held-out file first, by many-shot prompting with the labels of a run or of
+/// a file, and evaluates that: what the labels are worth as a teacher.
+///
+/// Examples:
+///   w2s eval runs/mine --gold gold.jsonl
+///   w2s eval runs/seed-0 runs/seed-1 --gold all.csv --gold-column label,is_long
+///   w2s eval --test test.jsonl --gold test.jsonl --demonstrations runs/mine \
+///       --model models/gemma-3-270m --out runs/mine-test
+///   w2s eval --test test.jsonl --gold test.jsonl --demonstrations train.jsonl \
+///       --noise-accuracy 0.84 --task sentiment --model models/gemma-3-270m --out runs/noise-test
 #[derive(Debug, Args)]
+#[command(verbatim_doc_comment, mut_arg("model", |arg| arg.required(false)))]
 pub(super) struct EvalArgs {
     /// Run folders to evaluate
-    #[arg(required = true, value_name = "RUN")]
+    #[arg(required_unless_present = "test", conflicts_with = "test", value_name = "RUN")]
     runs: Vec<PathBuf>,
     /// Gold labels: any data file with `id` and the task's gold column
     #[arg(long, value_name = "FILE")]
     gold: PathBuf,
+    /// Columns of the gold file to compare with, the main one first [default: the task's]
+    #[arg(long, value_delimiter = ',', value_name = "COLUMNS")]
+    gold_column: Vec<String>,
+    /// Write the basins of several searches to this file, for `w2s report`
+    #[arg(long, value_name = "FILE", conflicts_with = "test")]
+    basins: Option<PathBuf>,
+    /// Two searches are of one basin when this share of their labels agrees, up to a renaming of the
+    /// labels
+    #[arg(long, value_name = "X", default_value_t = 0.9, conflicts_with = "test")]
+    basin_agreement: f64,
+    #[command(flatten)]
+    held_out: HeldOutArgs,
+    #[command(flatten)]
+    model: Option<ModelArgs>,
 }
 
 pub(super) fn run(args: EvalArgs) -> Result<()> {
-    let width = args.runs.iter().map(|run| run.display().to_string().len()).max().unwrap_or(0);
+    let columns = &args.gold_column;
+    if args.held_out.test.is_some() {
+        let model = args.model.ok_or_else(|| {
+            Error::new(ErrorKind::Usage, "`--test` needs `--model DIR`")
+                .hint("the test file is labelled by prompting that model")
+        })?;
+        let out = held_out::label_test(&args.held_out, &model)?;
+        return print(&[(out.clone(), evaluate_run(&out, &args.gold, columns)?)]);
+    }
+    if args.model.is_some() {
+        return Err(Error::new(ErrorKind::Usage, "`--model` has no effect without `--test FILE`")
+            .hint("labels of runs are compared with gold as they are"));
+    }
+    if !(0.5..=1.0).contains(&args.basin_agreement) {
+        return Err(Error::new(
+            ErrorKind::Usage,
+            format!("`--basin-agreement` is {}, expected 0.5 to 1", args.basin_agreement),
+        ));
+    }
+    let mut done = Vec::new();
     for run in &args.runs {
-        let evaluation = evaluate_run(run, &args.gold)?;
-        progress::print(format_args!("{:<width$}  {}", run.display(), line(&evaluation)))?;
+        done.push((run.clone(), evaluate_run(run, &args.gold, columns)?));
+    }
+    print(&done)?;
+    let found = find_basins(&done, args.basin_agreement)?;
+    if let Some(found) = &found {
+        tell_basins(found);
+    }
+    if let Some(path) = &args.basins {
+        let found = found.ok_or_else(|| {
+            Error::new(ErrorKind::Data, "basins need two or more searches of one task")
+                .hint("name the run folders of several seeds or restarts")
+        })?;
+        let mut text = serde_json::to_string_pretty(&found)
+            .map_err(|e| Error::new(ErrorKind::Internal, format!("cannot write: {e}")))?;
+        text.push('\n');
+        write_atomic(path, text.as_bytes())?;
     }
     Ok(())
 }
 
-fn evaluate_run(run: &std::path::Path, gold: &std::path::Path) -> Result<Evaluation> {
+/// A run's evaluation with what other runs are compared by.
+struct Evaluated {
+    evaluation: Evaluation,
+    /// Digest of the task file: label indices mean the same only within one task.
+    task_sha256: String,
+    labels: Vec<(String, usize)>,
+    /// Every gold column with its labels by id.
+    gold: Vec<(String, GoldLabels)>,
+    /// The score the search ended with; none for other methods.
+    score: Option<f64>,
+}
+
+fn evaluate_run(run: &Path, gold: &Path, columns: &[String]) -> Result<Evaluated> {
     let (folder, manifest) = RunDir::existing(run)?;
     if !folder.is_complete() {
-        return Err(Error::new(ErrorKind::Run, "the run is not complete")
-            .at(run)
-            .hint("end it first: the same `w2s label` command with `--resume`"));
+        return Err(Error::new(ErrorKind::Run, "the run is not complete").at(run).hint(format!(
+            "end it first: the same `w2s {}` command with `--resume`",
+            manifest.command
+        )));
     }
     let task = task_of(&manifest, run)?;
-    let gold = GoldLabels::read(gold, &task)?;
+    let gold = if columns.is_empty() {
+        let gold = GoldLabels::read(gold, &task)?;
+        vec![(gold.columns().join(", "), gold)]
+    } else {
+        let read =
+            |column: &String| Ok((column.clone(), GoldLabels::read_column(gold, &task, column)?));
+        columns.iter().map(read).collect::<Result<_>>()?
+    };
     let names: Vec<String> = task.labels.iter().map(|label| label.name.clone()).collect();
     let index = |name: &str| names.iter().position(|known| known == name);
     let path = folder.file("labels.jsonl");
     let mut items = Vec::new();
+    let mut all_margins = Vec::new();
     for record in read_label_records(&path, &task)? {
-        let Some(label) = index(&record.label) else {
+        let Some(label) = task.label_index(&Value::from(record.label.as_str())) else {
             return Err(Error::new(
                 ErrorKind::Data,
                 format!("label `{}` of `{}` is not the task's", record.label, record.id),
             )
             .at(&path));
         };
-        let logprobs: Option<Vec<f64>> = names
-            .iter()
-            .map(|name| record.logprobs.iter().find(|(l, _)| l == name).map(|(_, lp)| *lp))
-            .collect();
+        all_margins.push(record.margin);
         items.push(Prediction {
-            gold: gold.get(&record.id),
+            gold: None,
             id: record.id,
             label,
-            log_odds: logprobs.map(|logprobs| log_odds(&logprobs, task.positive)),
+            logprobs: Some(record.logprobs.into_iter().map(|(_, logprob)| logprob).collect()),
         });
     }
     let method = manifest.settings.get("method").and_then(Value::as_str).unwrap_or("unknown");
     let summary = read_json(&folder.file("summary.json"))?;
     let num_examples = summary.get("num_examples").and_then(Value::as_u64);
-    let evaluation = evaluate(method, &task.name, &names, task.positive, &items)?
-        .for_column(gold.columns().join(", "))
-        .out_of(num_examples.map_or(items.len(), |n| n as usize))?;
+    let mut evaluations = Vec::new();
+    for (column, gold) in &gold {
+        items.iter_mut().for_each(|item| item.gold = gold.get(&item.id));
+        let evaluation = evaluate(method, &task.name, &names, task.positive, &items)?
+            .for_column(column)
+            .out_of(num_examples.map_or(items.len(), |n| n as usize))?;
+        evaluations.push(evaluation);
+    }
+    let others = evaluations.split_off(1);
+    let evaluation = evaluations.remove(0).with_columns(others);
     folder.write_json("eval.json", &evaluation)?;
     let trace = folder.file("trace.jsonl");
+    let mut search = None;
     if trace.exists() {
-        let points = curve_from_trace(&trace, &|id| gold.get(id), &index)?;
+        let main = &gold[0].1;
+        let points = curve_from_trace(&trace, &|id| main.get(id), &index)?;
         let mut text = String::new();
         for point in &points {
             let json = serde_json::to_string(point)
@@ -85,12 +177,22 @@ fn evaluate_run(run: &std::path::Path, gold: &std::path::Path) -> Result<Evaluat
             text.push('\n');
         }
         write_atomic(&folder.file("curve.jsonl"), text.as_bytes())?;
+        search = Some(diagnose_trace(&trace, &names)?);
     }
-    Ok(evaluation)
+    let diagnostics = Diagnostics { margins: margins(&all_margins), search };
+    folder.write_json("diagnostics.json", &diagnostics)?;
+    tell_doubts(run, &evaluation, &diagnostics);
+    Ok(Evaluated {
+        evaluation,
+        task_sha256: task.sha256,
+        labels: items.into_iter().map(|item| (item.id, item.label)).collect(),
+        gold,
+        score: summary.get("score").and_then(Value::as_f64),
+    })
 }
 
 /// The task a run was made with, unchanged since.
-fn task_of(manifest: &Manifest, run: &std::path::Path) -> Result<Task> {
+pub(super) fn task_of(manifest: &Manifest, run: &Path) -> Result<Task> {
     let Some(name) = manifest.settings.get("task").and_then(Value::as_str) else {
         return Err(Error::new(ErrorKind::Run, "the run's manifest names no task").at(run));
     };
@@ -104,14 +206,70 @@ fn task_of(manifest: &Manifest, run: &std::path::Path) -> Result<Task> {
     Ok(task)
 }
 
-fn read_json(path: &std::path::Path) -> Result<Value> {
+fn read_json(path: &Path) -> Result<Value> {
     let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, &e))?;
     serde_json::from_str(&text)
         .map_err(|e| Error::new(ErrorKind::Run, format!("broken JSON: {e}")).at(path))
 }
 
+/// The basins of the searches; none for fewer than two, or for searches of different tasks.
+fn find_basins(done: &[(PathBuf, Evaluated)], threshold: f64) -> Result<Option<Basins>> {
+    let searches: Vec<&(PathBuf, Evaluated)> =
+        done.iter().filter(|(_, run)| run.score.is_some()).collect();
+    let Some((_, first)) = searches.first() else { return Ok(None) };
+    if searches.len() < 2 || searches.iter().any(|(_, run)| run.task_sha256 != first.task_sha256) {
+        return Ok(None);
+    }
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    for (id, _) in searches.iter().flat_map(|(_, run)| &run.labels) {
+        let next = places.len();
+        places.entry(id).or_insert(next);
+    }
+    let runs: Vec<LabelledRun> = searches
+        .iter()
+        .map(|(path, run)| {
+            let mut labels = vec![None; places.len()];
+            for (id, label) in &run.labels {
+                labels[places[id.as_str()]] = Some(*label);
+            }
+            LabelledRun { name: path.display().to_string(), labels, score: run.score }
+        })
+        .collect();
+    let columns: Vec<(String, Vec<Option<usize>>)> = first
+        .gold
+        .iter()
+        .map(|(column, gold)| {
+            let mut labels = vec![None; places.len()];
+            for (id, &place) in &places {
+                labels[place] = gold.get(id);
+            }
+            (column.clone(), labels)
+        })
+        .collect();
+    Ok(Some(basins(&runs, &columns, first.evaluation.labels.len(), threshold)))
+}
+
+fn print(done: &[(PathBuf, Evaluated)]) -> Result<()> {
+    let width = done.iter().map(|(run, _)| run.display().to_string().len()).max().unwrap_or(0);
+    for (run, evaluated) in done {
+        for evaluation in evaluated.evaluation.columns() {
+            let column = if evaluated.evaluation.other_columns.is_empty() {
+                String::new()
+            } else {
+                format!("column {}  ", evaluation.gold_column)
+            };
+            let (run, line) = (run.display().to_string(), line(evaluation));
+            progress::print(format_args!("{run:<width$}  {column}{line}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn percent(x: f64) -> f64 {
+    100.0 * x
+}
+
 fn line(e: &Evaluation) -> String {
-    let percent = |x: f64| 100.0 * x;
     let mut text = format!(
         "{:<9} accuracy {:.1} % [{:.1}, {:.1}] ({} of {})",
         e.method,
@@ -127,7 +285,71 @@ fn line(e: &Evaluation) -> String {
     if let Some(auroc) = e.auroc {
         text += &format!("  AUROC {auroc:.3}");
     }
-    let shares: Vec<String> =
-        e.share.iter().map(|(label, x)| format!("{label} {:.0} %", percent(*x))).collect();
+    if let Some(auroc) = e.macro_auroc {
+        text += &format!("  macro AUROC {auroc:.3}");
+    }
+    if let Some(reliability) = &e.reliability {
+        text += &format!("  ECE {:.3}", reliability.ece);
+    }
+    let shares: Vec<String> = e
+        .labels
+        .iter()
+        .map(|label| {
+            format!("{label} {:.0} %", percent(e.share.get(label).copied().unwrap_or(0.0)))
+        })
+        .collect();
     text + "  labels: " + &shares.join(", ")
+}
+
+/// Says what should make a reader doubt the labels, and which concept they come closest to.
+fn tell_doubts(run: &Path, evaluation: &Evaluation, diagnostics: &Diagnostics) {
+    let run = run.display();
+    if let Some(closest) = evaluation.closest_column() {
+        let inverted = if closest.inverted { ", with the two labels exchanged" } else { "" };
+        say(format_args!(
+            "{run}: the labels come closest to column `{}` (balanced accuracy {:.1} %{inverted})",
+            closest.column,
+            percent(closest.balanced_accuracy)
+        ));
+    }
+    let Some(search) = &diagnostics.search else { return };
+    for collapse in &search.collapses {
+        let end = if collapse.recovered { "; it recovered later" } else { " and stayed so" };
+        say(format_args!(
+            "warning: {run}: batch {} collapsed from iteration {} on: {:.0} % are `{}` at iteration {} (entropy {:.3} nats, alarm below {:.3}){end}",
+            collapse.batch,
+            collapse.since_iteration,
+            percent(collapse.share),
+            collapse.label,
+            collapse.iteration,
+            collapse.entropy_nats,
+            search.collapse_below_nats
+        ));
+    }
+}
+
+fn tell_basins(found: &Basins) {
+    say(format_args!(
+        "basins (runs with {:.0} % or more equal labels, up to a renaming of the labels):",
+        percent(found.threshold)
+    ));
+    for (i, basin) in found.basins.iter().enumerate() {
+        let mut text =
+            format!("  {}: {} of the runs ({})", i + 1, basin.runs.len(), basin.runs.join(", "));
+        if let Some(score) = basin.mean_score {
+            text += &format!("; mean score {score:.2}");
+        }
+        if let Some(within) = basin.agreement_within {
+            text += &format!("; {:.0} % equal within", percent(within));
+        }
+        for column in &basin.columns {
+            if let Some(agreement) = column.agreement {
+                text += &format!("; {} {:.1} %", column.column, percent(agreement));
+                if column.num_renamed > 0 {
+                    text += &format!(" ({} with other names)", column.num_renamed);
+                }
+            }
+        }
+        say(format_args!("{text}"));
+    }
 }

@@ -1,6 +1,8 @@
 //! The command line: arguments to resolved settings, one call of a stage, an exit code.
 
+mod diff;
 mod eval;
+mod held_out;
 mod label;
 mod label_args;
 mod model;
@@ -32,8 +34,9 @@ Exit status: 0 done, 1 the input or the run is at fault, 2 wrong usage or a bug.
 enum Command {
     Label(Box<label_args::LabelArgs>),
     Score(score::ScoreArgs),
-    Eval(eval::EvalArgs),
+    Eval(Box<eval::EvalArgs>),
     Report(report::ReportArgs),
+    Diff(diff::DiffArgs),
     Tasks(tasks::TasksArgs),
 }
 
@@ -51,8 +54,13 @@ pub fn main() -> ExitCode {
     let result = match args.command {
         Command::Label(args) => label::run(*args),
         Command::Score(args) => score::run(args),
-        Command::Eval(args) => eval::run(args),
+        Command::Eval(args) => eval::run(*args),
         Command::Report(args) => report::run(args),
+        Command::Diff(args) => match diff::run(&args) {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::from(1),
+            Err(error) => Err(error),
+        },
         Command::Tasks(args) => tasks::run(args),
     };
     match result {

@@ -32,14 +32,27 @@ impl GoldLabels {
     /// [`ErrorKind::Io`] if the file cannot be read; [`ErrorKind::Data`] with the line for a broken
     /// file, a duplicate id or a label the task does not know, and if no record is labelled.
     pub fn read(path: impl AsRef<Path>, task: &Task) -> Result<Self> {
-        let read = read_records(path.as_ref(), task.columns.as_deref())?;
+        Self::read_columns(path.as_ref(), task, &task.gold_columns)
+    }
+
+    /// Returns the labels in one column, which need not be one of the task's gold columns: another
+    /// concept the labels may have been found by.
+    ///
+    /// # Errors
+    /// As [`Self::read`]; the column's values must be spellings of the task's labels.
+    pub fn read_column(path: impl AsRef<Path>, task: &Task, column: &str) -> Result<Self> {
+        Self::read_columns(path.as_ref(), task, &[column.to_owned()])
+    }
+
+    fn read_columns(path: &Path, task: &Task, from: &[String]) -> Result<Self> {
+        let read = read_records(path, task.columns.as_deref())?;
         let mut seen = SeenIds::default();
         let mut labels = HashMap::new();
         let mut columns: Vec<String> = Vec::new();
         for record in &read.records {
             let id = id_or_row(record, &read.path)?;
             seen.insert(&id, record.line, &read.path)?;
-            if let Some((column, value)) = first_filled(&record.values, &task.gold_columns) {
+            if let Some((column, value)) = first_filled(&record.values, from) {
                 let label = task.label_of(column, value, (&read.path, record.line))?;
                 labels.insert(id, label);
                 if !columns.iter().any(|known| known == column) {
@@ -51,9 +64,10 @@ impl GoldLabels {
             return Err(Error::new(ErrorKind::Data, "no record has a gold label")
                 .at(&read.path)
                 .hint(format!(
-                    "task `{}` looks for gold in column {}",
+                    "task `{}` looks for gold in column {}; the first record has {}",
                     task.name,
-                    quoted(&task.gold_columns)
+                    quoted(from),
+                    quoted(read.records.iter().take(1).flat_map(|record| record.values.keys()))
                 )));
         }
         Ok(Self { labels, columns, sha256: read.sha256 })

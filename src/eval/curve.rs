@@ -11,7 +11,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, ErrorKind, Result};
+use super::trace::{Event, broken, for_each_event, index_of};
+use crate::error::{Error, Result};
 
 /// The labelled set of one batch after one iteration; a line of `curve.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,46 +32,6 @@ pub struct CurvePoint {
     /// Each label's share of the labels held, by label index.
     #[serde(default)]
     pub share: Vec<f64>,
-}
-
-#[derive(Deserialize)]
-#[serde(tag = "event", rename_all = "lowercase")]
-enum Event {
-    Start {
-        batch: usize,
-        #[serde(default)]
-        iteration: usize,
-        labels: Vec<(String, String)>,
-        score: f64,
-    },
-    Proposal {
-        batch: usize,
-        iteration: usize,
-        accepted: bool,
-        #[serde(default)]
-        changes: Vec<(String, Option<String>, Option<String>)>,
-        proposed_score: Option<f64>,
-    },
-    Renew {
-        batch: usize,
-        iteration: usize,
-        score: f64,
-    },
-    End {
-        batch: usize,
-        iteration: usize,
-    },
-}
-
-impl Event {
-    fn clock(&self) -> (usize, usize) {
-        match self {
-            Self::Start { batch, iteration, .. }
-            | Self::Proposal { batch, iteration, .. }
-            | Self::Renew { batch, iteration, .. }
-            | Self::End { batch, iteration } => (*batch, *iteration),
-        }
-    }
 }
 
 /// Returns the curve of the trace in `path`; see [`curve_from_reader`].
@@ -97,41 +58,14 @@ pub fn curve_from_trace(
 /// When the trace cannot be read, a line is not an event, events are out of order, a change does
 /// not fit the labels held, or a label is not the task's.
 pub fn curve_from_reader(
-    mut trace: impl BufRead,
+    trace: impl BufRead,
     path: &Path,
     gold: &dyn Fn(&str) -> Option<usize>,
     label_index: &dyn Fn(&str) -> Option<usize>,
 ) -> Result<Vec<CurvePoint>> {
     let mut replay = Replay::new(gold, label_index);
     let mut points: Vec<CurvePoint> = Vec::new();
-    let mut line = Vec::new();
-    let mut number = 0;
-    loop {
-        line.clear();
-        let length = trace
-            .read_until(b'\n', &mut line)
-            .map_err(|source| Error::io("read the trace", path, &source))?;
-        if length == 0 {
-            break;
-        }
-        number += 1;
-        let event: Event = match serde_json::from_slice(&line) {
-            Ok(event) => event,
-            Err(source) if source.is_eof() && line.last() != Some(&b'\n') => break,
-            Err(source) => {
-                // serde_json counts lines from the start of this one line; only its prose helps.
-                let text = source.to_string();
-                let reason = text.split(" at line ").next().unwrap_or(&text);
-                return Err(Error::new(
-                    ErrorKind::Run,
-                    format!("the trace line is not an event: {reason}"),
-                )
-                .at_line(path, number)
-                .hint("the trace is damaged; run the search again, or resume it"));
-            }
-        };
-        replay.apply(&event, &mut points).map_err(|error| error.at_line(path, number))?;
-    }
+    for_each_event(trace, path, |event| replay.apply(event, &mut points))?;
     let width = points.iter().map(|point| point.share.len()).max().unwrap_or(0).max(2);
     for point in &mut points {
         point.share.resize(width, 0.0);
@@ -259,10 +193,7 @@ impl<'a> Replay<'a> {
     }
 
     fn index(&mut self, word: &str) -> Result<usize> {
-        let index = (self.label_index)(word).ok_or_else(|| {
-            Error::new(ErrorKind::Run, format!("label `{word}` is not one of the task's"))
-                .hint("the trace belongs to another task; name the task the run was made with")
-        })?;
+        let index = index_of(word, self.label_index)?;
         if index >= self.counts.len() {
             self.counts.resize(index + 1, 0);
         }
@@ -282,9 +213,4 @@ impl<'a> Replay<'a> {
             share: self.counts.iter().map(|&count| count as f64 / total).collect(),
         }
     }
-}
-
-fn broken(message: String) -> Error {
-    Error::new(ErrorKind::Run, message)
-        .hint("the trace is damaged or edited; run the search again, or resume it")
 }

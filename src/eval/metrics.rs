@@ -1,4 +1,4 @@
-//! Agreement of labels with gold: accuracy with its interval, balanced accuracy, AUROC, confusion.
+//! Agreement of labels with gold: accuracy with its interval, and each label by itself.
 //!
 //! Works on labels that were already joined with gold; it does not read files and does not choose
 //! between gold columns.
@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::rates::{Z_95, auroc, wilson};
+use super::reliability::{Reliability, reliability};
 use crate::error::{Error, ErrorKind, Result};
-
-/// The normal quantile of a two-sided 95 % interval.
-pub const Z_95: f64 = 1.959964;
+use crate::label::log_odds;
 
 /// One labelled example beside its gold label.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,8 +19,8 @@ pub struct Prediction {
     pub id: String,
     /// The index of the label it was given.
     pub label: usize,
-    /// `log p(positive) - log p(other)` in nats, where the run kept log-probabilities.
-    pub log_odds: Option<f64>,
+    /// The log-probability of each label in nats, where the run kept them.
+    pub logprobs: Option<Vec<f64>>,
     /// The index of its gold label, where gold knows the example.
     pub gold: Option<usize>,
 }
@@ -37,7 +37,7 @@ pub struct Evaluation {
     pub gold_column: String,
     /// The label names, in the task's order.
     pub labels: Vec<String>,
-    /// The label that `log_odds` and `auroc` speak for.
+    /// The label that `auroc` speaks for.
     pub positive: String,
     /// How many examples the run was asked to label.
     pub num_examples: usize,
@@ -56,17 +56,97 @@ pub struct Evaluation {
     /// The mean recall over the labels that occur in gold; none when gold has a single label.
     pub balanced_accuracy: Option<f64>,
     /// The chance that a positive example has higher log-odds than a negative one, ties counted
-    /// half; none unless the task is binary, gold has both labels and every log-odds is known.
+    /// half; none unless the task is binary, gold has both labels and every log-probability is
+    /// known.
     pub auroc: Option<f64>,
+    /// The mean over the labels of one label's AUROC against all others; none for a binary task,
+    /// where some label is missing in gold, or where a log-probability is unknown.
+    #[serde(default)]
+    pub macro_auroc: Option<f64>,
+    /// The mean F1 over the labels that occur in gold or among the labels given.
+    #[serde(default)]
+    pub macro_f1: Option<f64>,
     /// Each label's share of the labels given.
     pub share: BTreeMap<String, f64>,
     /// Each label's share of the gold labels.
     pub gold_share: BTreeMap<String, f64>,
     /// Counts by gold label (row) and given label (column), in the order of `labels`.
     pub confusion: Vec<Vec<usize>>,
+    /// Each label by itself, in the order of `labels`.
+    #[serde(default)]
+    pub per_label: Vec<LabelMetrics>,
+    /// Whether the label distribution keeps what it promises; none without log-probabilities.
+    #[serde(default)]
+    pub reliability: Option<Reliability>,
+    /// The same labels against further gold columns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_columns: Vec<Evaluation>,
+}
+
+/// How well one label agrees with gold, over the examples that have gold.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LabelMetrics {
+    /// The label's name.
+    pub label: String,
+    /// How many examples have it in gold.
+    pub num_gold: usize,
+    /// How many of the examples with gold were given it.
+    pub num_given: usize,
+    /// The share of right ones among those given it; none when none was.
+    pub precision: Option<f64>,
+    /// The share of those found among those that have it in gold; none when none has.
+    pub recall: Option<f64>,
+    /// The harmonic mean of both, 0 when nothing is right; none when the label does not occur.
+    pub f1: Option<f64>,
+    /// The AUROC of this label against all others.
+    pub auroc: Option<f64>,
+}
+
+/// The gold column that labels come closest to; see [`Evaluation::closest_column`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClosestColumn {
+    /// The column's name.
+    pub column: String,
+    /// The balanced accuracy against it.
+    pub balanced_accuracy: f64,
+    /// Whether the labels are the column's with their names exchanged: a balanced accuracy as far
+    /// below chance as none of the others is above it (two labels only).
+    pub inverted: bool,
 }
 
 impl Evaluation {
+    /// Returns the evaluations against every gold column, this one first.
+    pub fn columns(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(&self.other_columns)
+    }
+
+    /// Returns the column whose balanced accuracy is farthest from chance: above it, or below it
+    /// too where the task is binary. None with fewer than two columns to choose from.
+    pub fn closest_column(&self) -> Option<ClosestColumn> {
+        let chance = 1.0 / self.labels.len() as f64;
+        let binary = self.labels.len() == 2;
+        let found: Vec<(&Self, f64)> =
+            self.columns().filter_map(|column| Some((column, column.balanced_accuracy?))).collect();
+        let distance = |rate: f64| if binary { (rate - chance).abs() } else { rate - chance };
+        if found.len() < 2 {
+            return None;
+        }
+        let (column, rate) =
+            found.into_iter().reduce(|a, b| if distance(b.1) > distance(a.1) { b } else { a })?;
+        Some(ClosestColumn {
+            column: column.gold_column.clone(),
+            balanced_accuracy: rate,
+            inverted: binary && rate < chance,
+        })
+    }
+
+    /// Returns the evaluation with those against further gold columns.
+    #[must_use]
+    pub fn with_columns(mut self, others: Vec<Self>) -> Self {
+        self.other_columns = others;
+        self
+    }
+
     /// Returns the evaluation with the name of the gold column it speaks of.
     #[must_use]
     pub fn for_column(mut self, gold_column: impl Into<String>) -> Self {
@@ -91,63 +171,15 @@ impl Evaluation {
     }
 }
 
-/// Returns the Wilson score interval of a rate; `(0, 1)` when `n` is 0.
-///
-/// `successes` beyond `n` count as `n`. Use [`Z_95`] for a 95 % interval.
-///
-/// # Source
-/// Wilson 1927, without continuity correction.
-pub fn wilson(successes: usize, n: usize, z: f64) -> (f64, f64) {
-    if n == 0 {
-        return (0.0, 1.0);
-    }
-    let successes = successes.min(n);
-    let count = n as f64;
-    let rate = successes as f64 / count;
-    let scale = 1.0 + z * z / count;
-    let centre = (rate + z * z / (2.0 * count)) / scale;
-    let half = z * (rate * (1.0 - rate) / count + z * z / (4.0 * count * count)).sqrt() / scale;
-    // At the two ends the interval touches 0 and 1 exactly; rounding would miss them.
-    let low = if successes == 0 { 0.0 } else { (centre - half).max(0.0) };
-    let high = if successes == n { 1.0 } else { (centre + half).min(1.0) };
-    (low, high)
-}
-
-/// Returns the chance that a positive item scores higher than a negative one, ties counted half;
-/// none when either kind is missing or a score is NaN.
-///
-/// # Cost
-/// One sort of the items.
-pub fn auroc(items: &[(f64, bool)]) -> Option<f64> {
-    let num_positive = items.iter().filter(|(_, positive)| *positive).count();
-    let num_negative = items.len() - num_positive;
-    if num_positive == 0 || num_negative == 0 || items.iter().any(|(score, _)| score.is_nan()) {
-        return None;
-    }
-    let mut sorted = items.to_vec();
-    sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
-    // Twice the number of won pairs, so that half wins stay whole and any order sums the same.
-    let mut doubled_wins = 0_u128;
-    let mut negatives_below = 0_u128;
-    // `==`, not `total_cmp`, decides a tie: 0 and -0 are one score.
-    for tied in sorted.chunk_by(|a, b| a.0 == b.0) {
-        let positives = tied.iter().filter(|(_, positive)| *positive).count() as u128;
-        let negatives = tied.len() as u128 - positives;
-        doubled_wins += positives * (2 * negatives_below + negatives);
-        negatives_below += negatives;
-    }
-    Some(doubled_wins as f64 / (2.0 * num_positive as f64 * num_negative as f64))
-}
-
 /// Returns how well the labels agree with gold.
 ///
-/// `positive` is the label that the log-odds speak for. `num_examples` is the number of items; a
+/// `positive` is the label that `auroc` speaks for. `num_examples` is the number of items; a
 /// run that left examples without a label says so with [`Evaluation::out_of`], and the gold column
 /// is named with [`Evaluation::for_column`].
 ///
 /// # Errors
 /// When no item has a gold label, an id occurs twice, a label index is out of range, label names
-/// are fewer than two or repeat, or a log-odds is NaN.
+/// are fewer than two or repeat, or log-probabilities are NaN or not one for each label.
 pub fn evaluate(
     method: &str,
     task_name: &str,
@@ -174,6 +206,7 @@ pub fn evaluate(
         )
         .hint("check that the gold file and the labels name the examples by the same ids"));
     }
+    let per_label = per_label(label_names, &confusion, items);
     let num_correct = (0..num_labels).map(|label| confusion[label][label]).sum();
     let (wilson_low, wilson_high) = wilson(num_correct, num_with_gold, Z_95);
     Ok(Evaluation {
@@ -190,10 +223,15 @@ pub fn evaluate(
         wilson_low,
         wilson_high,
         balanced_accuracy: balanced_accuracy(&confusion),
-        auroc: if num_labels == 2 { auroc_of(items, positive) } else { None },
+        auroc: if num_labels == 2 { per_label[positive].auroc } else { None },
+        macro_auroc: if num_labels > 2 { mean(per_label.iter().map(|l| l.auroc)) } else { None },
+        macro_f1: mean(per_label.iter().map(|l| l.f1).filter(Option::is_some)),
         share: shares(label_names, &given),
         gold_share: shares(label_names, &gold_counts),
         confusion,
+        per_label,
+        reliability: reliability(items),
+        other_columns: Vec::new(),
     })
 }
 
@@ -222,8 +260,16 @@ fn check(label_names: &[String], positive: usize, items: &[Prediction]) -> Resul
         if let Some(gold) = item.gold.filter(|gold| *gold >= num_labels) {
             return Err(out_of_range(&format!("the gold label of `{id}`"), gold, label_names));
         }
-        if item.log_odds.is_some_and(f64::is_nan) {
-            return Err(Error::new(ErrorKind::Numeric, format!("the log-odds of `{id}` is NaN"))
+        let Some(logprobs) = &item.logprobs else { continue };
+        if logprobs.len() != num_labels {
+            let message =
+                format!("`{id}` has {} log-probabilities for {num_labels} labels", logprobs.len());
+            return Err(Error::new(ErrorKind::Data, message)
+                .hint(format!("the task's labels are {label_names:?}")));
+        }
+        if logprobs.iter().any(|logprob| logprob.is_nan()) {
+            let message = format!("a log-probability of `{id}` is NaN");
+            return Err(Error::new(ErrorKind::Numeric, message)
                 .hint("the model gave numbers that cannot be used; label the data again"));
         }
     }
@@ -250,13 +296,43 @@ fn balanced_accuracy(confusion: &[Vec<usize>]) -> Option<f64> {
     (recalls.len() > 1).then(|| recalls.iter().sum::<f64>() / recalls.len() as f64)
 }
 
-fn auroc_of(items: &[Prediction], positive: usize) -> Option<f64> {
+/// One label against all others; none where a log-probability is unknown.
+fn auroc_of(items: &[Prediction], label: usize) -> Option<f64> {
     let scored: Option<Vec<(f64, bool)>> = items
         .iter()
-        .filter_map(|item| item.gold.map(|gold| (item.log_odds, gold == positive)))
-        .map(|(log_odds, is_positive)| log_odds.map(|score| (score, is_positive)))
+        .filter_map(|item| item.gold.map(|gold| (item.logprobs.as_deref(), gold == label)))
+        .map(|(logprobs, is_label)| logprobs.map(|row| (log_odds(row, label), is_label)))
         .collect();
     auroc(&scored?)
+}
+
+fn per_label(
+    label_names: &[String],
+    confusion: &[Vec<usize>],
+    items: &[Prediction],
+) -> Vec<LabelMetrics> {
+    let rate = |part: usize, whole: usize| (whole > 0).then(|| part as f64 / whole as f64);
+    let one = |(label, name): (usize, &String)| {
+        let num_gold = confusion[label].iter().sum();
+        let num_given = confusion.iter().map(|row| row[label]).sum();
+        let right = confusion[label][label];
+        LabelMetrics {
+            label: name.clone(),
+            num_gold,
+            num_given,
+            precision: rate(right, num_given),
+            recall: rate(right, num_gold),
+            f1: rate(2 * right, num_gold + num_given),
+            auroc: auroc_of(items, label),
+        }
+    };
+    label_names.iter().enumerate().map(one).collect()
+}
+
+/// The mean of values that are all known and at least one.
+fn mean(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
+    let values: Vec<f64> = values.collect::<Option<_>>()?;
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
 fn shares(label_names: &[String], counts: &[usize]) -> BTreeMap<String, f64> {

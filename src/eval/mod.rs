@@ -1,14 +1,31 @@
-//! Evaluation: how right the labels are, once gold may be looked at.
+//! Evaluation: how right the labels are, once gold may be looked at, and how far they can be trusted.
 //!
-//! Questions answered from plain values: how good are the labels ([`evaluate`]), how did the search
-//! get there ([`curve_from_trace`]), how sure is a mean ([`bootstrap_mean`]). The stage comes after
-//! labelling and before the report; it knows nothing of models, and it neither opens run folders nor
-//! writes files: its caller joins labels and gold by id and stores the results.
+//! Questions, each answered from plain values: how good are the labels ([`evaluate`]), how did the
+//! search get there ([`curve_from_trace`]), what makes its result doubtful ([`diagnose_trace`]), do
+//! several runs find the same ([`basins`]), how sure is a mean ([`bootstrap_mean`]), and which labels
+//! are as accurate but wrong at random ([`noisy_labels`]). The stage comes after labelling and before
+//! the report; it knows nothing of models, and it neither opens run folders nor writes files: its
+//! caller joins labels and gold by id and stores the results.
 
+mod agreement;
 mod bootstrap;
 mod curve;
+mod diagnostics;
 mod metrics;
+mod noise;
+mod rates;
+mod reliability;
+mod trace;
 
+pub use agreement::{Agreement, Basin, BasinColumn, Basins, LabelledRun, agreement, basins};
 pub use bootstrap::{MeanInterval, bootstrap_mean};
 pub use curve::{CurvePoint, curve_from_reader, curve_from_trace};
-pub use metrics::{Evaluation, Prediction, Z_95, auroc, evaluate, wilson};
+pub use diagnostics::{
+    COLLAPSE_ENTROPY_SHARE, COLLAPSE_MIN_LABELLED, Collapse, Diagnostics, Margins,
+    SearchDiagnostics, Sweep, TemperatureBin, diagnose_reader, diagnose_trace, entropy_nats,
+    margins,
+};
+pub use metrics::{ClosestColumn, Evaluation, LabelMetrics, Prediction, evaluate};
+pub use noise::{NoiseBy, noisy_labels};
+pub use rates::{Z_95, auroc, wilson};
+pub use reliability::{Reliability, ReliabilityBin, reliability};

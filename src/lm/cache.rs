@@ -157,7 +157,7 @@ impl BatchCache {
     }
 
     /// Copies the prompt of sequence `index`, which lies in `slots` of `from`, to its place.
-    pub(super) fn fill(&self, index: usize, from: &KvCache, slots: &[usize]) {
+    pub fn fill(&self, index: usize, from: &KvCache, slots: &[usize]) {
         let (begin, num) = (self.begins[index] as i64, slots.len() as i64);
         let slots: Vec<i64> = slots.iter().map(|&slot| slot as i64).collect();
         let slots = Tensor::from_slice(&slots).to_device(from.device);

@@ -1,7 +1,7 @@
 //! Figures and the report page, drawn from the files of finished runs; computes nothing.
 //!
-//! The last stage of the flow: it reads `eval.json`, `summary.json`, `manifest.json` and
-//! `curve.jsonl` and writes SVG, PNG and Markdown. The charts themselves take plain values, so they
+//! The last stage of the flow: it reads `eval.json`, `summary.json`, `manifest.json`,
+//! `curve.jsonl` and `diagnostics.json` and writes SVG, PNG and Markdown. The charts themselves take plain values, so they
 //! can be drawn from anywhere. What is shown was measured by earlier stages; a number that is
 //! missing there is missing here.
 //!
@@ -18,6 +18,7 @@ mod png;
 mod run;
 mod svg;
 mod text;
+mod trust;
 
 pub use bars::{Bar, BarChart, accuracy_bars};
 pub use curve::{SearchChart, search_curve};

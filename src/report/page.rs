@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use super::bars::{Bar, BarChart, accuracy_bars};
 use super::curve::{SearchChart, search_curve};
 use super::figure::{write_figure, write_whole};
-use super::run::Run;
+use super::run::{Run, read_json};
 use super::text;
+use super::trust;
 use crate::error::{Error, ErrorKind, Result};
-use crate::eval::Evaluation;
+use crate::eval::{Basins, Evaluation};
 
 /// A label that takes this share of a run's labels is named in the notes.
 const COLLAPSED_SHARE: f64 = 0.95;
@@ -27,16 +28,20 @@ pub struct ReportSummary {
 /// Returns the files of the report on `runs`, written to the folder `out`.
 ///
 /// Each run needs `manifest.json`, `summary.json` and `eval.json`; a run with `curve.jsonl` gets a
-/// search chart. Everything is read before anything is written.
+/// search chart, one with `diagnostics.json` its diagnostics. `basins` is a file that `w2s eval
+/// --basins` wrote. Everything is read before anything is written.
 ///
 /// # Errors
 /// When no run is named, a run lacks a file or holds a broken one, or a file cannot be written.
-pub fn report(runs: &[PathBuf], out: &Path) -> Result<ReportSummary> {
+pub fn report(runs: &[PathBuf], basins: Option<&Path>, out: &Path) -> Result<ReportSummary> {
     if runs.is_empty() {
         return Err(Error::new(ErrorKind::Usage, "no run to report on")
             .hint("name one or more run folders"));
     }
     let runs = runs.iter().map(|dir| Run::read(dir)).collect::<Result<Vec<_>>>()?;
+    let basins: Option<Basins> = basins
+        .map(|path| read_json(path, "run `w2s eval --basins FILE` on several searches first"))
+        .transpose()?;
     let names = display_names(&runs);
     let heading = heading(&runs);
     let notes = notes(&runs, &names);
@@ -59,7 +64,8 @@ pub fn report(runs: &[PathBuf], out: &Path) -> Result<ReportSummary> {
         files.extend(write_figure(out, &stem, &search_curve(&chart))?);
         figures.push((stem, format!("Course of the search, {}", names[index])));
     }
-    let page = page(&heading, &runs, &names, &figures, &notes);
+    let mut page = page(&heading, &runs, &names, &figures, &notes);
+    page.push_str(&trust::sections(&runs, &names, basins.as_ref()));
     let path = out.join("report.md");
     write_whole(&path, page.as_bytes())?;
     files.push(path);
@@ -198,6 +204,25 @@ fn notes(runs: &[Run], names: &[String]) -> Vec<String> {
                  scores {constant:.3}, so the score does not favour what was found"
             ));
         }
+        let search = run.diagnostics.as_ref().and_then(|found| found.search.as_ref());
+        for collapse in search.iter().flat_map(|search| &search.collapses) {
+            notes.push(format!(
+                "{name} collapsed in batch {}: label `{}` had {}% at iteration {}{}",
+                collapse.batch,
+                collapse.label,
+                percent(collapse.share),
+                collapse.iteration,
+                if collapse.recovered { "; it recovered later" } else { " and kept them" }
+            ));
+        }
+        if let Some(closest) = evaluation.closest_column() {
+            notes.push(format!(
+                "{name} comes closest to column `{}` (balanced accuracy {}%{})",
+                closest.column,
+                percent(closest.balanced_accuracy),
+                if closest.inverted { ", the two labels exchanged" } else { "" }
+            ));
+        }
         if run.searched() && run.curve.is_empty() {
             notes.push(format!("{name} has no `curve.jsonl`; its search is not drawn"));
         }
@@ -232,7 +257,7 @@ fn page(
                 percent(*wilson_high)
             ),
             or_dash(run.evaluation.balanced_accuracy.map(|rate| format!("{}%", percent(rate)))),
-            or_dash(run.evaluation.auroc.map(|value| format!("{value:.3}"))),
+            or_dash(auroc(&run.evaluation).map(|value| format!("{value:.3}"))),
             balance(&run.evaluation),
             or_dash(run.summary.tokens_computed.map(text::grouped)),
             or_dash(run.summary.tokens_full_prompts.map(text::grouped)),
@@ -257,16 +282,21 @@ fn balance(evaluation: &Evaluation) -> String {
     evaluation.labels.iter().map(share).collect::<Vec<_>>().join(", ")
 }
 
-fn percent(rate: f64) -> String {
+/// The AUROC of a binary task, the mean over the labels of another.
+pub(super) fn auroc(evaluation: &Evaluation) -> Option<f64> {
+    evaluation.auroc.or(evaluation.macro_auroc)
+}
+
+pub(super) fn percent(rate: f64) -> String {
     format!("{:.1}", rate * 100.0)
 }
 
-fn or_dash(cell: Option<String>) -> String {
+pub(super) fn or_dash(cell: Option<String>) -> String {
     cell.unwrap_or_else(|| "-".to_owned())
 }
 
 /// Returns text that stands for itself in Markdown, also in a table cell.
-fn markdown(text: &str) -> String {
+pub(super) fn markdown(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::eval::{CurvePoint, Evaluation};
+use crate::eval::{CurvePoint, Diagnostics, Evaluation};
 
 /// A run folder's content, as far as it is shown.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub(super) struct Run {
     pub summary: Summary,
     /// Empty for methods that do not search.
     pub curve: Vec<CurvePoint>,
+    /// None for runs that were evaluated before there were diagnostics.
+    pub diagnostics: Option<Diagnostics>,
 }
 
 /// The part of `summary.json` that is shown.
@@ -103,6 +105,7 @@ impl Run {
             evaluation,
             summary,
             curve: read_curve(&dir.join("curve.jsonl"))?,
+            diagnostics: read_optional(&dir.join("diagnostics.json"))?,
         })
     }
 
@@ -141,7 +144,11 @@ fn last_part(model: &str) -> String {
     model.trim_end_matches('/').rsplit('/').next().unwrap_or(model).to_owned()
 }
 
-fn read_json<T: DeserializeOwned>(path: &Path, hint_if_missing: &str) -> Result<T> {
+fn read_optional<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    if path.exists() { read_json(path, "").map(Some) } else { Ok(None) }
+}
+
+pub(super) fn read_json<T: DeserializeOwned>(path: &Path, hint_if_missing: &str) -> Result<T> {
     let text = fs::read_to_string(path).map_err(|source| match source.kind() {
         IoErrorKind::NotFound => {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -42,6 +42,7 @@ const OURS: &[&str] = &[
     "summary.json",
     "eval.json",
     "curve.jsonl",
+    "diagnostics.json",
 ];
 
 impl RunDir {

@@ -7,11 +7,13 @@
 //! | `labels.jsonl`, `trace.jsonl`, `summary.json` | results, written by the stage |
 //! | `timing.json` | wall time; the only file that differs between equal runs |
 
+mod diff;
 mod folder;
 mod journal;
 mod manifest;
 mod seed;
 
+pub use diff::{Difference, LabelCounts, Parting, RunDiff, diff_runs};
 pub use folder::{OpenMode, RunDir, write_atomic};
 pub use journal::Journal;
 pub use manifest::{GoldUse, Input, Manifest};

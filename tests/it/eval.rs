@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use w2s::error::{Error, ErrorKind};
 use w2s::eval::{
     CurvePoint, Evaluation, Prediction, Z_95, auroc, curve_from_reader, curve_from_trace, evaluate,
-    wilson,
+    reliability, wilson,
 };
 
 fn names(labels: &[&str]) -> Vec<String> {
@@ -18,10 +18,15 @@ fn predictions(labels: &[usize], gold: &[usize]) -> Vec<Prediction> {
     let item = |(index, (&label, &gold))| Prediction {
         id: format!("r-{index}"),
         label,
-        log_odds: None,
+        logprobs: None,
         gold: Some(gold),
     };
     labels.iter().zip(gold).enumerate().map(item).collect()
+}
+
+/// The distribution over two labels in which the second has these log-odds.
+fn binary(log_odds: f64) -> Vec<f64> {
+    vec![-log_odds.exp().ln_1p(), -(-log_odds).exp().ln_1p()]
 }
 
 fn close(got: f64, expected: f64) {
@@ -118,6 +123,111 @@ fn three_labels_agree_with_scikit_learn() {
     assert_eq!(got.auroc, None);
     close(got.share["b"], 4.0 / 11.0);
     close(got.gold_share["c"], 5.0 / 11.0);
+    assert_eq!((got.macro_auroc, got.reliability), (None, None));
+}
+
+/// scikit-learn 1.9.1: `precision_recall_fscore_support`, `f1_score(average="macro")`,
+/// `roc_auc_score(multi_class="ovr")` with `average=None` and `"macro"`, `brier_score_loss`.
+#[test]
+fn each_of_three_labels_agrees_with_scikit_learn() {
+    let gold = [0, 0, 0, 0, 1, 1, 2, 2, 2, 2, 2];
+    let given = [0, 1, 0, 2, 1, 1, 2, 2, 0, 2, 1];
+    let rows = [
+        [0.7, 0.2, 0.1],
+        [0.3, 0.5, 0.2],
+        [0.5, 0.3, 0.2],
+        [0.2, 0.2, 0.6],
+        [0.1, 0.8, 0.1],
+        [0.25, 0.5, 0.25],
+        [0.1, 0.1, 0.8],
+        [0.2, 0.35, 0.45],
+        [0.4, 0.3, 0.3],
+        [0.05, 0.05, 0.9],
+        [0.3, 0.4, 0.3],
+    ];
+    let mut items = predictions(&given, &gold);
+    for (item, row) in items.iter_mut().zip(rows) {
+        item.logprobs = Some(row.map(f64::ln).to_vec());
+    }
+    let got = evaluate("icm", "t", &names(&["a", "b", "c"]), 0, &items).expect("valid");
+    let known = |value: Option<f64>| value.expect("defined");
+    let table = [
+        (4, 3, 0.6666666666666666, 0.5, 0.5714285714285714, 0.8214285714285714),
+        (2, 4, 0.5, 1.0, 0.6666666666666666, 0.9722222222222222),
+        (5, 4, 0.75, 0.6, 0.6666666666666666, 0.9),
+    ];
+    for (label, (num_gold, num_given, precision, recall, f1, auroc)) in
+        got.per_label.iter().zip(table)
+    {
+        assert_eq!((label.num_gold, label.num_given), (num_gold, num_given));
+        close(known(label.precision), precision);
+        close(known(label.recall), recall);
+        close(known(label.f1), f1);
+        close(known(label.auroc), auroc);
+    }
+    close(known(got.macro_f1), 0.6349206349206349);
+    close(known(got.macro_auroc), 0.897883597883598);
+    assert_eq!(got.auroc, None, "a mean over labels is not the AUROC of one");
+    close(got.reliability.expect("log-probabilities").brier, 0.4359090909090909);
+
+    // A label that gold does not know: its recall and AUROC are not defined, nor is their mean.
+    items.retain(|item| item.gold != Some(1));
+    let got = evaluate("icm", "t", &names(&["a", "b", "c"]), 0, &items).expect("valid");
+    assert_eq!(
+        (got.per_label[1].recall, got.per_label[1].auroc, got.macro_auroc),
+        (None, None, None)
+    );
+    assert_eq!((got.per_label[1].precision, got.per_label[1].f1), (Some(0.0), Some(0.0)));
+}
+
+/// scikit-learn 1.9.1, `brier_score_loss(GOLD, expit(SCORES))`. The ECE by hand: .95 right and .95
+/// wrong are one bin, .65 and .62, both right, another: (2 * .45 + 2 * .365) / 4.
+#[test]
+fn calibration_by_hand_and_as_scikit_learn() {
+    let mut items = predictions(&GOLD, &GOLD);
+    for (item, score) in items.iter_mut().zip(SCORES) {
+        item.logprobs = Some(binary(score));
+    }
+    close(reliability(&items).expect("known").brier, 0.1944265075602508);
+
+    let mut items = predictions(&[1, 0, 1, 0, 1], &[1, 1, 1, 0, 0]);
+    for (item, p) in items.iter_mut().zip([0.95_f64, 0.95, 0.65, 0.62]) {
+        let (own, other) = (p.ln(), (1.0 - p).ln());
+        item.logprobs = Some(if item.label == 1 { vec![other, own] } else { vec![own, other] });
+    }
+    let got = reliability(&items).expect("four are known");
+    assert_eq!(got.num_examples, 4);
+    close(got.ece, 0.4075);
+    close(got.brier, (0.0025 + 0.9025 + 0.1225 + 0.1444) / 4.0);
+    // ln(.95 / .05) = 2.9444390, ln(.65 / .35) = .6190392, ln(.62 / .38) = .4895482
+    close(got.margin_wrong_nats.expect("one is wrong"), 2.9444389792);
+    close(
+        got.margin_right_nats.expect("three are right"),
+        (2.9444389792 + 0.6190392084 + 0.4895482253) / 3.0,
+    );
+    let bins: Vec<_> = got.bins.iter().map(|bin| (bin.num_examples, bin.accuracy)).collect();
+    assert_eq!(bins, [(2, 1.0), (2, 0.5)]);
+    close(got.bins[1].low, 0.9);
+    assert_eq!(reliability(&predictions(&[0], &[0])), None);
+}
+
+/// The labels are the second column's with their names exchanged: 0 of 6 and, by chance, 3 of 6.
+#[test]
+fn the_closest_column_may_be_inverted() {
+    let given = [0, 1, 0, 1, 0, 1];
+    let of = |column: &str, gold: &[usize]| {
+        evaluate("icm", "t", &names(&["no", "yes"]), 1, &predictions(&given, gold))
+            .expect("valid")
+            .for_column(column)
+    };
+    let first = of("truth", &[0, 0, 0, 1, 1, 1]);
+    assert_eq!(first.closest_column(), None, "one column is no choice");
+    let both = first.with_columns(vec![of("length", &[1, 0, 1, 0, 1, 0])]);
+    let closest = both.closest_column().expect("two columns");
+    assert_eq!((closest.column.as_str(), closest.balanced_accuracy), ("length", 0.0));
+    assert!(closest.inverted);
+    let text = serde_json::to_string(&both).expect("serialises");
+    assert_eq!(serde_json::from_str::<Evaluation>(&text).expect("reads back"), both);
 }
 
 /// By hand: four of five with gold; three right; recalls 2/2 and 1/2; log-odds 3, 1 against 2, -1.
@@ -136,7 +246,7 @@ fn a_binary_evaluation_by_hand() {
         .map(|(index, &(label, log_odds, gold))| Prediction {
             id: index.to_string(),
             label,
-            log_odds: Some(log_odds),
+            logprobs: Some(binary(log_odds)),
             gold,
         })
         .collect();
@@ -160,7 +270,7 @@ fn a_binary_evaluation_by_hand() {
     assert_eq!(back.wilson_low.to_bits(), got.wilson_low.to_bits());
 
     let mut without = items;
-    without[0].log_odds = None;
+    without[0].logprobs = None;
     let task = names(&["negative", "positive"]);
     assert_eq!(evaluate("m", "t", &task, 1, &without).expect("valid").auroc, None);
 }
@@ -185,13 +295,19 @@ fn names_of_labels_and_order_of_examples_do_not_matter() {
 
     let mut items = predictions(&GOLD, &GOLD);
     for (item, score) in items.iter_mut().zip(SCORES) {
-        item.log_odds = Some(score);
+        item.logprobs = Some(binary(score));
     }
     let task = names(&["no", "yes"]);
     let auroc = |positive, items: &[Prediction]| {
         evaluate("m", "t", &task, positive, items).expect("valid").auroc.expect("binary")
     };
-    close(auroc(0, &items), 1.0 - auroc(1, &items));
+    // Of two labels one rises as the other falls: the AUROC of both is the same.
+    let value = auroc(1, &items);
+    close(auroc(0, &items), value);
+    for item in &mut items {
+        item.logprobs.as_mut().expect("set above").reverse();
+    }
+    close(auroc(1, &items), 1.0 - value);
 }
 
 #[test]
@@ -220,8 +336,10 @@ fn impossible_items_are_errors() {
     assert!(run(0, &predictions(&[0], &[5])).message().contains("the gold label of `r-0`"));
     assert!(run(2, &predictions(&[0], &[0])).message().contains("positive"));
     let mut nan = predictions(&[0], &[0]);
-    nan[0].log_odds = Some(f64::NAN);
+    nan[0].logprobs = Some(vec![f64::NAN, 0.0]);
     assert_eq!(run(0, &nan).kind(), ErrorKind::Numeric);
+    nan[0].logprobs = Some(vec![-1.0; 3]);
+    assert!(run(0, &nan).message().contains("3 log-probabilities for 2 labels"));
     let items = predictions(&[0], &[0]);
     for task in [&["a"][..], &["a", "a"]] {
         let error = evaluate("m", "t", &names(task), 0, &items).expect_err("must fail");

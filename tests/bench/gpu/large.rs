@@ -237,7 +237,7 @@ fn decode(model: &Decoder, sizes: &Sizes, bandwidth: f64, rows: &Rows) -> Result
         path.truncate(0);
         let new = NewTokens { ids: &ids(prompt, i), parents: &chain(prompt) };
         let _ = model.forward(new, &mut path)?;
-        cache.fill(i, &path);
+        cache.fill(i, &path, &(0..path.len()).collect::<Vec<_>>());
     }
     let mut next = ids(num, 0);
     let mut time = 0.0;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use w2s::error::Result;
-use w2s::label::{IcmSettings, Order};
+use w2s::label::OrderOptions;
 use w2s::lm::{DeviceChoice, DtypeChoice};
 use w2s::score::{LmScorer, LmScorerOptions, Scorer};
 
@@ -21,17 +21,17 @@ const REPEATS: usize = 3;
 #[derive(Clone)]
 pub struct Arrangement {
     pub name: String,
-    order: Order,
-    num_anchors: usize,
+    order: OrderOptions,
 }
 
 /// Returns what is measured: halving by itself, and what `w2s label` takes by default.
 pub fn arrangements() -> [Arrangement; 2] {
-    let IcmSettings { order, num_anchors, .. } = IcmSettings::default();
+    let default = OrderOptions::default();
+    let OrderOptions { order, num_anchors, .. } = default;
     let name = format!("default ({order:?}, {num_anchors} anchors)").to_lowercase();
     [
-        Arrangement { name: "halving".into(), order: Order::Halving, num_anchors: 0 },
-        Arrangement { name, order, num_anchors },
+        Arrangement { name: "halving".into(), order: OrderOptions::PURE_HALVING },
+        Arrangement { name, order: default },
     ]
 }
 
@@ -64,7 +64,7 @@ pub fn score(
     arrangement: &Arrangement,
     seed: u64,
 ) -> Result<Cost> {
-    let tree = Claims::new(num, seed).tree(arrangement.order, arrangement.num_anchors);
+    let tree = Claims::new(num, seed).tree(arrangement.order);
     let began = Instant::now();
     let (_, usage) = scorer.score(&tree)?;
     Ok(Cost {

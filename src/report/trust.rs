@@ -1,0 +1,279 @@
+//! The page's tables on how far labels can be trusted: gold columns, each label by itself,
+//! diagnostics of the search, calibration, basins.
+
+use std::fmt::Write as _;
+
+use super::page::{auroc, markdown, or_dash, percent};
+use super::run::Run;
+use super::text;
+use crate::eval::{Basins, Evaluation, Reliability, SearchDiagnostics};
+
+/// Rows of one table of sweeps or bins; of a longer one the middle is left out.
+const MAX_ROWS: usize = 24;
+
+/// Returns the sections, each where a run has something to say in it.
+pub(super) fn sections(runs: &[Run], names: &[String], basins: Option<&Basins>) -> String {
+    let mut page = String::new();
+    columns(runs, names, &mut page);
+    each_label(runs, names, &mut page);
+    trust(runs, names, &mut page);
+    if let Some(basins) = basins {
+        basin_table(basins, &mut page);
+    }
+    page
+}
+
+fn head(page: &mut String, title: &str, cells: &[&str]) {
+    let _ = write!(page, "\n{title}\n\n| {} |\n", cells.join(" | "));
+    // The first column names things, the others are numbers.
+    let _ = writeln!(page, "|---|{}", "--:|".repeat(cells.len() - 1));
+}
+
+fn row(page: &mut String, cells: &[String]) {
+    let _ = writeln!(page, "| {} |", cells.join(" | "));
+}
+
+fn share(rate: Option<f64>) -> String {
+    or_dash(rate.map(|rate| format!("{}%", percent(rate))))
+}
+
+fn number(value: Option<f64>) -> String {
+    or_dash(value.map(|value| format!("{value:.3}")))
+}
+
+fn columns(runs: &[Run], names: &[String], page: &mut String) {
+    if runs.iter().all(|run| run.evaluation.other_columns.is_empty()) {
+        return;
+    }
+    head(
+        page,
+        "## Gold columns",
+        &["method", "column", "n", "accuracy, 95% interval", "balanced accuracy", "AUROC"],
+    );
+    for (run, name) in runs.iter().zip(names) {
+        for evaluation in run.evaluation.columns() {
+            let interval = [evaluation.wilson_low, evaluation.wilson_high].map(percent);
+            let accuracy = percent(evaluation.accuracy);
+            row(
+                page,
+                &[
+                    markdown(name),
+                    markdown(&evaluation.gold_column),
+                    text::grouped(evaluation.num_with_gold as u64),
+                    format!("{accuracy}% [{}, {}]", interval[0], interval[1]),
+                    share(evaluation.balanced_accuracy),
+                    number(auroc(evaluation)),
+                ],
+            );
+        }
+    }
+}
+
+/// Two labels are told by accuracy, balance and AUROC; more need a table.
+fn each_label(runs: &[Run], names: &[String], page: &mut String) {
+    for (run, name) in runs.iter().zip(names) {
+        let evaluation = &run.evaluation;
+        if evaluation.labels.len() < 3 || evaluation.per_label.is_empty() {
+            continue;
+        }
+        let title = format!("## Each label: {}", markdown(name));
+        head(page, &title, &["label", "in gold", "given", "precision", "recall", "F1", "AUROC"]);
+        for label in &evaluation.per_label {
+            let counts = [label.num_gold, label.num_given].map(|n| text::grouped(n as u64));
+            let [num_gold, num_given] = counts;
+            row(
+                page,
+                &[
+                    markdown(&label.label),
+                    num_gold,
+                    num_given,
+                    share(label.precision),
+                    share(label.recall),
+                    number(label.f1),
+                    number(label.auroc),
+                ],
+            );
+        }
+        confusion(evaluation, page);
+    }
+}
+
+fn confusion(evaluation: &Evaluation, page: &mut String) {
+    let given: Vec<String> = evaluation.labels.iter().map(|label| markdown(label)).collect();
+    let cells: Vec<&str> =
+        std::iter::once("gold \\ given").chain(given.iter().map(String::as_str)).collect();
+    head(page, "Counts by gold label (row) and given label (column):", &cells);
+    for (label, counts) in given.iter().zip(&evaluation.confusion) {
+        let counts = counts.iter().map(|&count| text::grouped(count as u64));
+        row(page, &std::iter::once(label.clone()).chain(counts).collect::<Vec<_>>());
+    }
+}
+
+fn trust(runs: &[Run], names: &[String], page: &mut String) {
+    let known = |run: &Run| run.diagnostics.is_some() || run.evaluation.reliability.is_some();
+    if !runs.iter().any(known) {
+        return;
+    }
+    head(
+        page,
+        "## How far to trust the labels",
+        &[
+            "method",
+            "mean margin (nats)",
+            "of right labels",
+            "of wrong labels",
+            "given against the odds",
+            "ECE",
+            "Brier",
+            "never revisited",
+        ],
+    );
+    for (run, name) in runs.iter().zip(names) {
+        let margins = run.diagnostics.as_ref().and_then(|found| found.margins);
+        let reliability = run.evaluation.reliability.as_ref();
+        let search = search_of(run);
+        row(
+            page,
+            &[
+                markdown(name),
+                number(margins.map(|margins| margins.mean_nats)),
+                number(reliability.and_then(|r| r.margin_right_nats)),
+                number(reliability.and_then(|r| r.margin_wrong_nats)),
+                or_dash(margins.map(|m| format!("{} of {}", m.num_negative, m.num_labels))),
+                number(reliability.map(|r| r.ece)),
+                number(reliability.map(|r| r.brier)),
+                or_dash(
+                    search.map(|s| format!("{} of {}", s.num_never_revisited, s.num_ever_labelled)),
+                ),
+            ],
+        );
+    }
+    for (run, name) in runs.iter().zip(names) {
+        if let Some(search) = search_of(run) {
+            sweeps(search, name, page);
+            acceptance(search, page);
+        }
+        if let Some(reliability) = &run.evaluation.reliability {
+            bins(reliability, name, page);
+        }
+    }
+}
+
+fn search_of(run: &Run) -> Option<&SearchDiagnostics> {
+    run.diagnostics.as_ref()?.search.as_ref()
+}
+
+/// The rows to show, with a mark where some are left out.
+fn thinned<T>(rows: &[T]) -> impl Iterator<Item = Option<&T>> {
+    let cut = rows.len() > MAX_ROWS;
+    let (first, rest) = rows.split_at(if cut { MAX_ROWS / 2 } else { rows.len() });
+    let last = &rest[rest.len().saturating_sub(MAX_ROWS / 2)..];
+    first.iter().map(Some).chain(cut.then_some(None)).chain(last.iter().map(Some))
+}
+
+fn sweeps(search: &SearchDiagnostics, name: &str, page: &mut String) {
+    let title = format!(
+        "### Course of {}\n\nLabels after each sweep (as many iterations as examples). Collapse alarm: label \
+         entropy below {:.3} nats for a whole sweep or at the end; {}.",
+        markdown(name),
+        search.collapse_below_nats,
+        match search.collapses.as_slice() {
+            [] => "none was raised".to_owned(),
+            alarms => format!("raised in {} of the batches, see the notes", alarms.len()),
+        }
+    );
+    let shares: Vec<String> =
+        search.labels.iter().map(|label| format!("share of {}", markdown(label))).collect();
+    let fixed = ["batch", "iterations", "labelled", "entropy (nats)"];
+    let counts = ["proposed", "accepted", "flips"];
+    let cells: Vec<&str> =
+        fixed.into_iter().chain(shares.iter().map(String::as_str)).chain(counts).collect();
+    head(page, &title, &cells);
+    for sweep in thinned(&search.sweeps) {
+        let Some(sweep) = sweep else {
+            row(page, &vec!["...".to_owned(); cells.len()]);
+            continue;
+        };
+        let iterations = match sweep.last_iteration {
+            0 => "start".to_owned(),
+            last => format!("{} to {last}", sweep.first_iteration),
+        };
+        let mut line = vec![
+            sweep.batch.to_string(),
+            iterations,
+            sweep.num_labelled.to_string(),
+            format!("{:.3}", sweep.entropy_nats),
+        ];
+        line.extend(sweep.share.iter().map(|rate| format!("{}%", percent(*rate))));
+        line.extend(
+            [sweep.num_proposals, sweep.num_accepted, sweep.num_flips].map(|n| n.to_string()),
+        );
+        row(page, &line);
+    }
+}
+
+fn acceptance(search: &SearchDiagnostics, page: &mut String) {
+    if search.acceptance.is_empty() {
+        return;
+    }
+    let cells = ["temperature", "proposed", "accepted", "not better", "of these accepted"];
+    head(page, "Acceptance against temperature:", &cells);
+    for bin in &search.acceptance {
+        row(
+            page,
+            &[
+                format!("{} to {}", bin.low, bin.high),
+                bin.num_proposals.to_string(),
+                bin.num_accepted.to_string(),
+                bin.num_downhill.to_string(),
+                bin.num_downhill_accepted.to_string(),
+            ],
+        );
+    }
+}
+
+fn bins(reliability: &Reliability, name: &str, page: &mut String) {
+    let title = format!("Calibration of {}:", markdown(name));
+    head(page, &title, &["probability of the label", "n", "mean", "right"]);
+    for bin in &reliability.bins {
+        row(
+            page,
+            &[
+                format!("{:.1} to {:.1}", bin.low, bin.high),
+                text::grouped(bin.num_examples as u64),
+                format!("{}%", percent(bin.confidence)),
+                format!("{}%", percent(bin.accuracy)),
+            ],
+        );
+    }
+}
+
+fn basin_table(found: &Basins, page: &mut String) {
+    let names: Vec<String> = found
+        .basins
+        .first()
+        .map(|basin| basin.columns.iter().map(|c| markdown(&c.column)).collect())
+        .unwrap_or_default();
+    let title = format!(
+        "## Basins\n\nRuns with {}% or more equal labels, up to a renaming of the labels, are one basin. \
+         Agreement with gold is up to a renaming too; in brackets the runs that use other names than gold.",
+        percent(found.threshold)
+    );
+    let fixed = ["runs", "number", "mean score", "best score", "equal within"];
+    let cells: Vec<&str> = fixed.into_iter().chain(names.iter().map(String::as_str)).collect();
+    head(page, &title, &cells);
+    for basin in &found.basins {
+        let mut line = vec![
+            markdown(&basin.runs.join(", ")),
+            basin.runs.len().to_string(),
+            number(basin.mean_score),
+            number(basin.best_score),
+            share(basin.agreement_within),
+        ];
+        line.extend(basin.columns.iter().map(|column| match column.num_renamed {
+            0 => share(column.agreement),
+            renamed => format!("{} ({renamed})", share(column.agreement)),
+        }));
+        row(page, &line);
+    }
+}
