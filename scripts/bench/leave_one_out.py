@@ -13,17 +13,13 @@ opening the model). The two take turns; the ratio of each round is formed from n
 """
 
 import argparse
-import os
 import time
 from pathlib import Path
 
-# Threads that wait in a loop would slow whatever runs beside them; the same for both sides.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+import torch
+import transformers
 
-import torch  # noqa: E402
-import transformers  # noqa: E402
-
-from common import MODEL, compare, machine  # noqa: E402
+from common import MODEL, compare, machine
 
 BARS = {"halving": {32: 6, 64: 9, 128: 15}, "default": {64: 5, 128: 9}}
 

@@ -21,7 +21,6 @@ prompts in it.
 
 import argparse
 import json
-import os
 import random
 import re
 import statistics
@@ -29,13 +28,10 @@ import subprocess
 import time
 from pathlib import Path
 
-# Threads that wait in a loop would slow whatever runs beside them; the same for both sides.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+import torch
+import transformers
 
-import torch  # noqa: E402
-import transformers  # noqa: E402
-
-from common import MODEL, ROOT, machine, spread  # noqa: E402
+from common import MODEL, ROOT, machine, spread
 
 PROMPT_TOKENS, NEW_TOKENS, MATMUL_ROWS = 64, 32, 512
 PREFILL_BAR, DECODE_BAR = 1.05, 1.3

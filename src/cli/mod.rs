@@ -1,6 +1,7 @@
 //! The command line: arguments to resolved settings, one call of a stage, an exit code.
 
 mod diff;
+mod environment;
 mod eval;
 mod held_out;
 mod label;
@@ -14,6 +15,8 @@ mod tasks;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+pub use environment::settle_environment;
 
 use crate::error::{Error, ErrorKind};
 

@@ -49,11 +49,49 @@ impl Linear {
         x_ld.linear(&self.weight, self.bias.as_ref())
     }
 
+    /// Returns one map that gives the outputs of all `parts`, one after the other.
+    ///
+    /// One large product instead of several: its threads meet once. The parts become views of it.
+    fn fuse<const P: usize>(parts: [&mut Self; P]) -> Self {
+        let weights: Vec<&Tensor> = parts.iter().map(|part| &part.weight).collect();
+        let biases: Vec<&Tensor> = parts.iter().filter_map(|part| part.bias.as_ref()).collect();
+        let fused = Self {
+            weight: Tensor::cat(&weights, 0),
+            bias: (!biases.is_empty()).then(|| Tensor::cat(&biases, 0)),
+        };
+        let mut first = 0;
+        for part in parts {
+            let num = part.num_out();
+            *part = fused.rows(first, num);
+            first += num;
+        }
+        fused
+    }
+
+    fn num_out(&self) -> usize {
+        self.weight.size()[0] as usize
+    }
+
     /// Returns the map that gives `num` outputs from output `first` on.
     fn rows(&self, first: usize, num: usize) -> Self {
         let cut = |t: &Tensor| t.narrow(0, first as i64, num as i64);
         Self { weight: cut(&self.weight), bias: self.bias.as_ref().map(cut) }
     }
+}
+
+/// Largest total of fused weights on the CPU, where they are a copy of what the file maps.
+const MOST_FUSED_BYTES: usize = 1 << 30;
+/// Most outputs of a fused map on the CPU.
+const MOST_FUSED_ROWS: usize = 1536;
+
+/// Whether projections that read the same input, `num_rows` outputs together, are fused: always on a
+/// GPU, where the file's tensors are given up; on a CPU for small models, whose many small products
+/// wait for threads most, and then only narrow ones (the products of a few rows with wide weights are
+/// a sixth slower in one).
+fn fuses(config: &LmConfig, weight: &Tensor, num_rows: usize) -> bool {
+    let bytes = num_rows * config.hidden_size * weight.kind().elt_size_in_bytes();
+    weight.device().is_cuda()
+        || num_rows <= MOST_FUSED_ROWS && bytes * config.layers.len() <= MOST_FUSED_BYTES
 }
 
 /// A norm over the last axis.
@@ -62,6 +100,9 @@ pub(super) struct Norm {
     weight: Tensor,
     bias: Option<Tensor>,
     eps: f64,
+    /// Root mean square norms in f32 on the CPU: the weight and the root of eps, both times the
+    /// root of the size.
+    scaled: Option<(Tensor, Tensor)>,
 }
 
 impl Norm {
@@ -80,21 +121,30 @@ impl Norm {
             }
             NormKind::Layer => (weight, Some(checkpoint.take(&format!("{name}.bias"), &[size])?)),
         };
-        Ok(Self { weight, bias, eps: config.norm_eps })
+        let eps = config.norm_eps;
+        let cpu = weight.device() == tch::Device::Cpu && weight.kind() == tch::Kind::Float;
+        let scaled = if cpu && bias.is_none() {
+            let n = size as f64;
+            let root_eps = Tensor::from((n * eps).sqrt() as f32);
+            Some((weight.f_mul_scalar(n.sqrt())?, root_eps))
+        } else {
+            None
+        };
+        Ok(Self { weight, bias, eps, scaled })
     }
 
     /// Returns the root mean square norm in f32.
     ///
-    /// One reduction without a temporary; the library's own is made of five passes over memory.
+    /// x / sqrt(|x|^2 / n + eps) * w = x / hypot(|x|, sqrt(n eps)) * w sqrt(n): one reduction and
+    /// three passes, where the library's own makes twice as many.
     fn rms(&self, x: &Tensor) -> Tensor {
-        let size = self.weight.size();
-        if x.requires_grad() || x.device() != tch::Device::Cpu {
-            return x.rms_norm(size, Some(&self.weight), self.eps);
+        match &self.scaled {
+            Some((weight, root_eps)) if !x.requires_grad() => {
+                let mut norms = x.linalg_norm(2.0, &[-1][..], true, tch::Kind::Float);
+                multiply(x / norms.hypot_(root_eps), weight)
+            }
+            _ => x.rms_norm(self.weight.size(), Some(&self.weight), self.eps),
         }
-        let root_size = (size[0] as f64).sqrt();
-        let norms = x.linalg_norm(2.0, &[-1][..], true, tch::Kind::Float);
-        let scales = (norms / root_size).square_().g_add_scalar_(self.eps).rsqrt_();
-        multiply(x * scales, &self.weight)
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
@@ -150,6 +200,8 @@ pub(super) struct Attention {
     q: Linear,
     k: Linear,
     v: Linear,
+    /// The three in one, of which they are views.
+    qkv: Option<Linear>,
     o: Linear,
     q_norm: Option<Norm>,
     k_norm: Option<Norm>,
@@ -167,15 +219,19 @@ impl Attention {
         let num_q = config.num_attention_heads * head;
         let num_kv = config.num_key_value_heads * head;
         let bias = config.qkv_bias;
-        let (q, k, v, o) = match config.layout {
+        let ([q, k, v], qkv, o) = match config.layout {
             Layout::Llama => {
                 let p = format!("{prefix}.self_attn");
-                (
-                    Linear::load(checkpoint, &format!("{p}.q_proj"), num_q, width, bias)?,
-                    Linear::load(checkpoint, &format!("{p}.k_proj"), num_kv, width, bias)?,
-                    Linear::load(checkpoint, &format!("{p}.v_proj"), num_kv, width, bias)?,
-                    Linear::load(checkpoint, &format!("{p}.o_proj"), width, num_q, config.o_bias)?,
-                )
+                let mut load = |name: &str, num_out, num_in, bias| {
+                    Linear::load(checkpoint, &format!("{p}.{name}_proj"), num_out, num_in, bias)
+                };
+                let mut q = load("q", num_q, width, bias)?;
+                let mut k = load("k", num_kv, width, bias)?;
+                let mut v = load("v", num_kv, width, bias)?;
+                let o = load("o", width, num_q, config.o_bias)?;
+                let qkv = fuses(config, &q.weight, num_q + 2 * num_kv)
+                    .then(|| Linear::fuse([&mut q, &mut k, &mut v]));
+                ([q, k, v], qkv, o)
             }
             Layout::Phi3 => {
                 let p = format!("{prefix}.self_attn");
@@ -183,14 +239,15 @@ impl Attention {
                 let qkv = Linear::load(checkpoint, &format!("{p}.qkv_proj"), all, width, bias)?;
                 let o =
                     Linear::load(checkpoint, &format!("{p}.o_proj"), width, num_q, config.o_bias)?;
-                (qkv.rows(0, num_q), qkv.rows(num_q, num_kv), qkv.rows(num_q + num_kv, num_kv), o)
+                let (k, v) = (qkv.rows(num_q, num_kv), qkv.rows(num_q + num_kv, num_kv));
+                ([qkv.rows(0, num_q), k, v], Some(qkv), o)
             }
             Layout::Gpt2 => {
                 let p = format!("{prefix}.attn");
                 let qkv =
                     Linear::load_transposed(checkpoint, &format!("{p}.c_attn"), 3 * width, width)?;
                 let o = Linear::load_transposed(checkpoint, &format!("{p}.c_proj"), width, width)?;
-                (qkv.rows(0, width), qkv.rows(width, width), qkv.rows(2 * width, width), o)
+                ([0, 1, 2].map(|part| qkv.rows(part * width, width)), Some(qkv), o)
             }
             Layout::GptNeox => {
                 let p = format!("{prefix}.attention");
@@ -198,8 +255,9 @@ impl Attention {
                 let qkv = Linear::load(checkpoint, &name, 3 * width, width, bias)?;
                 let o =
                     Linear::load(checkpoint, &format!("{p}.dense"), width, width, config.o_bias)?;
-                let [q, k, v] = split_by_head(&qkv, config.num_attention_heads, head);
-                (q, k, v, o)
+                let [mut q, mut k, mut v] = split_by_head(&qkv, config.num_attention_heads, head);
+                let qkv = Linear::fuse([&mut q, &mut k, &mut v]);
+                ([q, k, v], Some(qkv), o)
             }
         };
         let (q_norm, k_norm) = match config.qk_norm {
@@ -213,7 +271,7 @@ impl Attention {
                 )
             }
         };
-        Ok(Self { q, k, v, o, q_norm, k_norm, index })
+        Ok(Self { q, k, v, qkv, o, q_norm, k_norm, index })
     }
 
     pub(super) fn forward(
@@ -226,8 +284,7 @@ impl Attention {
         let len = x_ld.size()[0];
         let head = config.head_dim as i64;
         let layer = config.layers[self.index];
-        let heads = |x_ld: &Tensor, linear: &Linear, norm: Option<&Norm>| {
-            let mut y = linear.forward(x_ld);
+        let heads = |mut y: Tensor, norm: Option<&Norm>| {
             if let (Some(norm), QkNorm::Full) = (norm, config.qk_norm) {
                 y = norm.forward(&y);
             }
@@ -237,13 +294,31 @@ impl Attention {
             }
             y_lnh
         };
-        let mut q_lnh = heads(x_ld, &self.q, self.q_norm.as_ref());
-        let mut k_lkh = heads(x_ld, &self.k, self.k_norm.as_ref());
-        let v_lkh = heads(x_ld, &self.v, None);
-        if let Some(rope) = layer.rope {
-            q_lnh = pass.turns[rope].rotate(&q_lnh);
-            k_lkh = pass.turns[rope].rotate(&k_lkh);
-        }
+        let (q, k, v) = (&self.q, &self.k, &self.v);
+        let turn = layer.rope.map(|rope| &pass.turns[rope]);
+        let [q_lnh, k_lkh, v_lkh] = match (&self.qkv, turn) {
+            // Queries and keys lie side by side: turned as one.
+            (Some(qkv), Some(turn)) if config.qk_norm == QkNorm::None => {
+                let y_lnh = qkv.forward(x_ld).view([len, -1, head]);
+                let num = |part: &Linear| part.num_out() as i64 / head;
+                let both_lnh = turn.rotate(&y_lnh.narrow(1, 0, num(q) + num(k)));
+                let cut = |y: &Tensor, first, part| y.narrow(1, first, num(part));
+                [cut(&both_lnh, 0, q), cut(&both_lnh, num(q), k), cut(&y_lnh, num(q) + num(k), v)]
+            }
+            (qkv, turn) => {
+                let y = match qkv {
+                    Some(qkv) => split(&qkv.forward(x_ld), [q, k, v]),
+                    None => [q, k, v].map(|part| part.forward(x_ld)),
+                };
+                let [q, k, v] = y;
+                let rotate = |y_lnh: Tensor| match turn {
+                    Some(turn) => turn.rotate(&y_lnh),
+                    None => y_lnh,
+                };
+                let (q_norm, k_norm) = (self.q_norm.as_ref(), self.k_norm.as_ref());
+                [rotate(heads(q, q_norm)), rotate(heads(k, k_norm)), heads(v, None)]
+            }
+        };
         let [q_nlh, k_klh, v_klh] = [q_lnh, k_lkh, v_lkh].map(|x_lnh| x_lnh.transpose(0, 1));
         let visible = layer
             .sliding_window
@@ -255,6 +330,16 @@ impl Attention {
         let out_nlh = cache.attend(&attend, &q_nlh, &k_klh, &v_klh);
         self.o.forward(&out_nlh.transpose(0, 1).reshape([len, -1]))
     }
+}
+
+/// Returns the outputs of `parts` from the output of the map that they were fused in.
+fn split<const P: usize>(y: &Tensor, parts: [&Linear; P]) -> [Tensor; P] {
+    let mut first = 0;
+    parts.map(|part| {
+        let num = part.num_out() as i64;
+        first += num;
+        y.narrow(-1, first - num, num)
+    })
 }
 
 /// Splits GPT-NeoX's fused projection, whose rows run head by head as query, key, value.
@@ -273,6 +358,8 @@ fn split_by_head(qkv: &Linear, num_heads: usize, head_dim: usize) -> [Linear; 3]
 pub(super) struct Mlp {
     gate: Option<Linear>,
     up: Linear,
+    /// Both in one, of which they are views.
+    gate_up: Option<Linear>,
     down: Linear,
     activation: Activation,
 }
@@ -285,30 +372,39 @@ impl Mlp {
     ) -> Result<Self> {
         let (width, wide, bias) = (config.hidden_size, config.intermediate_size, config.mlp_bias);
         let p = format!("{prefix}.mlp");
-        let (gate, up, down) = match config.layout {
-            Layout::Llama => (
-                Some(Linear::load(checkpoint, &format!("{p}.gate_proj"), wide, width, bias)?),
-                Linear::load(checkpoint, &format!("{p}.up_proj"), wide, width, bias)?,
-                Linear::load(checkpoint, &format!("{p}.down_proj"), width, wide, bias)?,
-            ),
+        let (gate_up, gate, up, down) = match config.layout {
+            Layout::Llama => {
+                let mut load = |name: &str, num_out, num_in| {
+                    Linear::load(checkpoint, &format!("{p}.{name}_proj"), num_out, num_in, bias)
+                };
+                let mut gate = load("gate", wide, width)?;
+                let mut up = load("up", wide, width)?;
+                let down = load("down", width, wide)?;
+                let both =
+                    fuses(config, &up.weight, 2 * wide).then(|| Linear::fuse([&mut gate, &mut up]));
+                (both, Some(gate), up, down)
+            }
             Layout::Phi3 => {
                 let both =
                     Linear::load(checkpoint, &format!("{p}.gate_up_proj"), 2 * wide, width, bias)?;
                 let down = Linear::load(checkpoint, &format!("{p}.down_proj"), width, wide, bias)?;
-                (Some(both.rows(0, wide)), both.rows(wide, wide), down)
+                let (gate, up) = (both.rows(0, wide), both.rows(wide, wide));
+                (Some(both), Some(gate), up, down)
             }
             Layout::Gpt2 => (
+                None,
                 None,
                 Linear::load_transposed(checkpoint, &format!("{p}.c_fc"), wide, width)?,
                 Linear::load_transposed(checkpoint, &format!("{p}.c_proj"), width, wide)?,
             ),
             Layout::GptNeox => (
                 None,
+                None,
                 Linear::load(checkpoint, &format!("{p}.dense_h_to_4h"), wide, width, bias)?,
                 Linear::load(checkpoint, &format!("{p}.dense_4h_to_h"), width, wide, bias)?,
             ),
         };
-        Ok(Self { gate, up, down, activation: config.activation })
+        Ok(Self { gate, up, gate_up, down, activation: config.activation })
     }
 
     pub(super) fn forward(&self, x_ld: &Tensor) -> Tensor {
@@ -318,10 +414,13 @@ impl Mlp {
             Activation::Gelu => x.gelu("none"),
             Activation::GeluTanh => x.gelu("tanh"),
         };
-        let up_lf = self.up.forward(x_ld);
-        let inner_lf = match &self.gate {
-            Some(gate) => multiply(activate(gate.forward(x_ld)), &up_lf),
-            None => activate(up_lf),
+        let inner_lf = match (&self.gate_up, &self.gate) {
+            (Some(both), Some(gate)) => {
+                let [gate_lf, up_lf] = split(&both.forward(x_ld), [gate, &self.up]);
+                multiply(activate(gate_lf), &up_lf)
+            }
+            (None, Some(gate)) => multiply(activate(gate.forward(x_ld)), &self.up.forward(x_ld)),
+            (_, None) => activate(self.up.forward(x_ld)),
         };
         self.down.forward(&inner_lf)
     }

@@ -179,6 +179,7 @@ struct Row {
 }
 
 fn main() -> ExitCode {
+    w2s::cli::settle_environment();
     let args = Args::parse();
     let done = if args.summarise { summarise(&args) } else { work(&args) };
     match done {
