@@ -1,5 +1,6 @@
 //! The command line: arguments to resolved settings, one call of a stage, an exit code.
 
+mod data;
 mod eval;
 mod label;
 mod label_args;
@@ -35,6 +36,7 @@ enum Command {
     Eval(eval::EvalArgs),
     Report(report::ReportArgs),
     Tasks(tasks::TasksArgs),
+    Data(data::DataArgs),
 }
 
 /// Runs the program on the process's arguments and returns its exit status.
@@ -54,6 +56,7 @@ pub fn main() -> ExitCode {
         Command::Eval(args) => eval::run(args),
         Command::Report(args) => report::run(args),
         Command::Tasks(args) => tasks::run(args),
+        Command::Data(args) => data::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -12,6 +12,7 @@ mod eval;
 mod formats;
 mod generate;
 mod golden;
+mod hub;
 mod parity;
 mod random;
 mod report;
