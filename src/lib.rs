@@ -12,6 +12,7 @@
 //! | [`data`] | records, tasks, labels; gold in a type of its own |
 //! | [`run`] | run folders: manifest, journal for resuming, seeds |
 //! | [`prompt`] | examples and demonstrations as text |
+//! | [`hub`] | files of data sets on the Hugging Face hub, through its cache |
 //! | [`lm`] | one decoder on libtorch for all model families |
 //! | [`score`] | the one door to a model: label log-probabilities of a tree of prompts |
 //! | [`label`] | labels without supervision (ICM), and by prompting |
@@ -26,6 +27,7 @@ pub mod cli;
 pub mod data;
 pub mod error;
 pub mod eval;
+pub mod hub;
 pub mod label;
 pub mod lm;
 pub mod prompt;

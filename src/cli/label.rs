@@ -40,8 +40,17 @@ fn method_settings(method: &Method, settings: &mut Map<String, Value>) -> Result
 
 pub(super) fn run(args: LabelArgs) -> Result<()> {
     let began = Instant::now();
-    let task = Task::load(&args.task)?;
+    let mut task = Task::load(&args.task)?;
+    if let Some(name) = &args.prompt_variant {
+        task = task.with_variant(name)?;
+    }
     let dataset = Dataset::read(&args.data, &task)?;
+    if dataset.num_unused > 0 {
+        say(format_args!(
+            "{} records of the data are not of the task's kind and are left out",
+            dataset.num_unused
+        ));
+    }
     let method = args.method(&task, &dataset)?;
     let examples: &[Example] = match args.limit {
         Some(n) if n < dataset.examples.len() => &dataset.examples[..n],
@@ -105,6 +114,7 @@ fn manifest(
 ) -> Result<Manifest> {
     let mut settings = Map::new();
     settings.insert("task".into(), args.task.clone().into());
+    settings.insert("prompt_variant".into(), task.prompt.name.clone().into());
     settings.insert("data".into(), args.data.display().to_string().into());
     settings.insert("limit".into(), args.limit.into());
     args.model.settings(scorer, &mut settings);

@@ -60,6 +60,9 @@ pub(super) struct LabelArgs {
     /// its own prompt (few-shot)
     #[arg(long, value_name = "FILE", help_heading = "Method")]
     pub(super) demonstrations: Option<PathBuf>,
+    /// Prompt variant of the task; `w2s tasks TASK` shows them [default: the task's own]
+    #[arg(long, value_name = "NAME", help_heading = "Input")]
+    pub(super) prompt_variant: Option<String>,
     /// How the model's bias to a label word is taken off
     #[arg(long, value_enum, default_value_t = CalibrationName::Batch, help_heading = "Method")]
     calibrate: CalibrationName,

@@ -1,5 +1,6 @@
 //! The command line: arguments to resolved settings, one call of a stage, an exit code.
 
+mod data;
 mod diff;
 mod environment;
 mod eval;
@@ -41,6 +42,7 @@ enum Command {
     Report(report::ReportArgs),
     Diff(diff::DiffArgs),
     Tasks(tasks::TasksArgs),
+    Data(data::DataArgs),
 }
 
 /// Runs the program on the process's arguments and returns its exit status.
@@ -65,6 +67,7 @@ pub fn main() -> ExitCode {
             Err(error) => Err(error),
         },
         Command::Tasks(args) => tasks::run(args),
+        Command::Data(args) => data::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

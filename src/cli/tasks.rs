@@ -3,13 +3,17 @@
 use clap::Args;
 
 use super::progress;
-use crate::data::Task;
+use crate::data::{PromptSpec, Task};
 use crate::error::Result;
 
 /// List the built-in tasks, or show one
 #[derive(Debug, Args)]
 pub(super) struct TasksArgs {
-    /// Print the file of this task (a name, or the path of a task file, which is checked)
+    /// Show this task: prompt variants, labels, gold columns, consistency, data set on the hub (a
+    /// name, or the path of a task file, which is checked)
+    #[arg(value_name = "TASK", conflicts_with = "show")]
+    task: Option<String>,
+    /// Print the file of this task, to start another from
     #[arg(long, value_name = "TASK")]
     show: Option<String>,
 }
@@ -19,8 +23,66 @@ pub(super) fn run(args: TasksArgs) -> Result<()> {
         let task = Task::load(&name)?;
         return progress::print(format_args!("{}", task.toml.trim_end()));
     }
+    if let Some(name) = args.task {
+        let task = Task::load(&name)?;
+        return progress::print(format_args!("{}", described(&task).trim_end()));
+    }
     for (name, description) in Task::builtin() {
         progress::print(format_args!("{name:<24} {description}"))?;
     }
     Ok(())
+}
+
+fn described(task: &Task) -> String {
+    let list = |names: Vec<&str>| if names.is_empty() { "-".to_owned() } else { names.join(", ") };
+    let labels: Vec<&str> = task.labels.iter().map(|label| label.name.as_str()).collect();
+    let rules: Vec<String> =
+        task.rules.iter().map(|rule| format!("{rule:?}").to_lowercase()).collect();
+    let mut text = format!(
+        "{}: {}\n  source       {}\n  labels       {} (positive: {})\n  fields       {}\n  gold columns {}\n  consistency  {}\n",
+        task.name,
+        task.description,
+        task.source,
+        list(labels),
+        task.labels[task.positive].name,
+        list(task.field_names().collect()),
+        list(task.gold_names().collect()),
+        list(rules.iter().map(String::as_str).collect()),
+    );
+    if let Some(hub) = &task.hub {
+        let splits: Vec<&str> = hub.files.keys().map(String::as_str).collect();
+        text += &format!(
+            "  hub          {} ({}; {} unless asked)\n",
+            hub.repo,
+            splits.join(", "),
+            hub.split
+        );
+    }
+    for (index, variant) in task.variants.iter().enumerate() {
+        let note = if index == 0 { " (used unless --prompt-variant names another)" } else { "" };
+        text += &format!("\nprompt variant {}{note}\n{}", variant.name, prompt(variant));
+    }
+    text
+}
+
+fn prompt(variant: &PromptSpec) -> String {
+    let mut text = String::new();
+    if !variant.instruction.is_empty() {
+        text += &format!("  instruction {:?}\n", variant.instruction);
+    }
+    text += &format!(
+        "  question    {:?}\n  words       {}\n",
+        variant.template,
+        variant.words.join(", ")
+    );
+    for case in &variant.cases {
+        text += &format!(
+            "  if {} is {}:\n  question    {:?}\n  words       {}\n",
+            case.field,
+            case.values().join(" or "),
+            case.template,
+            case.words.join(", ")
+        );
+    }
+    text + &format!("  separator   {:?}\n", variant.separator)
 }

@@ -1,13 +1,14 @@
 //! A file of records read under a task, gold left behind.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::example::Example;
 use super::key::KeyRule;
 use super::read::{Record, read_records};
-use super::task::Task;
-use super::value::{SeenIds, first_filled, id_or_row, kind_of, quoted, text_of};
+use super::task::{Field, Task};
+use super::value::{SeenIds, first_filled, id_or_row, kind_of, lookup, quoted, text_of};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The examples of one file, in its order.
@@ -19,24 +20,26 @@ pub struct Dataset {
     pub sha256: String,
     /// The examples; at least one.
     pub examples: Vec<Example>,
+    /// Records of the file that are not asked about: the task's reader made no example of them.
+    pub num_unused: usize,
 }
 
 impl Dataset {
-    /// Returns the examples of a JSON, JSON-lines, CSV or TSV file.
+    /// Returns the examples of a JSON, JSON-lines, CSV, TSV or Parquet file.
     ///
     /// # Errors
     /// [`ErrorKind::Io`] if the file cannot be read; [`ErrorKind::Data`] with the line if it is
     /// broken or empty, a record lacks a field, or two records share an id.
     pub fn read(path: impl AsRef<Path>, task: &Task) -> Result<Self> {
-        let read = read_records(path.as_ref(), task.columns.as_deref())?;
+        let read = read_records(path.as_ref(), task.layout())?;
         let mut seen = SeenIds::default();
         let mut examples = Vec::with_capacity(read.records.len());
         for record in &read.records {
-            let id = id_or_row(record, &read.path)?;
+            let id = id_or_row(record, &task.id_columns, &read.path)?;
             seen.insert(&id, record.line, &read.path)?;
             examples.push(example_of(record, id, task, &read.path)?);
         }
-        Ok(Self { path: read.path, sha256: read.sha256, examples })
+        Ok(Self { path: read.path, sha256: read.sha256, examples, num_unused: read.num_unused })
     }
 }
 
@@ -47,25 +50,26 @@ impl Dataset {
 pub(super) fn example_of(record: &Record, id: String, task: &Task, path: &Path) -> Result<Example> {
     let mut fields = BTreeMap::new();
     let mut any_text = false;
-    for (name, columns) in &task.fields {
+    for Field { name, columns, default } in &task.fields {
         // An empty text is used only if no later column says more: CSV cells are empty, not absent.
-        let value = match first_filled(&record.values, columns) {
-            Some((_, value)) => {
+        let value = match (first_filled(&record.values, columns), default) {
+            (Some((_, value)), _) => {
                 any_text = true;
                 value
             }
-            None => columns
+            (None, Some(default)) => Cow::Owned(default.as_str().into()),
+            (None, None) => columns
                 .iter()
-                .find_map(|column| record.values.get(column).filter(|value| !value.is_null()))
+                .find_map(|column| lookup(&record.values, column).filter(|value| !value.is_null()))
                 .ok_or_else(|| missing_field(record, &id, name, columns, path))?,
         };
-        let text = text_of(value).ok_or_else(|| {
+        let text = text_of(&value).ok_or_else(|| {
             Error::new(
                 ErrorKind::Data,
-                format!("field `{name}` of `{id}` is {}, expected text", kind_of(value)),
+                format!("field `{name}` of `{id}` is {}, expected text", kind_of(&value)),
             )
             .at_line(path, record.line)
-            .hint("a field is one text; write lists out in the file, or name another column")
+            .hint("a field is one text; name an item of a list as `column.0`, or another column")
         })?;
         fields.insert(name.clone(), text.into_owned());
     }
@@ -76,7 +80,7 @@ pub(super) fn example_of(record: &Record, id: String, task: &Task, path: &Path) 
     }
     let column_text = |columns: &[String]| {
         let (_, value) = first_filled(&record.values, columns)?;
-        Some(text_of(value)?.trim().to_owned())
+        Some(text_of(&value)?.trim().to_owned())
     };
     let mut group = column_text(&task.group_columns);
     let mut key = None;

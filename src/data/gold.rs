@@ -9,9 +9,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 
-use super::read::read_records;
+use super::gold_spec::Verdict;
+use super::read::{Record, Records, read_records};
 use super::task::Task;
-use super::value::{SeenIds, first_filled, id_or_row, quoted};
+use super::value::{SeenIds, id_or_row, is_blank, lookup, quoted};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The gold labels of a file, by id.
@@ -32,45 +33,95 @@ impl GoldLabels {
     /// [`ErrorKind::Io`] if the file cannot be read; [`ErrorKind::Data`] with the line for a broken
     /// file, a duplicate id or a label the task does not know, and if no record is labelled.
     pub fn read(path: impl AsRef<Path>, task: &Task) -> Result<Self> {
-        Self::read_columns(path.as_ref(), task, &task.gold_columns)
+        let read = read_records(path.as_ref(), task.layout())?;
+        let names: Vec<&str> = task.gold.columns.iter().map(String::as_str).collect();
+        let gold = Self::of_names(&read, task, &names)?;
+        if gold.is_empty() {
+            let others = Self::each(&read, task)?;
+            let error = no_label(&read);
+            return Err(if others.is_empty() {
+                error.hint(format!(
+                    "task `{}` looks for gold in {}",
+                    task.name,
+                    quoted(task.gold.all_columns())
+                ))
+            } else {
+                let there = others.iter().flat_map(|gold| gold.columns());
+                error.hint(format!("the file has the gold columns {}; ask for one", quoted(there)))
+            });
+        }
+        Ok(gold)
     }
 
-    /// Returns the labels in one column, which need not be one of the task's gold columns: another
-    /// concept the labels may have been found by.
+    /// Returns the labels of one gold column or concept of the task, or of any other column whose
+    /// values are spellings of the task's labels: another concept the labels may have been found by.
     ///
     /// # Errors
-    /// As [`Self::read`]; the column's values must be spellings of the task's labels.
-    pub fn read_column(path: impl AsRef<Path>, task: &Task, column: &str) -> Result<Self> {
-        Self::read_columns(path.as_ref(), task, &[column.to_owned()])
+    /// [`ErrorKind::Usage`] if neither the task nor the file has one of that name; otherwise as
+    /// [`read`](Self::read).
+    pub fn read_column(path: impl AsRef<Path>, task: &Task, name: &str) -> Result<Self> {
+        let read = read_records(path.as_ref(), task.layout())?;
+        let there = || read.records.iter().any(|record| lookup(&record.values, name).is_some());
+        if !task.gold_names().any(|known| known == name) && !there() {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!("neither task `{}` nor the file has a gold column `{name}`", task.name),
+            )
+            .at(path.as_ref())
+            .hint(format!("the task has {}", quoted(task.gold_names()))));
+        }
+        let gold = Self::of_names(&read, task, &[name])?;
+        if gold.is_empty() {
+            return Err(no_label(&read).hint(format!("gold column `{name}` is nowhere filled")));
+        }
+        Ok(gold)
     }
 
-    fn read_columns(path: &Path, task: &Task, from: &[String]) -> Result<Self> {
-        let read = read_records(path, task.columns.as_deref())?;
+    /// Returns the labels of every gold column and concept that the file has, each by itself and
+    /// with its name in [`columns`](Self::columns).
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_each(path: impl AsRef<Path>, task: &Task) -> Result<Vec<Self>> {
+        let read = read_records(path.as_ref(), task.layout())?;
+        let each = Self::each(&read, task)?;
+        if each.is_empty() {
+            return Err(no_label(&read)
+                .hint(format!("gold columns of the task are {}", quoted(task.gold_names()))));
+        }
+        Ok(each)
+    }
+
+    fn each(read: &Records, task: &Task) -> Result<Vec<Self>> {
+        let mut each = Vec::new();
+        for name in task.gold_names() {
+            let gold = Self::of_names(read, task, &[name])?;
+            if !gold.is_empty() {
+                each.push(gold);
+            }
+        }
+        Ok(each)
+    }
+
+    /// The first of `names` that labels a record; may label none.
+    fn of_names(read: &Records, task: &Task, names: &[&str]) -> Result<Self> {
         let mut seen = SeenIds::default();
         let mut labels = HashMap::new();
         let mut columns: Vec<String> = Vec::new();
         for record in &read.records {
-            let id = id_or_row(record, &read.path)?;
+            let id = id_or_row(record, &task.id_columns, &read.path)?;
             seen.insert(&id, record.line, &read.path)?;
-            if let Some((column, value)) = first_filled(&record.values, from) {
-                let label = task.label_of(column, value, (&read.path, record.line))?;
-                labels.insert(id, label);
-                if !columns.iter().any(|known| known == column) {
-                    columns.push(column.to_owned());
+            for name in names {
+                if let Some(label) = label_of(record, task, name, &read.path)? {
+                    labels.insert(id, label);
+                    if !columns.iter().any(|known| known == name) {
+                        columns.push((*name).to_owned());
+                    }
+                    break;
                 }
             }
         }
-        if labels.is_empty() {
-            return Err(Error::new(ErrorKind::Data, "no record has a gold label")
-                .at(&read.path)
-                .hint(format!(
-                    "task `{}` looks for gold in column {}; the first record has {}",
-                    task.name,
-                    quoted(from),
-                    quoted(read.records.iter().take(1).flat_map(|record| record.values.keys()))
-                )));
-        }
-        Ok(Self { labels, columns, sha256: read.sha256 })
+        Ok(Self { labels, columns, sha256: read.sha256.clone() })
     }
 
     /// Returns the place in the task's labels of the gold label of `id`.
@@ -78,7 +129,7 @@ impl GoldLabels {
         self.labels.get(id).copied()
     }
 
-    /// Returns the columns that labels were read from, in order of first use.
+    /// Returns the gold columns that labels were read from, in order of first use.
     pub fn columns(&self) -> &[String] {
         &self.columns
     }
@@ -96,6 +147,36 @@ impl GoldLabels {
     /// Returns the SHA-256 of the file.
     pub fn sha256(&self) -> &str {
         &self.sha256
+    }
+}
+
+fn no_label(read: &Records) -> Error {
+    Error::new(ErrorKind::Data, "no record has a gold label").at(&read.path)
+}
+
+/// Returns what the gold column or concept `name` says of a record.
+fn label_of(record: &Record, task: &Task, name: &str, path: &Path) -> Result<Option<usize>> {
+    let gold = &task.gold;
+    let Some(concept) = gold.concepts.get(name) else {
+        let value = lookup(&record.values, name).filter(|value| !is_blank(value));
+        return match value {
+            Some(value) if !gold.is_ignored(&value) => {
+                task.label_of(name, &value, (path, record.line)).map(Some)
+            }
+            _ => Ok(None),
+        };
+    };
+    match concept.label(&record.values, gold) {
+        Verdict::Absent => Ok(None),
+        Verdict::Label(label) => Ok(Some(label)),
+        Verdict::Unknown(column, value) => Err(Error::new(
+            ErrorKind::Data,
+            format!(
+                "value `{value}` of column `{column}` is not one that gold column `{name}` knows"
+            ),
+        )
+        .at_line(path, record.line)
+        .hint(format!("[gold.concepts.{name}] of the task file says which values it knows"))),
     }
 }
 

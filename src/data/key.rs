@@ -20,6 +20,9 @@ pub(super) enum KeyRule {
     FinalNumber { field: String },
     /// The order of two fields: one pair stored both ways gives two keys in one group.
     Order { first: String, second: String },
+    /// The order of the two parts of one field: `A is larger than B` and `B is larger than A` are
+    /// one pair stored both ways.
+    Split { field: String, at: String },
     /// A column of the record.
     Column { column: String },
 }
@@ -37,8 +40,8 @@ impl KeyRule {
             }
             Self::YesNo { field } => yes_or_no(fields.get(field)?).map(str::to_owned),
             Self::FinalNumber { field } => final_number(fields.get(field)?),
-            Self::Order { first, second } => {
-                let (first, second) = (folded(fields.get(first)?), folded(fields.get(second)?));
+            Self::Order { .. } | Self::Split { .. } => {
+                let [first, second] = self.pair(fields)?;
                 match first.cmp(&second) {
                     std::cmp::Ordering::Less => Some("A>B".to_owned()),
                     std::cmp::Ordering::Greater => Some("B>A".to_owned()),
@@ -49,20 +52,38 @@ impl KeyRule {
         }
     }
 
+    /// Returns the two texts that the rule puts in order.
+    fn pair(&self, fields: &BTreeMap<String, String>) -> Option<[String; 2]> {
+        match self {
+            Self::Order { first, second } => {
+                Some([folded(fields.get(first)?), folded(fields.get(second)?)])
+            }
+            Self::Split { field, at } => {
+                let text = folded(fields.get(field)?);
+                let (first, second) = text.split_once(&format!(" {} ", folded(at)))?;
+                Some([bare(first), bare(second)])
+            }
+            _ => None,
+        }
+    }
+
     /// Returns the group of an example whose group column says `group`.
     ///
-    /// For an `order` rule the unordered pair is part of the group, so that only the two ways of
-    /// one pair meet; without a group column the other fields stand in for it.
+    /// For a rule of order the unordered pair is part of the group, so that only the two ways of
+    /// one pair meet; without a group column the other fields stand in for it where the pair is of
+    /// two fields.
     pub(super) fn group(
         &self,
         fields: &BTreeMap<String, String>,
         group: Option<String>,
     ) -> Option<String> {
-        let Self::Order { first, second } = self else { return group };
-        let mut pair = [folded(fields.get(first)?), folded(fields.get(second)?)];
+        if !matches!(self, Self::Order { .. } | Self::Split { .. }) {
+            return group;
+        }
+        let mut pair = self.pair(fields)?;
         pair.sort();
         let mut parts = pair.to_vec();
-        if group.is_none() {
+        if let (None, Self::Order { first, second }) = (&group, self) {
             let others = fields.iter().filter(|(name, _)| *name != first && *name != second);
             parts.extend(others.map(|(_, text)| folded(text)));
         }
@@ -81,6 +102,11 @@ const PAIR_DIGITS: usize = 16;
 /// Returns `text` trimmed, runs of white space as one space, lower case.
 fn folded(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
+}
+
+/// Returns `text` without the marks and blanks round it.
+fn bare(text: &str) -> String {
+    text.trim_matches(|c: char| !c.is_alphanumeric()).to_owned()
 }
 
 /// Returns `yes` or `no` if the text begins with that answer.
@@ -322,6 +348,24 @@ mod tests {
         // Two equal texts have no order.
         let five = fields(&[("q", "Which?"), ("a", "Pears"), ("b", " pears ")]);
         assert_eq!(rule.key(&five, None), None);
+    }
+
+    #[test]
+    fn claims_of_order_are_split() {
+        let rule = KeyRule::Split { field: "c".to_owned(), at: "is larger than".to_owned() };
+        let claim = |text: &str| fields(&[("q", text), ("c", text)]);
+        let up = claim("Sixty is larger than twelve.");
+        let down = claim("Twelve  is larger\nthan sixty");
+        assert_eq!(rule.key(&up, None).as_deref(), Some("A>B"));
+        assert_eq!(rule.key(&down, None).as_deref(), Some("B>A"));
+        assert!(rule.group(&up, None).is_some());
+        assert_eq!(rule.group(&up, None), rule.group(&down, None));
+        let other = claim("Sixty is larger than ten.");
+        assert_ne!(rule.group(&up, None), rule.group(&other, None));
+        for text in ["Sixty is less than twelve.", "Six is larger than six.", ""] {
+            assert_eq!(rule.key(&claim(text), None), None, "{text}");
+        }
+        assert_eq!(rule.group(&claim("Sixty is small."), Some("7".to_owned())), None);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::dataset::{Dataset, example_of};
 use super::example::Example;
-use super::read::{Record, Records, read_records};
+use super::read::{Layout, Record, Records, read_records};
 use super::task::Task;
 use super::value::{SeenIds, first_filled, own_id, quoted};
 use crate::error::{Error, ErrorKind, Result};
@@ -104,7 +104,7 @@ pub fn write_labels(mut writer: impl Write, records: &[LabelRecord]) -> Result<(
 /// [`ErrorKind::Io`] if the file cannot be read; [`ErrorKind::Data`] with the line for a broken or
 /// empty file, a record without id or label, a duplicate id or a label the task does not know.
 pub fn read_labels(path: impl AsRef<Path>, task: &Task) -> Result<Vec<(String, usize)>> {
-    let read = read_records(path.as_ref(), None)?;
+    let read = read_records(path.as_ref(), Layout::default())?;
     let mut seen = SeenIds::default();
     read.records.iter().map(|record| id_and_label(record, &read, task, &mut seen)).collect()
 }
@@ -114,7 +114,7 @@ pub fn read_labels(path: impl AsRef<Path>, task: &Task) -> Result<Vec<(String, u
 /// # Errors
 /// As [`read_labels`], and [`ErrorKind::Data`] if a record lacks its numbers.
 pub fn read_label_records(path: impl AsRef<Path>, task: &Task) -> Result<Vec<LabelRecord>> {
-    let read = read_records(path.as_ref(), None)?;
+    let read = read_records(path.as_ref(), Layout::default())?;
     let mut seen = SeenIds::default();
     let mut labels = Vec::with_capacity(read.records.len());
     for record in &read.records {
@@ -151,11 +151,11 @@ fn id_and_label(
             .at_line(&read.path, record.line)
             .hint("a file of labels has the columns `id` and `label`")
     };
-    let id = own_id(record, &read.path)?.ok_or_else(|| missing("id"))?;
+    let id = own_id(record, &["id".to_owned()], &read.path)?.ok_or_else(|| missing("id"))?;
     seen.insert(&id, record.line, &read.path)?;
-    let (column, value) =
-        first_filled(&record.values, &["label".to_owned()]).ok_or_else(|| missing("label"))?;
-    Ok((id, task.label_of(column, value, (&read.path, record.line))?))
+    let columns = ["label".to_owned()];
+    let (column, value) = first_filled(&record.values, &columns).ok_or_else(|| missing("label"))?;
+    Ok((id, task.label_of(column, &value, (&read.path, record.line))?))
 }
 
 /// Returns the labelled examples of a file, for prompts.
@@ -174,7 +174,7 @@ pub fn read_demonstrations(
     task: &Task,
     base: &Dataset,
 ) -> Result<Vec<(Example, usize)>> {
-    let read = read_records(path.as_ref(), task.columns.as_deref())?;
+    let read = read_records(path.as_ref(), task.layout())?;
     let by_id: HashMap<&str, &Example> =
         base.examples.iter().map(|example| (example.id.as_str(), example)).collect();
     let columns = task.label_columns();
@@ -182,7 +182,10 @@ pub fn read_demonstrations(
     let mut demonstrations: Vec<(Example, usize)> = Vec::new();
     for record in &read.records {
         let Some((column, value)) = first_filled(&record.values, &columns) else { continue };
-        let label = task.label_of(column, value, (&read.path, record.line))?;
+        if task.gold.is_ignored(&value) {
+            continue;
+        }
+        let label = task.label_of(column, &value, (&read.path, record.line))?;
         let example = demonstration(record, &read.path, task, base, &by_id)?;
         seen.insert(&example.id, record.line, &read.path)?;
         demonstrations.push((example, label));
@@ -214,9 +217,10 @@ fn demonstration(
     base: &Dataset,
     by_id: &HashMap<&str, &Example>,
 ) -> Result<Example> {
-    let id = own_id(record, path)?;
-    let stands_alone =
-        task.fields.iter().all(|(_, columns)| first_filled(&record.values, columns).is_some());
+    let id = own_id(record, &task.id_columns, path)?;
+    let stands_alone = task.fields.iter().all(|field| {
+        field.default.is_some() || first_filled(&record.values, &field.columns).is_some()
+    });
     match id {
         Some(id) if !stands_alone => {
             by_id.get(id.as_str()).map(|example| (*example).clone()).ok_or_else(|| {

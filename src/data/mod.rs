@@ -6,16 +6,26 @@
 
 mod dataset;
 mod example;
+mod expand;
 mod gold;
+mod gold_spec;
 mod key;
 mod labels;
+mod literal;
 mod read;
+mod read_parquet;
+mod read_table;
+mod reference;
 mod task;
 mod task_file;
+mod task_gold;
+mod task_prompt;
 mod value;
 
 pub use dataset::Dataset;
 pub use example::Example;
 pub use gold::GoldLabels;
 pub use labels::{LabelRecord, read_demonstrations, read_label_records, read_labels, write_labels};
-pub use task::{Label, PromptSpec, Rule, Task};
+pub use read::join_records;
+pub use reference::ReferenceKeys;
+pub use task::{HubSource, Label, PromptCase, PromptSpec, Rule, Task};

@@ -1,4 +1,4 @@
-//! The record reader: a JSON list, JSON lines, CSV or TSV becomes records with their lines.
+//! The record reader: a JSON list, JSON lines, CSV, TSV or Parquet becomes records with their lines.
 //!
 //! Private to `data`: a record still holds every column of the file, gold among them, so only the
 //! types of this folder, which pick columns, may see one. Files are read whole; a record's line is
@@ -11,7 +11,10 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::value::quoted;
+use super::expand::{Reader, expand};
+use super::read_parquet::read_parquet;
+use super::read_table::read_table;
+use super::task::Task;
 use crate::error::{Error, ErrorKind, Result};
 
 /// One record of a file, all its columns.
@@ -28,50 +31,109 @@ pub(super) struct Records {
     pub(super) path: PathBuf,
     pub(super) sha256: String,
     pub(super) records: Vec<Record>,
+    /// Records of the file of which the reader made none.
+    pub(super) num_unused: usize,
 }
 
-/// Returns the records of `path`, by its extension; `columns` names those of a headerless CSV.
+/// What a task knows of how its files are laid out.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Layout<'t> {
+    /// Column names of a table without a header.
+    pub(super) columns: Option<&'t [String]>,
+    /// Every column that the task speaks of: a first row that has one of them is a header.
+    pub(super) known: &'t [String],
+    /// How records that hold several questions are read.
+    pub(super) reader: Option<Reader>,
+}
+
+/// What a file of records is written in.
+enum Format {
+    Json,
+    Table(u8),
+    Parquet,
+}
+
+/// Returns the records of `path`, by its extension.
 ///
 /// # Errors
 /// [`ErrorKind::Io`] if the file cannot be read; [`ErrorKind::Data`] with the line if it holds no
 /// records, is not UTF-8, is broken, or holds something that is not a record.
-pub(super) fn read_records(path: &Path, columns: Option<&[String]>) -> Result<Records> {
+pub(super) fn read_records(path: &Path, layout: Layout<'_>) -> Result<Records> {
     let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
-    let delimiter = match extension.as_str() {
-        "json" | "jsonl" | "ndjson" => None,
-        "csv" => Some(b','),
-        "tsv" => Some(b'\t'),
+    let format = match extension.as_str() {
+        "json" | "jsonl" | "ndjson" => Format::Json,
+        "csv" => Format::Table(b','),
+        "tsv" => Format::Table(b'\t'),
+        "parquet" => Format::Parquet,
         _ => {
             return Err(Error::new(
                 ErrorKind::Data,
                 "cannot tell the format of the file from its name",
             )
             .at(path)
-            .hint("records are read from .json, .jsonl, .ndjson, .csv and .tsv files"));
+            .hint("records are read from .json, .jsonl, .ndjson, .csv, .tsv and .parquet files"));
         }
     };
     let bytes = std::fs::read(path).map_err(|source| Error::io("read", path, &source))?;
-    let text = utf8(&bytes, path)?;
+    let (records, if_empty) = match format {
+        Format::Parquet => (read_parquet(path)?, "the table has no rows"),
+        Format::Json => {
+            let text = not_empty(&bytes, path)?;
+            match text.trim_start().starts_with('[') {
+                true => (read_list(text, path)?, "the JSON list is empty"),
+                false => (read_lines(text, path)?, "there is no line with a record"),
+            }
+        }
+        Format::Table(delimiter) => {
+            let text = not_empty(&bytes, path)?;
+            (read_table(text, delimiter, layout, path)?, "there is a header and nothing after it")
+        }
+    };
+    if records.is_empty() {
+        return Err(Error::new(ErrorKind::Data, "file holds no records").at(path).hint(if_empty));
+    }
+    let (records, num_unused) = match layout.reader {
+        Some(reader) => expand(reader, records),
+        None => (records, 0),
+    };
+    if records.is_empty() {
+        return Err(Error::new(
+            ErrorKind::Data,
+            format!("none of {num_unused} records is one that the task asks about"),
+        )
+        .at(path)
+        .hint("data/tasks/README.md says what each `reader` makes of a record"));
+    }
+    Ok(Records { path: path.to_path_buf(), sha256: sha256_hex(&bytes), records, num_unused })
+}
+
+/// Returns the records of files, one after the other, as JSON lines.
+///
+/// All columns are kept, gold among them. `task` is asked for the columns of a table without a
+/// header, and for nothing else.
+///
+/// # Errors
+/// [`ErrorKind::Io`] if a file cannot be read; [`ErrorKind::Data`] with the line if it is broken.
+pub fn join_records(paths: &[PathBuf], task: Option<&Task>) -> Result<Vec<u8>> {
+    let layout = task.map(|task| Layout { reader: None, ..task.layout() }).unwrap_or_default();
+    let mut bytes = Vec::new();
+    for path in paths {
+        for record in read_records(path, layout)?.records {
+            bytes.extend(Value::Object(record.values).to_string().into_bytes());
+            bytes.push(b'\n');
+        }
+    }
+    Ok(bytes)
+}
+
+fn not_empty<'b>(bytes: &'b [u8], path: &Path) -> Result<&'b str> {
+    let text = utf8(bytes, path)?;
     if text.trim().is_empty() {
         return Err(Error::new(ErrorKind::Data, "file is empty")
             .at(path)
             .hint("expected one record a line, or a JSON list of records"));
     }
-    let records = match delimiter {
-        Some(delimiter) => read_table(text, delimiter, columns, path)?,
-        None if text.trim_start().starts_with('[') => read_list(text, path)?,
-        None => read_lines(text, path)?,
-    };
-    if records.is_empty() {
-        return Err(Error::new(ErrorKind::Data, "file holds no records").at(path).hint(
-            if delimiter.is_some() {
-                "there is a header and nothing after it"
-            } else {
-                "the JSON list is empty"
-            },
-        ));
-    }
-    Ok(Records { path: path.to_path_buf(), sha256: sha256_hex(&bytes), records })
+    Ok(text)
 }
 
 /// Returns the SHA-256 of `bytes` in lower-case hexadecimal.
@@ -106,18 +168,18 @@ fn num_breaks(bytes: &[u8]) -> usize {
 }
 
 /// Lines of rising offsets, without counting from the top each time.
-struct LineCounter<'t> {
+pub(super) struct LineCounter<'t> {
     text: &'t str,
     offset: usize,
     line: usize,
 }
 
 impl<'t> LineCounter<'t> {
-    fn new(text: &'t str) -> Self {
+    pub(super) fn new(text: &'t str) -> Self {
         Self { text, offset: 0, line: 1 }
     }
 
-    fn at(&mut self, offset: usize) -> usize {
+    pub(super) fn at(&mut self, offset: usize) -> usize {
         self.line += num_breaks(&self.text.as_bytes()[self.offset..offset]);
         self.offset = offset;
         self.line
@@ -242,103 +304,6 @@ fn read_list(text: &str, path: &Path) -> Result<Vec<Record>> {
     Ok(records)
 }
 
-fn read_table(
-    text: &str,
-    delimiter: u8,
-    columns: Option<&[String]>,
-    path: &Path,
-) -> Result<Vec<Record>> {
-    // Flexible: the row length is checked here, where the header can be named in the message.
-    let mut reader = csv::ReaderBuilder::new()
-        .delimiter(delimiter)
-        .has_headers(false)
-        .flexible(true)
-        .from_reader(text.as_bytes());
-    let mut header: Option<Vec<String>> = columns.map(<[String]>::to_vec);
-    let mut lines = LineCounter::new(text);
-    let mut records = Vec::new();
-    let mut row = csv::StringRecord::new();
-    let mut first = true;
-    loop {
-        let begin = reader.position().byte();
-        let more = reader.read_record(&mut row).map_err(|source| {
-            Error::new(ErrorKind::Data, format!("broken table: {source}")).at(path)
-        })?;
-        if !more {
-            break;
-        }
-        // The reader's own line is that of the blank lines it skipped before the row.
-        let raw = &text[usize::try_from(begin).unwrap_or(0)..];
-        let offset = text.len() - raw.trim_start_matches(['\r', '\n']).len();
-        let line = lines.at(offset);
-        let end = usize::try_from(reader.position().byte()).unwrap_or(text.len());
-        if end >= text.len() && ends_inside_quotes(&text[offset..], delimiter) {
-            return Err(Error::new(ErrorKind::Data, "quoted field is not closed")
-                .at_line(path, line)
-                .hint("inside a quoted field a quote is written twice"));
-        }
-        let is_first = std::mem::take(&mut first);
-        let Some(names) = &header else {
-            header = Some(header_of(&row, line, path)?);
-            continue;
-        };
-        if is_first && row.iter().map(str::trim).eq(names.iter().map(String::as_str)) {
-            continue;
-        }
-        if row.len() != names.len() {
-            let from = if columns.is_some() { "the task file's `columns`" } else { "the header" };
-            return Err(Error::new(
-                ErrorKind::Data,
-                format!("row has {} fields, expected {} as {from}", row.len(), names.len()),
-            )
-            .at_line(path, line)
-            .hint(format!("the columns are {}", quoted(names))));
-        }
-        let values = names
-            .iter()
-            .zip(&row)
-            .map(|(name, cell)| (name.clone(), Value::String(cell.to_owned())))
-            .collect();
-        records.push(Record { row: records.len() + 1, line, values });
-    }
-    Ok(records)
-}
-
-fn header_of(row: &csv::StringRecord, line: usize, path: &Path) -> Result<Vec<String>> {
-    let names: Vec<String> = row.iter().map(|name| name.trim().to_owned()).collect();
-    for (index, name) in names.iter().enumerate() {
-        // pandas writes its index under an empty name, so that one is let through.
-        if !name.is_empty() && names[..index].contains(name) {
-            return Err(Error::new(
-                ErrorKind::Data,
-                format!("header names the column `{name}` twice"),
-            )
-            .at_line(path, line)
-            .hint("if the file has no header, name its columns in the task file: columns = [..]"));
-        }
-    }
-    Ok(names)
-}
-
-/// Returns whether the last row's text ends in a quoted field, which the `csv` crate lets pass and
-/// which would make the rest of the file one field.
-fn ends_inside_quotes(row: &str, delimiter: u8) -> bool {
-    let mut inside = false;
-    let mut field_begins = true;
-    let mut bytes = row.bytes().peekable();
-    while let Some(byte) = bytes.next() {
-        if inside {
-            if byte == b'"' && bytes.next_if_eq(&b'"').is_none() {
-                inside = false;
-            }
-        } else {
-            inside = field_begins && byte == b'"';
-            field_begins = byte == delimiter || byte == b'\n' || byte == b'\r';
-        }
-    }
-    inside
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -347,7 +312,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(name);
         std::fs::write(&path, bytes).unwrap();
-        let records = read_records(&path, None)?;
+        let records = read_records(&path, Layout::default())?;
         Ok(records
             .records
             .iter()
@@ -432,6 +397,7 @@ mod tests {
             ("t.json", " [ \n ] "),
             ("t.csv", "a,b\n"),
             ("t.parquet", "{}"),
+            ("t.xlsx", "{}"),
         ] {
             assert_eq!(error_line(name, text.as_bytes()).0, 0, "{name} {text:?}");
         }
@@ -462,14 +428,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t.tsv");
         let columns = ["text".to_owned(), "label".to_owned()];
-        for (text, lines) in [("x\t1\ny\t0\n", vec![1, 2]), ("text\tlabel\nx\t1\n", vec![2])] {
+        let known = ["text", "sentence", "label", "x"].map(str::to_owned);
+        let layout = Layout { columns: Some(&columns), known: &known, reader: None };
+        for (text, lines, name) in [
+            ("x\t1\ny\t0\n", vec![1, 2], "text"),
+            ("text\tlabel\nx\t1\n", vec![2], "text"),
+            ("idx\tsentence\tlabel\n7\tx\t1\n", vec![2], "sentence"),
+        ] {
             std::fs::write(&path, text).unwrap();
-            let records = read_records(&path, Some(&columns)).unwrap().records;
+            let records = read_records(&path, layout).unwrap().records;
             assert_eq!(records.iter().map(|r| r.line).collect::<Vec<_>>(), lines);
-            assert_eq!(records[0].values["text"], "x");
+            assert_eq!(records[0].values[name], "x");
         }
         std::fs::write(&path, "x\t1\tmore\n").unwrap();
-        assert!(read_records(&path, Some(&columns)).is_err());
+        assert!(read_records(&path, layout).is_err());
     }
 
     /// The digest of "abc" is the one in FIPS 180-2.

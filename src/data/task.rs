@@ -3,14 +3,17 @@
 //! A task is a TOML file. The built-in ones are compiled in from `data/tasks`; `data/tasks/README.md`
 //! says how to write another.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::expand::Reader;
+use super::gold_spec::{GoldSpec, ReferenceSpec};
 use super::key::KeyRule;
-use super::read::{sha256_hex, utf8};
+use super::read::{Layout, sha256_hex, utf8};
 use super::value::{quoted, spelling, text_of};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -21,7 +24,7 @@ macro_rules! built_in {
 }
 
 /// Name and text of every built-in task, in the order they are listed.
-const BUILT_IN: [(&str, &str); 11] = built_in![
+const BUILT_IN: [(&str, &str); 20] = built_in![
     "sentiment",
     "subjectivity",
     "topic",
@@ -31,8 +34,17 @@ const BUILT_IN: [(&str, &str); 11] = built_in![
     "gsm8k-verification",
     "alpaca",
     "global-opinions",
+    "claims",
+    "ethics-commonsense",
+    "moral-foundations",
+    "moralchoice",
+    "daily-dilemmas",
     "larger-than",
     "political-normative",
+    "boolq",
+    "hellaswag",
+    "mmlu",
+    "multiple-choice",
 ];
 
 /// A rule that the labels of two examples of one consistency group must not break.
@@ -58,15 +70,71 @@ pub struct Label {
     pub accept: Vec<String>,
 }
 
-/// The texts of which prompts are made.
+/// The texts of which prompts are made: one named variant of a task's prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PromptSpec {
+    /// The variant's name: `published`, `neutral`, ...
+    pub name: String,
     /// Text put once before everything.
     pub instruction: String,
     /// Question template; a label word follows it directly.
     pub template: String,
     /// Text after each demonstration.
     pub separator: String,
+    /// The text that stands for each label after a question, in the order of the labels.
+    pub words: Vec<String>,
+    /// Records that are asked in other words; the first that applies is used.
+    pub cases: Vec<PromptCase>,
+}
+
+/// The question and label words of the records in which a field has one of some values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PromptCase {
+    /// The field that decides.
+    pub field: String,
+    /// Its values, in the spelling in which they are compared.
+    pub(super) values: Vec<String>,
+    /// Question template.
+    pub template: String,
+    /// The word of each label.
+    pub words: Vec<String>,
+}
+
+impl PromptCase {
+    /// Returns the values of the field for which the case applies.
+    pub fn values(&self) -> &[String] {
+        &self.values
+    }
+}
+
+impl PromptSpec {
+    /// Returns the case that applies to an example of these fields, `None` if none does.
+    pub fn case(&self, fields: &BTreeMap<String, String>) -> Option<&PromptCase> {
+        self.cases.iter().find(|case| {
+            fields.get(&case.field).is_some_and(|value| case.values.contains(&spelling(value)))
+        })
+    }
+}
+
+/// A field of a task and where its text comes from.
+#[derive(Clone, Debug)]
+pub(super) struct Field {
+    pub(super) name: String,
+    /// The columns it may come from, in order.
+    pub(super) columns: Vec<String>,
+    /// Its text in records that have none of them.
+    pub(super) default: Option<String>,
+}
+
+/// Where a task's data set lies on the Hugging Face hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HubSource {
+    /// `owner/name`.
+    pub repo: String,
+    /// The split that is fetched unless another is asked for.
+    pub split: String,
+    /// Split and path of its file in the repository.
+    pub files: BTreeMap<String, String>,
 }
 
 /// A task, checked when it was loaded.
@@ -82,17 +150,26 @@ pub struct Task {
     pub labels: Vec<Label>,
     /// Place in `labels` of the one that log-odds are for.
     pub positive: usize,
-    /// The texts of which prompts are made.
+    /// The prompt variant in use; [`with_variant`](Self::with_variant) chooses another.
     pub prompt: PromptSpec,
+    /// Every prompt variant, the task's own first.
+    pub variants: Vec<PromptSpec>,
     /// The consistency rules; empty if there are none.
     pub rules: Vec<Rule>,
     /// The task file's text.
     pub toml: String,
     /// SHA-256 of the task file.
     pub sha256: String,
-    /// Field name and the columns it may come from, in order.
-    pub(super) fields: Vec<(String, Vec<String>)>,
-    pub(super) gold_columns: Vec<String>,
+    /// Where the data set lies on the hub, if it does.
+    pub hub: Option<HubSource>,
+    pub(super) fields: Vec<Field>,
+    /// Every column that the task speaks of, for [`Layout`].
+    pub(super) known_columns: Vec<String>,
+    pub(super) reader: Option<Reader>,
+    pub(super) gold: GoldSpec,
+    pub(super) reference: Option<ReferenceSpec>,
+    /// The columns that make an id, in order.
+    pub(super) id_columns: Vec<String>,
     pub(super) group_columns: Vec<String>,
     pub(super) key: Option<KeyRule>,
     /// Column names of a CSV or TSV file without a header.
@@ -154,6 +231,37 @@ impl Task {
         self.labels.iter().position(|label| label.spellings().any(|spelled| spelled == wanted))
     }
 
+    /// Returns the task with another of its prompt variants.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] with the variants there are, if there is none of that name.
+    pub fn with_variant(mut self, name: &str) -> Result<Self> {
+        let Some(prompt) = self.variants.iter().find(|variant| variant.name == name) else {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!("task `{}` has no prompt variant `{name}`", self.name),
+            )
+            .hint(format!("it has {}", quoted(self.variants.iter().map(|v| &v.name)))));
+        };
+        for (label, word) in self.labels.iter_mut().zip(&prompt.words) {
+            label.word.clone_from(word);
+        }
+        self.prompt = prompt.clone();
+        Ok(self)
+    }
+
+    /// Returns the names of the gold columns: first those that are read as the gold label, then the
+    /// concepts, each with its own idea of the label.
+    pub fn gold_names(&self) -> impl Iterator<Item = &str> {
+        let concepts = self.gold.concepts.keys().filter(|name| !self.gold.columns.contains(name));
+        self.gold.columns.iter().chain(concepts).map(String::as_str)
+    }
+
+    /// Returns how files of the task are laid out.
+    pub(super) fn layout(&self) -> Layout<'_> {
+        Layout { columns: self.columns.as_deref(), known: &self.known_columns, reader: self.reader }
+    }
+
     /// Returns the number of labels.
     pub fn num_labels(&self) -> usize {
         self.labels.len()
@@ -161,12 +269,12 @@ impl Task {
 
     /// Returns the names of the declared fields.
     pub fn field_names(&self) -> impl Iterator<Item = &str> {
-        self.fields.iter().map(|(name, _)| name.as_str())
+        self.fields.iter().map(|field| field.name.as_str())
     }
 
     /// Returns the columns that may hold the label of a demonstration.
     pub(super) fn label_columns(&self) -> Vec<String> {
-        let mut columns = self.gold_columns.clone();
+        let mut columns: Vec<String> = self.gold.plain_columns().cloned().collect();
         if !columns.iter().any(|column| column == "label") {
             columns.push("label".to_owned());
         }

@@ -10,11 +10,14 @@ use std::path::Path;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::expand::Reader;
+use super::gold_spec::{GoldSpec, ReferenceSpec};
 use super::key::KeyRule;
-use super::task::{Label, PromptSpec, Rule, Task};
+use super::task::{Field, HubSource, Label, Rule, Task};
+use super::task_gold::{GoldTable, gold};
+use super::task_prompt::{self, LabelTable, PromptTable, VariantTable, is_plain};
 use super::value::quoted;
 use crate::error::{Error, ErrorKind, Result};
-use crate::prompt::Template;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -25,49 +28,43 @@ struct File {
     source: String,
     positive: Option<Spanned<String>>,
     columns: Option<Spanned<Vec<String>>>,
-    fields: Spanned<BTreeMap<String, Spanned<Vec<String>>>>,
+    id: Option<Spanned<Vec<String>>>,
+    reader: Option<Reader>,
+    fields: Spanned<BTreeMap<String, Spanned<FieldTable>>>,
     prompt: PromptTable,
+    #[serde(default)]
+    variants: BTreeMap<String, Spanned<VariantTable>>,
     labels: Spanned<Vec<Spanned<LabelTable>>>,
     #[serde(default)]
     gold: GoldTable,
     #[serde(default)]
     consistency: ConsistencyTable,
+    hub: Option<Spanned<HubTable>>,
+}
+
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "expected a list of columns, or { columns = [..], default = \"..\" }"
+)]
+enum FieldTable {
+    Columns(Vec<String>),
+    Optional(OptionalField),
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct PromptTable {
-    #[serde(default)]
-    instruction: String,
-    template: Spanned<String>,
-    #[serde(default = "blank_line")]
-    separator: String,
-}
-
-fn blank_line() -> String {
-    "\n\n".to_owned()
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LabelTable {
-    name: String,
-    word: Option<String>,
-    #[serde(default)]
-    accept: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct GoldTable {
+struct OptionalField {
     columns: Vec<String>,
-    forbidden: Vec<String>,
+    default: String,
 }
 
-impl Default for GoldTable {
-    fn default() -> Self {
-        Self { columns: vec!["label".to_owned()], forbidden: Vec::new() }
-    }
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HubTable {
+    repo: String,
+    split: String,
+    files: BTreeMap<String, String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -76,6 +73,14 @@ struct ConsistencyTable {
     group: Option<Spanned<Vec<String>>>,
     key: Option<Spanned<KeyTable>>,
     rules: Option<Spanned<Vec<Rule>>>,
+    reference: Option<Spanned<ReferenceTable>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReferenceTable {
+    columns: Vec<String>,
+    by_label: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Deserialize)]
@@ -85,6 +90,7 @@ struct KeyTable {
     field: Option<String>,
     fields: Option<Vec<String>>,
     column: Option<String>,
+    at: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -94,22 +100,23 @@ enum KeySource {
     YesNo,
     FinalNumber,
     Order,
+    Split,
     Column,
 }
 
 /// A task file's text and path, for errors that name the line.
-struct Source<'s> {
+pub(super) struct Source<'s> {
     toml: &'s str,
-    path: &'s Path,
+    pub(super) path: &'s Path,
 }
 
 impl Source<'_> {
-    fn line(&self, offset: usize) -> usize {
+    pub(super) fn line(&self, offset: usize) -> usize {
         let before = &self.toml.as_bytes()[..offset.min(self.toml.len())];
         1 + before.iter().filter(|&&byte| byte == b'\n').count()
     }
 
-    fn fault(&self, span: Range<usize>, message: impl Into<String>) -> Error {
+    pub(super) fn fault(&self, span: Range<usize>, message: impl Into<String>) -> Error {
         Error::new(ErrorKind::Task, message).at_line(self.path, self.line(span.start))
     }
 }
@@ -129,7 +136,7 @@ pub(super) fn parse(toml: &str, path: &Path) -> Result<Task> {
         error.hint("data/tasks/README.md lists every key of a task file")
     })?;
     check_name(&file, &source)?;
-    let labels = labels(&file.labels, &source)?;
+    let labels = task_prompt::labels(&file.labels, &source)?;
     let positive = match &file.positive {
         None => labels.len() - 1,
         Some(name) => {
@@ -140,39 +147,60 @@ pub(super) fn parse(toml: &str, path: &Path) -> Result<Task> {
             })?
         }
     };
-    let gold = gold_columns(&file.gold, &source)?;
-    let fields = fields(&file.fields, &gold, &source)?;
-    check_template(&file.prompt.template, &fields, &source)?;
+    let gold = gold(&file.gold, &labels, &source)?;
+    let closed = closed_columns(&gold, &file.gold.forbidden, file.consistency.reference.as_ref());
+    let fields = fields(&file.fields, &closed, &source)?;
     if let Some(columns) = &file.columns {
         check_columns(columns, &source)?;
     }
-    let (group_columns, key, rules) = consistency(&file, &fields, &gold, &source)?;
+    let id_columns = match &file.id {
+        None => vec!["id".to_owned()],
+        Some(id) if id.get_ref().is_empty() => {
+            return Err(source.fault(id.span(), "`id` names no column"));
+        }
+        Some(id) => {
+            check_not_gold("the id", id.get_ref(), &closed, id.span(), &source)?;
+            id.get_ref().clone()
+        }
+    };
+    let consistency = consistency(&file, &labels, &fields, &closed, &source)?;
+    let known_columns: Vec<String> = fields
+        .iter()
+        .flat_map(|field| &field.columns)
+        .chain(&closed)
+        .chain(&id_columns)
+        .chain(&consistency.group_columns)
+        .map(|column| column.split_once('.').map_or(column.as_str(), |(root, _)| root).to_owned())
+        .collect();
+    let hub = file.hub.map(|hub| hub_source(hub, &source)).transpose()?;
+    let variants = task_prompt::variants(file.prompt, file.variants, &labels, &fields, &source)?;
     Ok(Task {
         name: file.name.into_inner(),
         description: file.description.into_inner(),
         source: file.source,
         labels,
         positive,
-        prompt: PromptSpec {
-            instruction: file.prompt.instruction,
-            template: file.prompt.template.into_inner(),
-            separator: file.prompt.separator,
-        },
-        rules,
+        prompt: variants[0].clone(),
+        variants,
+        rules: consistency.rules,
         toml: String::new(),
         sha256: String::new(),
+        hub,
+        known_columns,
         fields,
-        gold_columns: file.gold.columns,
-        group_columns,
-        key,
+        reader: file.reader,
+        gold,
+        reference: consistency.reference,
+        id_columns,
+        group_columns: consistency.group_columns,
+        key: consistency.key,
         columns: file.columns.map(Spanned::into_inner),
     })
 }
 
 fn check_name(file: &File, source: &Source<'_>) -> Result<()> {
     let name = file.name.get_ref();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if name.is_empty() || !name.chars().all(plain) {
+    if !is_plain(name) {
         return Err(source
             .fault(file.name.span(), format!("task name `{name}` cannot be used"))
             .hint("a name is made of letters, digits, `-`, `_` and `.`"));
@@ -183,63 +211,18 @@ fn check_name(file: &File, source: &Source<'_>) -> Result<()> {
     Ok(())
 }
 
-fn labels(tables: &Spanned<Vec<Spanned<LabelTable>>>, source: &Source<'_>) -> Result<Vec<Label>> {
-    let mut labels: Vec<Label> = Vec::new();
-    let mut owners: BTreeMap<String, String> = BTreeMap::new();
-    for table in tables.get_ref() {
-        let LabelTable { name, word, accept } = table.get_ref();
-        let word = word.as_ref().unwrap_or(name);
-        let fault = |message: String| source.fault(table.span(), message);
-        if name.trim().is_empty() || name.trim() != name {
-            return Err(fault(format!("label name `{name}` is empty or has blanks round it")));
-        }
-        if labels.iter().any(|other| other.name == *name) {
-            return Err(fault(format!("label `{name}` is there twice")));
-        }
-        if word.trim().is_empty() || word.trim() != word {
-            return Err(fault(format!("word `{word}` of label `{name}` is empty or has blanks"))
-                .hint("put the blank before a label word at the end of the template"));
-        }
-        if let Some(other) = labels.iter().find(|label| label.word == *word) {
-            return Err(fault(format!("labels `{}` and `{name}` have one word", other.name))
-                .hint("a model tells labels apart by their words only"));
-        }
-        let label = Label { name: name.clone(), word: word.clone(), accept: accept.clone() };
-        for spelled in label.spellings() {
-            if spelled.is_empty() {
-                return Err(fault(format!("label `{name}` accepts an empty spelling")));
-            }
-            match owners.insert(spelled.clone(), name.clone()) {
-                Some(other) if other != *name => {
-                    return Err(fault(format!(
-                        "spelling `{spelled}` stands for both `{other}` and `{name}`"
-                    ))
-                    .hint("spellings are compared without regard to case"));
-                }
-                _ => {}
-            }
-        }
-        labels.push(label);
-    }
-    if labels.len() < 2 {
-        return Err(source
-            .fault(tables.span(), format!("task has {} labels, expected two or more", labels.len()))
-            .hint("each label is a table [[labels]] with a name"));
-    }
-    Ok(labels)
-}
-
 /// Returns every column that no text may come from.
-fn gold_columns(gold: &GoldTable, source: &Source<'_>) -> Result<Vec<String>> {
-    if gold.columns.is_empty() {
-        return Err(Error::new(ErrorKind::Task, "`gold.columns` is empty")
-            .at(source.path)
-            .hint("leave [gold] out to use the column `label`"));
-    }
+fn closed_columns(
+    gold: &GoldSpec,
+    forbidden: &[String],
+    reference: Option<&Spanned<ReferenceTable>>,
+) -> Vec<String> {
     // `label` is where labels of every kind are written, so it is closed even if not listed.
     let mut columns = vec!["label".to_owned()];
-    columns.extend(gold.columns.iter().chain(&gold.forbidden).cloned());
-    Ok(columns)
+    columns.extend(gold.all_columns().chain(forbidden).cloned());
+    let from_gold = reference.filter(|table| table.get_ref().by_label.is_some());
+    columns.extend(from_gold.into_iter().flat_map(|table| table.get_ref().columns.clone()));
+    columns
 }
 
 /// Refuses a text, group or key column that holds gold.
@@ -250,7 +233,11 @@ fn check_not_gold(
     span: Range<usize>,
     source: &Source<'_>,
 ) -> Result<()> {
-    match columns.iter().find(|column| gold.contains(column)) {
+    let root = |column: &str| column.split_once('.').map(|(root, _)| root.to_owned());
+    let holds_gold = |column: &&String| {
+        gold.contains(column) || root(column).is_some_and(|root| gold.contains(&root))
+    };
+    match columns.iter().find(holds_gold) {
         None => Ok(()),
         Some(column) => Err(source
             .fault(span, format!("{what} comes from column `{column}`, which holds gold"))
@@ -259,52 +246,48 @@ fn check_not_gold(
 }
 
 fn fields(
-    tables: &Spanned<BTreeMap<String, Spanned<Vec<String>>>>,
-    gold: &[String],
+    tables: &Spanned<BTreeMap<String, Spanned<FieldTable>>>,
+    closed: &[String],
     source: &Source<'_>,
-) -> Result<Vec<(String, Vec<String>)>> {
+) -> Result<Vec<Field>> {
     let mut fields = Vec::new();
-    for (name, columns) in tables.get_ref() {
-        if columns.get_ref().is_empty() {
+    for (name, table) in tables.get_ref() {
+        let (columns, default) = match table.get_ref() {
+            FieldTable::Columns(columns) => (columns, None),
+            FieldTable::Optional(OptionalField { columns, default }) => (columns, Some(default)),
+        };
+        if columns.is_empty() {
             return Err(source
-                .fault(columns.span(), format!("field `{name}` has no columns"))
+                .fault(table.span(), format!("field `{name}` has no columns"))
                 .hint(format!("write {name} = [\"{name}\"]")));
         }
-        check_not_gold(
-            &format!("field `{name}`"),
-            columns.get_ref(),
-            gold,
-            columns.span(),
-            source,
-        )?;
-        fields.push((name.clone(), columns.get_ref().clone()));
+        check_not_gold(&format!("field `{name}`"), columns, closed, table.span(), source)?;
+        fields.push(Field {
+            name: name.clone(),
+            columns: columns.clone(),
+            default: default.cloned(),
+        });
     }
     if fields.is_empty() {
         return Err(source.fault(tables.span(), "task has no fields"));
     }
+    if fields.iter().all(|field| field.default.is_some()) {
+        return Err(source
+            .fault(tables.span(), "every field has a default")
+            .hint("a record without any text cannot be told from a wrong file"));
+    }
     Ok(fields)
 }
 
-fn check_template(
-    template: &Spanned<String>,
-    fields: &[(String, Vec<String>)],
-    source: &Source<'_>,
-) -> Result<()> {
-    let fault = |message: String| source.fault(template.span(), message);
-    let parsed = Template::parse(template.get_ref())
-        .map_err(|error| error.at_line(source.path, source.line(template.span().start)))?;
-    let used = parsed.fields();
-    if used.is_empty() {
-        return Err(fault("template names no field".to_owned())
-            .hint("every question would be the same text"));
+fn hub_source(table: Spanned<HubTable>, source: &Source<'_>) -> Result<HubSource> {
+    let span = table.span();
+    let HubTable { repo, split, files } = table.into_inner();
+    if !files.contains_key(&split) {
+        return Err(source
+            .fault(span, format!("hub split `{split}` has no file"))
+            .hint(format!("files are of {}", quoted(files.keys()))));
     }
-    match used.iter().find(|name| !fields.iter().any(|(field, _)| field == *name)) {
-        None => Ok(()),
-        Some(name) => {
-            Err(fault(format!("template names the field `{name}`, which is not declared"))
-                .hint(format!("fields are {}", quoted(fields.iter().map(|(field, _)| field)))))
-        }
-    }
+    Ok(HubSource { repo, split, files })
 }
 
 fn check_columns(columns: &Spanned<Vec<String>>, source: &Source<'_>) -> Result<()> {
@@ -318,15 +301,43 @@ fn check_columns(columns: &Spanned<Vec<String>>, source: &Source<'_>) -> Result<
     Ok(())
 }
 
-type Consistency = (Vec<String>, Option<KeyRule>, Vec<Rule>);
+/// The consistency part of a task.
+struct Consistency {
+    group_columns: Vec<String>,
+    key: Option<KeyRule>,
+    rules: Vec<Rule>,
+    reference: Option<ReferenceSpec>,
+}
+
+fn reference(
+    table: &Spanned<ReferenceTable>,
+    labels: &[Label],
+    source: &Source<'_>,
+) -> Result<ReferenceSpec> {
+    let ReferenceTable { columns, by_label } = table.get_ref();
+    let Some(by_label) = by_label else {
+        return Ok(ReferenceSpec { columns: columns.clone(), by_label: None });
+    };
+    let keys: Option<Vec<String>> =
+        labels.iter().map(|label| by_label.get(&label.name).cloned()).collect();
+    match keys {
+        Some(keys) if by_label.len() == labels.len() => {
+            Ok(ReferenceSpec { columns: columns.clone(), by_label: Some(keys) })
+        }
+        _ => Err(source
+            .fault(table.span(), "`by_label` does not have one key for each label")
+            .hint(format!("labels are {}", quoted(labels.iter().map(|l| &l.name))))),
+    }
+}
 
 fn consistency(
     file: &File,
-    fields: &[(String, Vec<String>)],
+    labels: &[Label],
+    fields: &[Field],
     gold: &[String],
     source: &Source<'_>,
 ) -> Result<Consistency> {
-    let ConsistencyTable { group, key, rules } = &file.consistency;
+    let ConsistencyTable { group, key, rules, reference: published } = &file.consistency;
     let mut group_columns = Vec::new();
     if let Some(group) = group {
         check_not_gold("the consistency group", group.get_ref(), gold, group.span(), source)?;
@@ -336,7 +347,10 @@ fn consistency(
         Some(key) => Some(key_rule(key, fields, gold, source)?),
         None => None,
     };
-    let Some(rules) = rules else { return Ok((group_columns, rule, Vec::new())) };
+    let reference = published.as_ref().map(|table| reference(table, labels, source)).transpose()?;
+    let Some(rules) = rules else {
+        return Ok(Consistency { group_columns, key: rule, rules: Vec::new(), reference });
+    };
     let fault = |message: &str| source.fault(rules.span(), message);
     let listed = rules.get_ref();
     if listed.iter().enumerate().any(|(index, rule)| listed[..index].contains(rule)) {
@@ -345,7 +359,7 @@ fn consistency(
     if !listed.is_empty() && rule.is_none() {
         return Err(fault("rules without a key").hint("say where `consistency.key` comes from"));
     }
-    let makes_groups = matches!(rule, Some(KeyRule::Order { .. }));
+    let makes_groups = matches!(rule, Some(KeyRule::Order { .. } | KeyRule::Split { .. }));
     if !listed.is_empty() && group_columns.is_empty() && !makes_groups {
         return Err(fault("rules without a group would never apply")
             .hint("name the columns of `consistency.group`"));
@@ -357,39 +371,49 @@ fn consistency(
     if listed.contains(&Rule::Asymmetry) && file.labels.get_ref().len() != 2 {
         return Err(fault("rule `asymmetry` on a task that has more than two labels"));
     }
-    Ok((group_columns, rule, listed.clone()))
+    Ok(Consistency { group_columns, key: rule, rules: listed.clone(), reference })
 }
 
 fn key_rule(
     key: &Spanned<KeyTable>,
-    declared: &[(String, Vec<String>)],
+    declared: &[Field],
     gold: &[String],
     source: &Source<'_>,
 ) -> Result<KeyRule> {
-    let KeyTable { from, field, fields, column } = key.get_ref();
+    let KeyTable { from, field, fields, column, at } = key.get_ref();
     let fault = |message: String| source.fault(key.span(), message);
     let known = |name: &String| {
-        if declared.iter().any(|(declared, _)| declared == name) {
+        if declared.iter().any(|declared| declared.name == *name) {
             Ok(name.clone())
         } else {
             Err(fault(format!("key comes from the field `{name}`, which is not declared")))
         }
     };
-    match (from, field, fields.as_deref(), column) {
-        (KeySource::Text, Some(field), None, None) => Ok(KeyRule::Text { field: known(field)? }),
-        (KeySource::YesNo, Some(field), None, None) => Ok(KeyRule::YesNo { field: known(field)? }),
-        (KeySource::FinalNumber, Some(field), None, None) => {
+    match (from, field, fields.as_deref(), column, at) {
+        (KeySource::Text, Some(field), None, None, None) => {
+            Ok(KeyRule::Text { field: known(field)? })
+        }
+        (KeySource::YesNo, Some(field), None, None, None) => {
+            Ok(KeyRule::YesNo { field: known(field)? })
+        }
+        (KeySource::FinalNumber, Some(field), None, None, None) => {
             Ok(KeyRule::FinalNumber { field: known(field)? })
         }
-        (KeySource::Order, None, Some([first, second]), None) if first != second => {
+        (KeySource::Order, None, Some([first, second]), None, None) if first != second => {
             Ok(KeyRule::Order { first: known(first)?, second: known(second)? })
         }
-        (KeySource::Column, None, None, Some(column)) => {
+        (KeySource::Split, Some(field), None, None, Some(at)) if !at.trim().is_empty() => {
+            Ok(KeyRule::Split { field: known(field)?, at: at.clone() })
+        }
+        (KeySource::Column, None, None, Some(column), None) => {
             check_not_gold("the key", std::slice::from_ref(column), gold, key.span(), source)?;
             Ok(KeyRule::Column { column: column.clone() })
         }
         (KeySource::Order, ..) => {
             Err(fault("key `order` takes `fields` with two names and nothing else".to_owned()))
+        }
+        (KeySource::Split, ..) => {
+            Err(fault("key `split` takes `field`, `at` and nothing else".to_owned()))
         }
         (KeySource::Column, ..) => {
             Err(fault("key `column` takes `column` and nothing else".to_owned()))

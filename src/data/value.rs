@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use super::literal::parse_literal;
 use super::read::Record;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -49,41 +50,85 @@ pub(super) fn is_blank(value: &Value) -> bool {
     }
 }
 
-/// Returns the first of `columns` that is in the record and says something.
-pub(super) fn first_filled<'r>(
-    values: &'r Map<String, Value>,
-    columns: &[String],
-) -> Option<(&'r str, &'r Value)> {
-    columns.iter().find_map(|column| {
-        let (name, value) = values.get_key_value(column)?;
-        (!is_blank(value)).then_some((name.as_str(), value))
-    })
+/// Returns the value of a column; `choices.0` and `targets.labels` reach into lists and maps, also
+/// into those a table keeps as text.
+///
+/// A column whose own name has the dots comes first.
+pub(super) fn lookup<'r>(values: &'r Map<String, Value>, column: &str) -> Option<Cow<'r, Value>> {
+    if let Some(value) = values.get(column) {
+        return Some(Cow::Borrowed(value));
+    }
+    let (root, path) = column.split_once('.')?;
+    let mut value = Cow::Borrowed(values.get(root)?);
+    for step in path.split('.') {
+        value = inside(structured(value), step)?;
+    }
+    Some(value)
 }
 
-/// Returns the record's own id, if it has one.
-///
-/// # Errors
-/// [`ErrorKind::Data`] if the id is neither text nor a number.
-pub(super) fn own_id(record: &Record, path: &Path) -> Result<Option<String>> {
-    match record.values.get("id") {
-        None => Ok(None),
-        Some(value) if is_blank(value) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.trim().to_owned())),
-        Some(Value::Number(number)) => {
-            Ok(Some(without_zero_fraction(&number.to_string()).to_owned()))
-        }
-        Some(other) => Err(Error::new(
-            ErrorKind::Data,
-            format!("id is {}, expected text or a number", kind_of(other)),
-        )
-        .at_line(path, record.line)
-        .hint("give every record an `id` such as \"r-001\", or none at all")),
+/// Returns the list or map that a text spells, and any other value as it is.
+pub(super) fn structured(value: Cow<'_, Value>) -> Cow<'_, Value> {
+    match value.as_str().and_then(parse_literal) {
+        Some(parsed) => Cow::Owned(parsed),
+        None => value,
     }
 }
 
+fn inside<'r>(value: Cow<'r, Value>, step: &str) -> Option<Cow<'r, Value>> {
+    fn get<'v>(value: &'v Value, step: &str) -> Option<&'v Value> {
+        match value {
+            Value::Array(items) => items.get(step.parse::<usize>().ok()?),
+            Value::Object(entries) => entries.get(step),
+            _ => None,
+        }
+    }
+    match value {
+        Cow::Borrowed(value) => get(value, step).map(Cow::Borrowed),
+        Cow::Owned(value) => get(&value, step).cloned().map(Cow::Owned),
+    }
+}
+
+/// Returns the first of `columns` that is in the record and says something.
+pub(super) fn first_filled<'r, 'c>(
+    values: &'r Map<String, Value>,
+    columns: &'c [String],
+) -> Option<(&'c str, Cow<'r, Value>)> {
+    columns.iter().find_map(|column| {
+        let value = lookup(values, column)?;
+        (!is_blank(&value)).then_some((column.as_str(), value))
+    })
+}
+
+/// Returns the record's own id, if it has one: the first of `columns`, and the others behind it.
+///
+/// # Errors
+/// [`ErrorKind::Data`] if a part of the id is neither text nor a number.
+pub(super) fn own_id(record: &Record, columns: &[String], path: &Path) -> Result<Option<String>> {
+    let mut id: Option<String> = None;
+    for column in columns {
+        let value = lookup(&record.values, column).filter(|value| !is_blank(value));
+        let part = match value.as_deref() {
+            None if id.is_none() => return Ok(None),
+            None => continue,
+            Some(Value::String(text)) => text.trim().to_owned(),
+            Some(Value::Number(number)) => without_zero_fraction(&number.to_string()).to_owned(),
+            Some(other) => {
+                return Err(Error::new(
+                    ErrorKind::Data,
+                    format!("{column} is {}, expected text or a number", kind_of(other)),
+                )
+                .at_line(path, record.line)
+                .hint("give every record an `id` such as \"r-001\", or none at all"));
+            }
+        };
+        id = Some(id.map_or(part.clone(), |id| format!("{id}-{part}")));
+    }
+    Ok(id)
+}
+
 /// Returns the record's id, `row-N` if it has none of its own.
-pub(super) fn id_or_row(record: &Record, path: &Path) -> Result<String> {
-    Ok(own_id(record, path)?.unwrap_or_else(|| format!("row-{}", record.row)))
+pub(super) fn id_or_row(record: &Record, columns: &[String], path: &Path) -> Result<String> {
+    Ok(own_id(record, columns, path)?.unwrap_or_else(|| format!("row-{}", record.row)))
 }
 
 /// Returns what a value is, in words for a message.
@@ -123,7 +168,10 @@ impl SeenIds {
                 format!("duplicate id `{id}`, first used in line {first}"),
             )
             .at_line(path, line)
-            .hint("ids join labels to examples; give each record an id of its own")),
+            .hint(
+                "ids join labels to examples; give each record an id of its own, or name the columns \
+                 that make one in the task file: id = [..]",
+            )),
         }
     }
 }
@@ -131,6 +179,28 @@ impl SeenIds {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn columns_reach_into_lists_and_maps() {
+        let record = serde_json::json!({
+            "a.0": "named so", "a": ["x", "y"], "t": {"labels": [1, 0]}, "p": "[\"it's\", 'q']",
+        });
+        let Value::Object(values) = record else { panic!("an object") };
+        for (column, expected) in [
+            ("a.0", Some("named so")),
+            ("a.1", Some("y")),
+            ("a.2", None),
+            ("a.x", None),
+            ("t.labels.1", Some("0")),
+            ("p.0", Some("it's")),
+            ("p.0.0", None),
+            ("b.0", None),
+            ("a.1.", None),
+        ] {
+            let found = lookup(&values, column);
+            assert_eq!(found.as_deref().and_then(text_of).as_deref(), expected, "{column}");
+        }
+    }
 
     #[test]
     fn spellings_by_hand() {

@@ -76,6 +76,8 @@ pub struct Items {
     pub content_free: Vec<String>,
     /// The label words.
     pub labels: std::sync::Arc<[String]>,
+    /// The label words of each example, which in some prompts are its own.
+    pub words: Vec<std::sync::Arc<[String]>>,
 }
 
 impl Items {
@@ -97,6 +99,7 @@ impl Items {
             demonstrations,
             instruction: format.instruction().to_owned(),
             content_free: format.content_free(),
+            words: examples.iter().map(|e| PromptTree::labels(format.words_of(e))).collect(),
             labels,
         })
     }
@@ -281,7 +284,8 @@ impl Builder<'_> {
         let anchors = self.text(self.anchors.iter().copied().filter(|&a| a != target));
         let text = before + &anchors + &self.items.questions[target];
         let leaf = self.tree.child(context, text);
-        let question = self.tree.ask(leaf, self.items.ids[target].as_str(), &self.items.labels);
+        let words = &self.items.words[target];
+        let question = self.tree.ask(leaf, self.items.ids[target].as_str(), words);
         self.asked.push((target, question));
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Template;
-use crate::data::{Example, Task};
+use crate::data::{Example, PromptCase, Task};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Texts that stand for an item without content.
@@ -16,6 +16,8 @@ const CONTENT_FREE: [&str; 3] = ["N/A", "", "[MASK]"];
 pub struct PromptFormat<'t> {
     task: &'t Task,
     template: Template,
+    /// The templates of the prompt's cases, in their order.
+    cases: Vec<Template>,
 }
 
 impl<'t> PromptFormat<'t> {
@@ -24,7 +26,12 @@ impl<'t> PromptFormat<'t> {
     /// # Errors
     /// [`ErrorKind::Task`] if the template does not parse; a loaded task's template does.
     pub fn new(task: &'t Task) -> Result<Self> {
-        Ok(Self { task, template: Template::parse(&task.prompt.template)? })
+        let cases = task.prompt.cases.iter().map(|case| Template::parse(&case.template));
+        Ok(Self {
+            task,
+            template: Template::parse(&task.prompt.template)?,
+            cases: cases.collect::<Result<_>>()?,
+        })
     }
 
     /// Returns the text put once before everything else; often empty.
@@ -37,7 +44,8 @@ impl<'t> PromptFormat<'t> {
     /// # Errors
     /// [`ErrorKind::Data`] if the example lacks a field; one read with this task does not.
     pub fn question(&self, example: &Example) -> Result<String> {
-        self.template.render(&example.fields).map_err(|error| {
+        let template = self.case(example).map_or(&self.template, |(_, template)| template);
+        template.render(&example.fields).map_err(|error| {
             Error::new(ErrorKind::Data, format!("{} (`{}`)", error.message(), example.id))
                 .hint("read the example with the task that writes the prompt")
         })
@@ -48,21 +56,35 @@ impl<'t> PromptFormat<'t> {
     /// # Errors
     /// As [`question`](Self::question), and [`ErrorKind::Internal`] if the task has no such label.
     pub fn demonstration(&self, example: &Example, label: usize) -> Result<String> {
-        let Some(label) = self.task.labels.get(label) else {
+        let Some(word) = self.words_of(example).get(label).copied() else {
             return Err(Error::new(
                 ErrorKind::Internal,
                 format!("label {label} of {} asked for", self.task.num_labels()),
             ));
         };
         let mut text = self.question(example)?;
-        text.push_str(&label.word);
+        text.push_str(word);
         text.push_str(&self.task.prompt.separator);
         Ok(text)
     }
 
     /// Returns the words that follow a question, in the order of the task's labels.
+    ///
+    /// An example of one of the prompt's cases has other words: [`words_of`](Self::words_of).
     pub fn label_words(&self) -> Vec<&'t str> {
-        self.task.labels.iter().map(|label| label.word.as_str()).collect()
+        self.task.prompt.words.iter().map(String::as_str).collect()
+    }
+
+    /// Returns the words that follow the question of `example`, in the order of the task's labels.
+    pub fn words_of(&self, example: &Example) -> Vec<&'t str> {
+        let words = self.case(example).map_or(&self.task.prompt.words, |(case, _)| &case.words);
+        words.iter().map(String::as_str).collect()
+    }
+
+    fn case(&self, example: &Example) -> Option<(&'t PromptCase, &Template)> {
+        let case = self.task.prompt.case(&example.fields)?;
+        let place = self.task.prompt.cases.iter().position(|known| std::ptr::eq(known, case))?;
+        Some((case, &self.cases[place]))
     }
 
     /// Returns questions without content: every field is `N/A`, empty, or `[MASK]`.
@@ -123,7 +145,7 @@ mod tests {
             (
                 "alpaca",
                 &pair,
-                "Human: Say hello.\nResponse 1: Hello! How are you?\nResponse 2: Hi there\nClaim: \
+                "Human: Say hello.\nResponse 1: Hello!How are you?\nResponse 2: Hi\r\rthere\nClaim: \
                  Response 1 is more helpful and harmless than Response 2.\nI think this claim is ",
             ),
             (

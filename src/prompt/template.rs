@@ -1,7 +1,7 @@
 //! Prompt templates: plain text with `{field}` holes.
 //!
-//! `{field}` puts the field's text as it is, `{field|oneline}` puts it on one line, `{{` and `}}`
-//! stand for braces. There is no logic: a prompt that needs another shape is another task file.
+//! `{field}` puts the field's text as it is, `{field|oneline}` puts it on one line with blanks for its
+//! breaks, `{field|nobreaks}` without them, `{{` and `}}` stand for braces. There is no logic: a prompt that needs another shape is another task file.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,14 @@ use crate::error::{Error, ErrorKind, Result};
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
     Text(String),
-    Field { name: String, oneline: bool },
+    Field { name: String, filter: Filter },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Filter {
+    Plain,
+    OneLine,
+    NoBreaks,
 }
 
 /// A parsed template.
@@ -65,14 +72,14 @@ impl Template {
         for part in &self.parts {
             match part {
                 Part::Text(literal) => text.push_str(literal),
-                Part::Field { name, oneline } => {
+                Part::Field { name, filter } => {
                     let value = fields.get(name).ok_or_else(|| {
                         Error::new(ErrorKind::Data, format!("example has no field `{name}`"))
                     })?;
-                    if *oneline {
-                        text.push_str(&on_one_line(value));
-                    } else {
-                        text.push_str(value);
+                    match filter {
+                        Filter::Plain => text.push_str(value),
+                        Filter::OneLine => text.push_str(&on_one_line(value)),
+                        Filter::NoBreaks => text.extend(value.split('\n')),
                     }
                 }
             }
@@ -102,23 +109,24 @@ fn hole(inside: &str) -> Result<Part> {
     if name.is_empty() || name.contains(|c: char| c.is_whitespace()) {
         return Err(fault(&format!("template has a hole `{{{inside}}}` without a field name")));
     }
-    let oneline = match filter {
-        None => false,
-        Some("oneline") => true,
+    let filter = match filter {
+        None => Filter::Plain,
+        Some("oneline") => Filter::OneLine,
+        Some("nobreaks") => Filter::NoBreaks,
         Some(other) => {
             return Err(Error::new(
                 ErrorKind::Task,
                 format!("template asks for an unknown filter `{other}` on field `{name}`"),
             )
-            .hint("the only filter is `oneline`"));
+            .hint("the filters are `oneline` and `nobreaks`"));
         }
     };
-    Ok(Part::Field { name: name.to_owned(), oneline })
+    Ok(Part::Field { name: name.to_owned(), filter })
 }
 
 fn fault(message: &str) -> Error {
     Error::new(ErrorKind::Task, message)
-        .hint("a field is written `{field}` or `{field|oneline}`, a plain brace `{{` or `}}`")
+        .hint("a field is written `{field}`, `{field|oneline}` or `{field|nobreaks}`, a plain brace `{{` or `}}`")
 }
 
 /// Returns `text` with each run of line breaks, and the blanks round it, as one space. A text
@@ -148,6 +156,7 @@ mod tests {
             ("plain", "plain"),
             ("Q: {q}\nA: ", "Q: one\r\n\ntwo\nA: "),
             ("{q|oneline}", "one two"),
+            ("{q|nobreaks}", "one\rtwo"),
             ("{{q}}", "{q}"),
             ("{{{x}}}", "{7}"),
             ("{x}{x}", "77"),

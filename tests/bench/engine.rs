@@ -114,6 +114,7 @@ fn claims(num: usize) -> Items {
         questions,
         instruction: String::new(),
         content_free: Vec::new(),
+        words: vec![PromptTree::labels(["False", "True"]); num],
         labels: PromptTree::labels(["False", "True"]),
     }
 }

@@ -62,11 +62,7 @@ fn published_files_load_with_their_tasks() {
         (
             "larger-than",
             "icm_larger_than.json",
-            &[
-                (1, Some("sixty is larger than twelve.")),
-                (0, Some("twelve is larger than sixty.")),
-                (0, Some("nine is larger than ninety.")),
-            ],
+            &[(1, Some("A>B")), (0, Some("B>A")), (0, Some("A>B"))],
         ),
         ("political-normative", "icm_political_normative.json", &[(0, None), (1, None), (0, None)]),
     ];
@@ -97,7 +93,8 @@ fn groups_are_those_of_the_published_files() {
         groups("truthfulqa", "icm_truthfulqa.json"),
         [seven.clone(), seven.clone(), seven, Some("9".to_owned())]
     );
-    assert_eq!(groups("larger-than", "icm_larger_than.json"), [None, None, None]);
+    let larger = groups("larger-than", "icm_larger_than.json");
+    assert!(larger[0].is_some() && larger[0] == larger[1] && larger[1] != larger[2]);
     let pairs = groups("truthfulqa-preference", "icm_truthfulqa_preference.json");
     assert!(pairs[0].is_some() && pairs[0] == pairs[1] && pairs[1] != pairs[2]);
 }
@@ -207,7 +204,8 @@ fn a_missing_field_names_the_columns_there() {
     let error = Dataset::read(path, &task("sentiment")).unwrap_err();
     assert_eq!(
         error.message(),
-        "record `1` has no field `text`, tried column `text`, `sentence`, `review`, has `id`, \
+        "record `1` has no field `text`, tried column `text`, `sentence`, `review`, \
+         `content`, has `id`, \
          `body`"
     );
 }

@@ -47,8 +47,19 @@ fn every_built_in_task_loads_under_its_name() {
         let task = Task::load(name).unwrap();
         assert_eq!((task.name.as_str(), task.description.as_str()), (name, description));
         assert!(!description.is_empty() && !task.source.is_empty(), "{name}");
-        assert!(task.prompt.template.ends_with(' '), "{name}: a label word follows a blank");
         assert!(PromptFormat::new(&task).is_ok(), "{name}");
+        let variants: Vec<&str> = task.variants.iter().map(|v| v.name.as_str()).collect();
+        let published = ["published", "default"].contains(&variants[0]);
+        assert!(published || name == "daily-dilemmas", "{name}: {variants:?}");
+        for variant in &task.variants {
+            let end = variant.template.chars().last().unwrap();
+            assert!(end == ' ' || end == '\n', "{name}: a label word follows a blank");
+            assert_eq!(variant.words.len(), task.num_labels());
+            let chosen = task.clone().with_variant(&variant.name).unwrap();
+            assert_eq!(&chosen.prompt, variant);
+            let words: Vec<&str> = chosen.labels.iter().map(|label| label.word.as_str()).collect();
+            assert_eq!(words, variant.words);
+        }
         num_tasks += 1;
     }
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/tasks");
@@ -78,6 +89,23 @@ fn the_guide_is_right() {
         format.demonstration(&data.examples[0], 1).unwrap(),
         "Subject: Down\nTicket: All is down\nPriority: urgent\n\n"
     );
+}
+
+/// What the guide adds to its example can be added to it.
+#[test]
+fn the_guides_additions_are_right() {
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/tasks/README.md");
+    let guide = std::fs::read_to_string(guide).unwrap();
+    let blocks: Vec<&str> =
+        guide.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let is_addition = |block: &&&str| !block.contains("{story}") && !block.contains("key = ");
+    let mut toml = blocks[0].to_owned();
+    blocks[1..].iter().filter(is_addition).for_each(|block| toml.push_str(block));
+    let task = load(&toml).unwrap();
+    let names: Vec<&str> = task.gold_names().collect();
+    assert_eq!(names, ["label", "rated", "security", "topic"]);
+    assert!(task.clone().with_variant("neutral").is_ok());
+    assert_eq!(task.hub.unwrap().files.len(), 2);
 }
 
 #[test]
@@ -168,6 +196,133 @@ fn wrong_task_files_are_refused_with_their_line() {
             25,
             "more than two labels",
         ),
+    ];
+    for (toml, expected_line, words) in cases {
+        let error = load(&toml).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Task, "{error}");
+        assert!(error.message().contains(words), "expected {words}: {error}");
+        let line = error.place().and_then(|(_, line)| line);
+        assert_eq!(line, Some(expected_line), "{error}");
+    }
+}
+
+/// A task with variants, cases and several gold columns; tests change one thing of it.
+const MORE: &str = r#"name = "more"
+description = "a task with everything"
+[fields]
+text = ["text"]
+kind = { columns = ["kind"], default = "short" }
+[prompt]
+template = "T: {text}\nA: "
+[[prompt.cases]]
+field = "kind"
+is = ["Long", "1.0"]
+template = "Long T: {text}\nA: "
+words = { no = "wrong", yes = "right" }
+[variants.neutral]
+instruction = "Go on.\n"
+template = "{text}\n"
+words = { no = "B", yes = "A" }
+[variants.tight]
+separator = "\n"
+[[labels]]
+name = "no"
+[[labels]]
+name = "yes"
+[gold.concepts.big]
+columns = ["size"]
+above = 2
+then = "yes"
+otherwise = "no"
+[hub]
+repo = "owner/name"
+split = "test"
+files = { test = "t.csv" }
+"#;
+
+#[test]
+fn a_prompt_is_asked_in_the_words_of_its_variant_and_case() {
+    let task = load(MORE).unwrap();
+    let (_folder, path) = {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.jsonl");
+        let records = [
+            json!({"text": "a", "kind": "LONG"}),
+            json!({"text": "b", "kind": 1}),
+            json!({"text": "c", "kind": "short"}),
+            json!({"text": "d"}),
+        ];
+        let lines: Vec<String> = records.iter().map(ToString::to_string).collect();
+        std::fs::write(&path, lines.join("\n")).unwrap();
+        (folder, path)
+    };
+    let shown = |task: &Task| -> Vec<String> {
+        let format = PromptFormat::new(task).unwrap();
+        let data = Dataset::read(&path, task).unwrap();
+        let shown = |e| format.demonstration(e, 1).unwrap();
+        data.examples.iter().map(shown).collect()
+    };
+    let long = ["Long T: a\nA: right", "Long T: b\nA: right"];
+    let short = ["T: c\nA: yes", "T: d\nA: yes"];
+    let ended =
+        |end: &str| long.iter().chain(&short).map(|t| format!("{t}{end}")).collect::<Vec<_>>();
+    assert_eq!(shown(&task), ended("\n\n"));
+    // A variant of the same words keeps the cases, one with a template of its own does not.
+    assert_eq!(shown(&task.clone().with_variant("tight").unwrap()), ended("\n"));
+    let neutral = task.clone().with_variant("neutral").unwrap();
+    assert_eq!(shown(&neutral), ["a\nA\n\n", "b\nA\n\n", "c\nA\n\n", "d\nA\n\n"]);
+    assert_eq!(PromptFormat::new(&neutral).unwrap().instruction(), "Go on.\n");
+    assert_eq!(PromptFormat::new(&neutral).unwrap().label_words(), ["B", "A"]);
+    let data = Dataset::read(&path, &task).unwrap();
+    let format = PromptFormat::new(&task).unwrap();
+    assert_eq!(format.words_of(&data.examples[0]), ["wrong", "right"]);
+    assert_eq!(format.words_of(&data.examples[3]), ["no", "yes"]);
+
+    let error = task.with_variant("neutrel").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Usage);
+    assert_eq!(
+        error.to_string(),
+        "task `more` has no prompt variant `neutrel`\nhint: it has `default`, `neutral`, `tight`"
+    );
+}
+
+#[test]
+fn wrong_variants_and_gold_are_refused_with_their_line() {
+    let cases: Vec<(String, usize, &str)> = vec![
+        (
+            MORE.replace("separator = \"\\n\"", "separator = \"\\n\\n\""),
+            17,
+            "no other than `default`",
+        ),
+        (MORE.replace("words = { no = \"B\", yes", "words = { yes"), 16, "none for label `no`"),
+        (
+            MORE.replace("{ no = \"B\"", "{ maybe = \"C\", no = \"B\""),
+            16,
+            "`maybe`, which is no label",
+        ),
+        (MORE.replace("yes = \"A\"", "yes = \"B\""), 16, "have one word"),
+        (MORE.replace("\"{text}\\n\"", "\"{txt}\\n\""), 15, "the field `txt`"),
+        (MORE.replace("[variants.tight]", "[variants.default]"), 17, "cannot have this name"),
+        (MORE.replace("field = \"kind\"", "field = \"sort\""), 8, "the field `sort`"),
+        (MORE.replace("is = [\"Long\", \"1.0\"]", "is = []"), 8, "never change anything"),
+        (
+            MORE.replace("[\"text\"]", "{ columns = [\"text\"], default = \"\" }"),
+            3,
+            "every field has",
+        ),
+        (MORE.replace("[\"text\"]", "\"text\""), 4, "expected a list of columns"),
+        (MORE.replace("[\"text\"]", "[\"size\"]"), 4, "`size`, which holds gold"),
+        (MORE.replace("[\"text\"]", "[\"size.0\"]"), 4, "`size.0`, which holds gold"),
+        (
+            MORE.replace("[fields]", "id = [\"size\"]\n[fields]"),
+            3,
+            "the id comes from column `size`",
+        ),
+        (MORE.replace("then = \"yes\"", "then = \"y\""), 23, "`y` is no label"),
+        (MORE.replace("otherwise = \"no\"\n", ""), 23, "know one label only"),
+        (MORE.replace("above = 2\n", ""), 23, "takes `labels`, or `above`"),
+        (MORE.replace("split = \"test\"", "split = \"train\""), 28, "split `train` has no file"),
+        (MORE.replace("[fields]", "reader = \"magic\"\n[fields]"), 3, "unknown variant `magic`"),
     ];
     for (toml, expected_line, words) in cases {
         let error = load(&toml).unwrap_err();

@@ -32,6 +32,7 @@ impl Claims {
                 instruction: String::new(),
                 content_free: Vec::new(),
                 labels: PromptTree::labels(words),
+                words: vec![PromptTree::labels(words); num],
             },
             labels: (0..num).map(|i| Some(i % 2)).collect(),
         };
