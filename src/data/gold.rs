@@ -65,10 +65,14 @@ impl GoldLabels {
         if !task.gold_names().any(|known| known == name) && !there() {
             return Err(Error::new(
                 ErrorKind::Usage,
-                format!("neither task `{}` nor the file has a gold column `{name}`", task.name),
+                format!("neither task `{}` nor the file has the column `{name}`", task.name),
             )
             .at(path.as_ref())
-            .hint(format!("the task has {}", quoted(task.gold_names()))));
+            .hint(format!(
+                "the task has {}; the file's columns are {}",
+                quoted(task.gold_names()),
+                quoted(read.records.iter().take(1).flat_map(|record| record.values.keys()))
+            )));
         }
         let gold = Self::of_names(&read, task, &[name])?;
         if gold.is_empty() {
