@@ -6,10 +6,10 @@ use std::process::Command;
 /// What the libraries under libtorch read from the environment when they are loaded, before `main`,
 /// so that it cannot be set from here.
 ///
-/// OpenMP's threads sleep while they wait, after a moment of looking: threads that never sleep
-/// halve the speed of a machine that has anything else to do; threads that sleep at once take a third
-/// longer over a step of decoding. The memory of tensors up to 32 MB is kept for
-/// the next and not given back to the system each time; that of larger ones is given back at once.
+/// OpenMP's threads sleep while they wait, after a moment of looking: threads that never sleep halve
+/// the speed of a machine that has anything else to do; threads that sleep at once take a third
+/// longer over a step of decoding. The memory of tensors up to 32 MB is kept for the next and not
+/// given back to the system each time; that of larger ones is given back at once.
 const ENVIRONMENT: [(&str, &str); 4] = [
     ("OMP_WAIT_POLICY", "passive"),
     ("GOMP_SPINCOUNT", "5000"),

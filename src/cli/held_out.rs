@@ -397,10 +397,6 @@ fn manifest(
     ];
     inputs.extend(demonstrations.inputs.iter().cloned());
     inputs.extend(model.inputs()?);
-    let mut versions = Map::new();
-    versions.insert("w2s".into(), env!("CARGO_PKG_VERSION").into());
-    versions.insert("libtorch".into(), env!("W2S_LIBTORCH_VERSION").into());
-    versions.insert("num_threads".into(), tch::get_num_threads().into());
     Ok(Manifest {
         command: "eval".into(),
         command_line: std::env::args().collect(),
@@ -408,7 +404,7 @@ fn manifest(
         seed: args.seed.unwrap_or(0),
         inputs,
         gold_used: demonstrations.gold_used.clone(),
-        versions,
+        versions: model.versions(),
     })
 }
 

@@ -131,10 +131,6 @@ fn manifest(
         inputs.push(Input::of_file("demonstrations", path)?);
     }
     inputs.extend(args.model.inputs()?);
-    let mut versions = Map::new();
-    versions.insert("w2s".into(), env!("CARGO_PKG_VERSION").into());
-    versions.insert("libtorch".into(), env!("W2S_LIBTORCH_VERSION").into());
-    versions.insert("num_threads".into(), tch::get_num_threads().into());
     Ok(Manifest {
         command: "label".into(),
         command_line: std::env::args().collect(),
@@ -142,7 +138,7 @@ fn manifest(
         seed: args.seed,
         inputs,
         gold_used: args.gold_used(),
-        versions,
+        versions: args.model.versions(),
     })
 }
 

@@ -33,7 +33,7 @@ pub(super) struct LabelArgs {
     /// Built-in task (see `w2s tasks`) or path of a task file
     #[arg(long, value_name = "TASK", help_heading = "Data")]
     pub(super) task: String,
-    /// Examples: JSON, JSON lines, CSV or TSV
+    /// Examples: JSON, JSON lines, CSV, TSV or Parquet
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub(super) data: PathBuf,
     /// Take the first N examples only

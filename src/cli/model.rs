@@ -43,8 +43,7 @@ pub(super) struct ModelArgs {
 impl ModelArgs {
     /// Opens the model.
     pub(super) fn open(&self) -> Result<LmScorer> {
-        set_threads(self.threads);
-        LmScorer::open(
+        let scorer = LmScorer::open(
             &self.model,
             LmScorerOptions {
                 device: self.device,
@@ -53,7 +52,10 @@ impl ModelArgs {
                 max_context_tokens: self.max_context,
                 memory: self.memory,
             },
-        )
+        )?;
+        // Not before: the CUDA part of libtorch must be opened before anything is asked of it.
+        set_threads(self.threads);
+        Ok(scorer)
     }
 
     /// The model's part of the resolved settings.
@@ -68,6 +70,15 @@ impl ModelArgs {
         settings.insert("max_context".into(), (*max_context).into());
         settings.insert("pack_tokens".into(), (*pack_tokens).into());
         settings.insert("memory".into(), memory.map(|size| size.to_string()).into());
+    }
+
+    /// What else the last bits of results depend on.
+    pub(super) fn versions(&self) -> Map<String, Value> {
+        let mut versions = Map::new();
+        versions.insert("w2s".into(), env!("CARGO_PKG_VERSION").into());
+        versions.insert("libtorch".into(), env!("W2S_LIBTORCH_VERSION").into());
+        versions.insert("num_threads".into(), tch::get_num_threads().into());
+        versions
     }
 
     /// The model's files with their digests.
