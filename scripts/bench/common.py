@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "models/smollm2-135m-instruct"
-ORDERS = {"halving": ["--anchors", "0"], "default": []}
+ORDERS = {"halving": ["--trees", "1"], "default": []}
 NAMES = ["Ada", "Bruno", "Chen", "Dalia", "Emil", "Farah", "Goran", "Hana"]
 THINGS = ["marbles", "stamps", "shells", "coins", "pencils", "apples", "beads", "cards"]
 

@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 
 use super::eval::task_of;
 use super::model::ModelArgs;
+use super::names::CalibrationName;
 use super::progress::{self, LabelProgress, count, duration, say};
 use crate::data::{Dataset, Example, Task, read_demonstrations, write_labels};
 use crate::error::{Error, ErrorKind, Result};
@@ -71,13 +72,6 @@ enum NoiseName {
     Label,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum CalibrationName {
-    None,
-    Batch,
-    ContentFree,
-}
-
 /// Labelled examples to prompt with, and where they are from.
 struct Demonstrations {
     task: Task,
@@ -111,11 +105,7 @@ pub(super) fn label_test(args: &HeldOutArgs, model: &ModelArgs) -> Result<PathBu
     add_noise(args, &mut demonstrations, source, streams)?;
     let method = Method::FewShot {
         demonstrations: demonstrations.labelled.clone(),
-        calibration: match args.calibrate {
-            Some(CalibrationName::None) => Calibration::None,
-            Some(CalibrationName::ContentFree) => Calibration::ContentFree,
-            Some(CalibrationName::Batch) | None => Calibration::Batch,
-        },
+        calibration: args.calibrate.map_or(Calibration::default(), Into::into),
         // All test examples stand behind the same demonstrations, which are computed once.
         order: OrderOptions::DATASET,
     };

@@ -29,7 +29,7 @@ fn method_settings(method: &Method, settings: &mut Map<String, Value>) -> Result
         Method::FewShot { demonstrations, calibration, order } => json!({
             "num_demonstrations": demonstrations.len(), "calibration": calibration,
             "order": order.order, "num_anchors": order.num_anchors,
-            "leaf_block": order.leaf_block }),
+            "leaf_block": order.leaf_block, "num_trees": order.num_trees }),
     };
     settings.insert("method".into(), method.name().into());
     if let Value::Object(map) = value {

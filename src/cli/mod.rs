@@ -8,9 +8,11 @@ mod held_out;
 mod label;
 mod label_args;
 mod model;
+mod names;
 mod progress;
 mod report;
 mod score;
+mod search_args;
 mod tasks;
 
 use std::process::ExitCode;

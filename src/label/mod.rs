@@ -243,10 +243,10 @@ fn prompt<S: Scorer>(
         let free = calibration == Calibration::ContentFree && number == 0;
         let asked = plan.ask(items, labels, chunk, free);
         let (scores, cost) = scorer.score(&asked.tree)?;
-        usage = usage.plus(cost);
-        let row = |question: crate::score::QuestionId| scores[question.index()].logprobs.clone();
-        rows.extend(asked.items.iter().map(|(i, question)| (*i, row(*question))));
-        content_free.extend(asked.content_free.iter().map(|question| row(*question)));
+        usage = usage.plus(asked.usage(cost, &scores));
+        rows.extend(asked.rows(&scores));
+        let free = asked.content_free.iter().map(|q| scores[q.index()].logprobs.clone());
+        content_free.extend(free);
         observe(&TraceEvent::Scored { done: rows.len(), total })?;
     }
     let offset = match calibration {

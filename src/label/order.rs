@@ -10,7 +10,8 @@
 //! about N log2 N demonstrations are computed. *Anchors* are a few demonstrations that stand last
 //! in every context, so that recency works alike for all items. *Leaf blocks* end the halving early:
 //! within a block of at most B examples the others stand in order, as in `dataset`, which is one
-//! block of all.
+//! block of all. Several *trees*, each over a permutation of its own, average what remains of the
+//! order's noise: a label's log-probability is the mean over them.
 //!
 //! Members of a consistency group are scattered by the permutation, not kept together. Side by side
 //! they stand last in each other's context, and a small model copies the label of a claim so like
@@ -20,11 +21,12 @@
 use rand::seq::SliceRandom;
 use serde::Serialize;
 
+use super::calibrate::mean_logprobs;
 use crate::data::Example;
 use crate::error::Result;
 use crate::prompt::PromptFormat;
 use crate::run::SeedStream;
-use crate::score::{NodeId, PromptTree, QuestionId};
+use crate::score::{LabelScores, NodeId, PromptTree, QuestionId, Usage};
 
 /// The order of demonstrations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -46,18 +48,21 @@ pub struct OrderOptions {
     pub num_anchors: usize,
     /// Most examples of a block that is not halved any more (`halving` only); 1: halve to the end.
     pub leaf_block: usize,
+    /// Permutations over which log-probabilities are averaged (`halving` only); at least 1.
+    pub num_trees: usize,
 }
 
 impl OrderOptions {
     /// The data's order.
-    pub const DATASET: Self = Self { order: Order::Dataset, num_anchors: 0, leaf_block: 1 };
-    /// Halves down to single examples, without anchors.
+    pub const DATASET: Self =
+        Self { order: Order::Dataset, num_anchors: 0, leaf_block: 1, num_trees: 1 };
+    /// Halves down to single examples, in one tree without anchors.
     pub const PURE_HALVING: Self = Self { order: Order::Halving, ..Self::DATASET };
 }
 
 impl Default for OrderOptions {
     fn default() -> Self {
-        Self { num_anchors: 4, ..Self::PURE_HALVING }
+        Self { num_trees: 2, ..Self::PURE_HALVING }
     }
 }
 
@@ -118,25 +123,53 @@ impl Items {
 /// A fixed order for one stretch of the search: labellings are compared under the same one.
 #[derive(Clone, Debug)]
 pub struct OrderPlan {
-    /// All examples in the tree's order.
-    sequence: Vec<usize>,
-    anchors: Vec<usize>,
+    trees: Vec<TreePlan>,
     leaf_block: usize,
 }
 
-/// The questions of one leave-one-out tree.
+/// The order of one tree.
+#[derive(Clone, Debug)]
+struct TreePlan {
+    /// All examples in the tree's order.
+    sequence: Vec<usize>,
+    anchors: Vec<usize>,
+}
+
+/// The questions of one leave-one-out pass.
 #[derive(Debug)]
 pub struct Asked {
-    /// The tree to score.
+    /// What to score.
     pub tree: PromptTree,
-    /// Example and question, in the order of asking.
-    pub items: Vec<(usize, QuestionId)>,
+    /// Example and questions, one for each tree of the plan, in the order of asking.
+    pub items: Vec<(usize, Vec<QuestionId>)>,
     /// Content-free questions behind all demonstrations.
     pub content_free: Vec<QuestionId>,
 }
 
+impl Asked {
+    /// Returns each example with its labels' log-probabilities, in nats, averaged over its questions.
+    pub fn rows(&self, scores: &[LabelScores]) -> Vec<(usize, Vec<f64>)> {
+        let row = |questions: &[QuestionId]| {
+            let rows =
+                questions.iter().map(|question| scores[question.index()].logprobs.as_slice());
+            let num_labels = scores[questions[0].index()].logprobs.len();
+            mean_logprobs(rows, num_labels)
+        };
+        self.items.iter().map(|(i, questions)| (*i, row(questions))).collect()
+    }
+
+    /// Returns the cost with the full prompts that would have been needed: one for each example,
+    /// however many trees its score is averaged over.
+    pub fn usage(&self, cost: Usage, scores: &[LabelScores]) -> Usage {
+        let again = self.items.iter().flat_map(|(_, questions)| &questions[1..]);
+        let spared: u64 = again.map(|q| scores[q.index()].tokens_full_prompt()).sum();
+        let tokens_full_prompts = cost.tokens_full_prompts.saturating_sub(spared);
+        Usage { tokens_full_prompts, ..cost }
+    }
+}
+
 impl OrderPlan {
-    /// Returns the order of epoch `epoch` of batch `batch`: a seeded permutation for `halving`, with
+    /// Returns the order of epoch `epoch` of batch `batch`: seeded permutations for `halving`, with
     /// its anchors among the examples that `labels` labels.
     pub fn new(
         options: OrderOptions,
@@ -145,30 +178,33 @@ impl OrderPlan {
         streams: &SeedStream,
         (batch, epoch): (u64, u64),
     ) -> Self {
-        let mut sequence: Vec<usize> = (0..items.len()).collect();
-        if options.order == Order::Halving {
-            sequence.shuffle(&mut streams.rng("label/order", &[batch, epoch]));
-        }
-        Self::with_sequence(options, sequence, items, labels)
+        let num_trees = options.num_trees.max(1) as u64;
+        let sequences = (0..num_trees).map(|tree| {
+            let mut sequence: Vec<usize> = (0..items.len()).collect();
+            if options.order == Order::Halving {
+                sequence.shuffle(&mut streams.rng("label/order", &[batch, epoch, tree]));
+            }
+            sequence
+        });
+        Self::with_sequences(options, sequences.collect(), items, labels)
     }
 
-    /// Returns the order that takes the examples as they stand in `sequence`, a permutation of all.
-    pub fn with_sequence(
+    /// Returns the order of one tree for each of `sequences`, which are permutations of all examples.
+    pub fn with_sequences(
         options: OrderOptions,
-        sequence: Vec<usize>,
+        sequences: Vec<Vec<usize>>,
         items: &Items,
         labels: &[Option<usize>],
     ) -> Self {
-        let OrderOptions { order, num_anchors, leaf_block } = options;
-        match order {
-            Order::Dataset => {
-                Self { leaf_block: sequence.len().max(1), sequence, anchors: Vec::new() }
-            }
-            Order::Halving => {
-                let anchors = pick_anchors(num_anchors, items, labels, &sequence);
-                Self { sequence, anchors, leaf_block: leaf_block.max(1) }
-            }
-        }
+        let (num_anchors, leaf_block) = match options.order {
+            Order::Dataset => (0, items.len()),
+            Order::Halving => (options.num_anchors, options.leaf_block),
+        };
+        let trees = sequences.into_iter().map(|sequence| TreePlan {
+            anchors: pick_anchors(num_anchors, items, labels, &sequence),
+            sequence,
+        });
+        Self { trees: trees.collect(), leaf_block: leaf_block.max(1) }
     }
 
     /// Returns whether the anchors have lost a label that the labelled examples have.
@@ -176,18 +212,20 @@ impl OrderPlan {
         let num_kinds = |examples: &mut dyn Iterator<Item = usize>| {
             examples.filter_map(|i| labels[i]).collect::<std::collections::HashSet<_>>().len()
         };
-        let held = num_kinds(&mut self.anchors.iter().copied());
         let known = num_kinds(&mut (0..labels.len()));
-        !self.anchors.is_empty() && held < known.min(self.anchors.len())
+        self.trees.iter().map(|tree| &tree.anchors).any(|anchors| {
+            let held = num_kinds(&mut anchors.iter().copied());
+            !anchors.is_empty() && held < known.min(anchors.len())
+        })
     }
 
     /// Returns the tree that asks for each of `targets` behind all labelled examples but itself,
     /// with the content-free questions behind all labelled examples if `content_free`.
     ///
     /// # Cost
-    /// With N labelled examples about N^2 / 2 demonstrations (`dataset`) or N (log2 N + anchors)
-    /// (`halving`; blocks of B add about N (B / 2 - log2 B)); an unlabelled target adds the anchors
-    /// and its own question.
+    /// With N labelled examples about N^2 / 2 demonstrations (`dataset`) or, for each tree,
+    /// N (log2 N + anchors) (`halving`; blocks of B add about N (B / 2 - log2 B)); an unlabelled
+    /// target adds the anchors and its own question.
     pub fn ask(
         &self,
         items: &Items,
@@ -197,29 +235,36 @@ impl OrderPlan {
     ) -> Asked {
         let mut tree = PromptTree::new();
         let root = tree.child(PromptTree::ROOT, items.instruction.as_str());
+        let mut wanted = vec![false; items.len()];
+        for &target in targets {
+            wanted[target] = true;
+        }
         let mut builder = Builder {
             items,
             labels,
-            wanted: vec![false; items.len()],
-            anchors: self.anchors.iter().copied().filter(|&a| labels[a].is_some()).collect(),
+            wanted,
+            anchors: Vec::new(),
             leaf_block: self.leaf_block,
             tree,
+            places: vec![None; items.len()],
             asked: Vec::new(),
         };
-        for &target in targets {
-            builder.wanted[target] = true;
-        }
-        let rest: Vec<usize> =
-            self.sequence.iter().copied().filter(|i| !builder.anchors.contains(i)).collect();
-        builder.halve(root, &rest);
-        builder.behind_all(root, &rest);
         let mut questions = Vec::new();
-        if content_free {
-            let text = builder.text(rest.iter().chain(&builder.anchors).copied());
-            let node = builder.tree.child(root, text);
-            for question in &items.content_free {
-                let leaf = builder.tree.child(node, question.as_str());
-                questions.push(builder.tree.ask(leaf, "content-free", &items.labels));
+        for plan in &self.trees {
+            let labelled = |&a: &usize| labels[a].is_some();
+            builder.anchors = plan.anchors.iter().copied().filter(labelled).collect();
+            let anchors = &builder.anchors;
+            let rest: Vec<usize> =
+                plan.sequence.iter().copied().filter(|i| !anchors.contains(i)).collect();
+            builder.halve(root, &rest);
+            builder.behind_all(root, &rest);
+            if content_free {
+                let text = builder.text(rest.iter().chain(&builder.anchors).copied());
+                let node = builder.tree.child(root, text);
+                for question in &items.content_free {
+                    let leaf = builder.tree.child(node, question.as_str());
+                    questions.push(builder.tree.ask(leaf, "content-free", &items.labels));
+                }
             }
         }
         Asked { tree: builder.tree, items: builder.asked, content_free: questions }
@@ -266,7 +311,9 @@ struct Builder<'a> {
     anchors: Vec<usize>,
     leaf_block: usize,
     tree: PromptTree,
-    asked: Vec<(usize, QuestionId)>,
+    /// Where in `asked` an example stands.
+    places: Vec<Option<usize>>,
+    asked: Vec<(usize, Vec<QuestionId>)>,
 }
 
 impl Builder<'_> {
@@ -286,7 +333,13 @@ impl Builder<'_> {
         let leaf = self.tree.child(context, text);
         let words = &self.items.words[target];
         let question = self.tree.ask(leaf, self.items.ids[target].as_str(), words);
-        self.asked.push((target, question));
+        match self.places[target] {
+            Some(place) => self.asked[place].1.push(question),
+            None => {
+                self.places[target] = Some(self.asked.len());
+                self.asked.push((target, vec![question]));
+            }
+        }
     }
 
     /// Asks for the labelled targets among `part`, all others being in `context` already.

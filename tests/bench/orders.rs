@@ -95,19 +95,10 @@ impl FromStr for SetName {
     }
 }
 
-#[derive(Clone, Debug, PartialEq)]
-enum OrderName {
-    One(String, OrderOptions),
-    TwoTrees,
-}
-
-impl OrderName {
-    fn name(&self) -> &str {
-        match self {
-            Self::One(name, _) => name,
-            Self::TwoTrees => "two-trees",
-        }
-    }
+#[derive(Clone, Debug)]
+struct OrderName {
+    name: String,
+    options: OrderOptions,
 }
 
 impl FromStr for OrderName {
@@ -117,9 +108,9 @@ impl FromStr for OrderName {
         let pure = OrderOptions::PURE_HALVING;
         let number = |prefix: &str| text.strip_prefix(prefix)?.parse::<usize>().ok();
         let options = match text {
-            "two-trees" => return Ok(Self::TwoTrees),
             "dataset" => OrderOptions::DATASET,
             "halving" => pure,
+            "two-trees" => OrderOptions { num_trees: 2, ..pure },
             _ => match (number("anchors-"), number("leaf-")) {
                 (Some(num_anchors), _) => OrderOptions { num_anchors, ..pure },
                 (_, Some(leaf_block)) => OrderOptions { leaf_block, ..pure },
@@ -130,7 +121,7 @@ impl FromStr for OrderName {
                 }
             },
         };
-        Ok(Self::One(text.to_owned(), options))
+        Ok(Self { name: text.to_owned(), options })
     }
 }
 
@@ -296,37 +287,22 @@ struct Pass {
 fn pass(
     scorer: &mut LmScorer,
     options: OrderOptions,
-    sequence: Vec<usize>,
+    sequences: Vec<Vec<usize>>,
     items: &Items,
     labels: &[usize],
 ) -> Result<Pass> {
     let began = Instant::now();
     let labels: Vec<Option<usize>> = labels.iter().map(|&label| Some(label)).collect();
-    let plan = OrderPlan::with_sequence(options, sequence, items, &labels);
+    let plan = OrderPlan::with_sequences(options, sequences, items, &labels);
     let all: Vec<usize> = (0..items.len()).collect();
     let asked = plan.ask(items, &labels, &all, false);
-    let (scores, usage) = scorer.score(&asked.tree)?;
+    let (scores, cost) = scorer.score(&asked.tree)?;
     let mut logprobs = vec![Vec::new(); items.len()];
-    for (i, question) in asked.items {
-        logprobs[i].clone_from(&scores[question.index()].logprobs);
+    for (i, row) in asked.rows(&scores) {
+        logprobs[i] = row;
     }
+    let usage = asked.usage(cost, &scores);
     Ok(Pass { logprobs, usage, seconds: began.elapsed().as_secs_f64() })
-}
-
-/// Returns the pass whose log-probabilities are the means of both.
-fn average(one: &Pass, other: &Pass) -> Pass {
-    let mean = |(a, b): (&Vec<f64>, &Vec<f64>)| -> Vec<f64> {
-        a.iter().zip(b).map(|(x, y)| f64::midpoint(*x, *y)).collect()
-    };
-    Pass {
-        logprobs: one.logprobs.iter().zip(&other.logprobs).map(mean).collect(),
-        usage: Usage {
-            tokens_computed: one.usage.tokens_computed + other.usage.tokens_computed,
-            // One scoring by full prompts is what both stand for.
-            ..one.usage
-        },
-        seconds: one.seconds + other.seconds,
-    }
 }
 
 fn row(cell: Cell, setting: &Setting, gold: &[usize], labels: &[usize], pass: &Pass) -> Row {
@@ -408,7 +384,7 @@ fn work(args: &Args) -> Result<()> {
                         order: String::new(),
                     };
                     let todo = args.orders.iter().filter(|order| {
-                        let cell = Cell { order: order.name().into(), ..cell.clone() };
+                        let cell = Cell { order: order.name.clone(), ..cell.clone() };
                         !rows.iter().any(|row| row.cell == cell)
                     });
                     let todo: Vec<&OrderName> = todo.collect();
@@ -444,27 +420,18 @@ fn score(
         Labelling::Flipped => flip(&gold, &mut rng("flip")),
     };
     let items = Items::new(&PromptFormat::new(&set.task)?, &examples)?;
-    let as_drawn: Vec<usize> = (0..num).collect();
-    let mut halving: Option<Pass> = None;
-    for order in todo {
-        let mut run = |options, sequence| pass(scorer, options, sequence, &items, &labels);
-        let pass = match order {
-            OrderName::One(_, options) => run(*options, as_drawn.clone())?,
-            OrderName::TwoTrees => {
-                let first = match halving.take() {
-                    Some(pass) => pass,
-                    None => run(OrderOptions::PURE_HALVING, as_drawn.clone())?,
-                };
-                let mut sequence = as_drawn.clone();
-                sequence.shuffle(&mut rng("second tree"));
-                average(&first, &run(OrderOptions::PURE_HALVING, sequence)?)
-            }
-        };
-        let cell = Cell { order: order.name().into(), ..cell.clone() };
-        keep(&row(cell, setting, &gold, &labels, &pass))?;
-        if **order == OrderName::One("halving".into(), OrderOptions::PURE_HALVING) {
-            halving = Some(pass);
+    for OrderName { name, options } in todo {
+        // The first tree takes the examples as they were drawn, every further one is shuffled.
+        let mut sequences: Vec<Vec<usize>> = vec![(0..num).collect()];
+        let mut again = rng("second tree");
+        while sequences.len() < options.num_trees {
+            let mut sequence = sequences[0].clone();
+            sequence.shuffle(&mut again);
+            sequences.push(sequence);
         }
+        let pass = pass(scorer, *options, sequences, &items, &labels)?;
+        let cell = Cell { order: name.clone(), ..cell.clone() };
+        keep(&row(cell, setting, &gold, &labels, &pass))?;
     }
     Ok(())
 }

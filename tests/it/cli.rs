@@ -373,11 +373,12 @@ fn options_without_effect_are_refused() {
     let place = Place::new();
     let claims = place.path("claims.jsonl");
     let few = ["--method", "few-shot", "--demonstrations", claims.as_str()];
-    let cases: [(&[&str], &str); 10] = [
+    let cases: [(&[&str], &str); 11] = [
         (&["--method", "zero-shot", "--alpha", "3"], "`--alpha` has no effect"),
-        (&["--method", "zero-shot", "--order", "dataset"], "`--order`, `--anchors` and"),
-        (&["--method", "zero-shot", "--leaf-block", "2"], "`--leaf-block` have no effect"),
+        (&["--method", "zero-shot", "--order", "dataset"], "`--order` has no effect"),
+        (&["--method", "zero-shot", "--leaf-block", "2"], "`--leaf-block` has no effect"),
         (&["--order", "dataset", "--anchors", "2"], "`--anchors` has no effect"),
+        (&["--order", "dataset", "--trees", "2"], "`--trees` has no effect"),
         (&["--order", "dataset", "--leaf-block", "8"], "`--leaf-block` has no effect"),
         (&["--decay", "0.9"], "`--decay` has no effect"),
         (&["--schedule", "exp", "--beta", "2"], "`--beta` has no effect"),

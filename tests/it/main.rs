@@ -17,6 +17,7 @@ mod generate;
 mod golden;
 mod held_out;
 mod hub;
+mod orders;
 mod parity;
 mod random;
 mod report;

@@ -27,8 +27,8 @@ pub struct Arrangement {
 /// Returns what is measured: halving by itself, and what `w2s label` takes by default.
 pub fn arrangements() -> [Arrangement; 2] {
     let default = OrderOptions::default();
-    let OrderOptions { order, num_anchors, .. } = default;
-    let name = format!("default ({order:?}, {num_anchors} anchors)").to_lowercase();
+    let OrderOptions { order, num_trees, .. } = default;
+    let name = format!("default ({order:?}, {num_trees} trees)").to_lowercase();
     [
         Arrangement { name: "halving".into(), order: OrderOptions::PURE_HALVING },
         Arrangement { name, order: default },
