@@ -13,6 +13,7 @@ use super::cache::{BatchCache, KeyValues, KvCache};
 use super::checkpoint::{Checkpoint, Maps};
 use super::config::{Layout, LmConfig, NormPlacement};
 use super::layers::{Attention, Mlp, Norm, Pass, add};
+use super::product::product;
 use super::rope::Rope;
 use super::visible::Visible;
 use crate::error::{Error, ErrorKind, Result};
@@ -232,7 +233,7 @@ impl Decoder {
 
     /// Returns the raw logits `[R, V]` of hidden states `x_rd`, in f32.
     pub fn logits(&self, x_rd: &Tensor) -> Tensor {
-        x_rd.linear(&self.head_vd, None::<&Tensor>).to_kind(Kind::Float)
+        product(x_rd, &self.head_vd, None).to_kind(Kind::Float)
     }
 
     /// Checks the new tokens and returns their positions.

@@ -222,13 +222,15 @@ fn choose(
     streams: SeedStream,
 ) -> Result<Vec<u32>> {
     let logits_bv = decoder.logits(x_bd);
-    if logits_bv.isnan().any().int64_value(&[]) != 0 {
+    // A NaN counts as the largest, so only the largest are looked at.
+    let best_b1 = logits_bv.argmax(-1, true);
+    if logits_bv.gather(1, &best_b1, false).isnan().any().int64_value(&[]) != 0 {
         return Err(Error::new(ErrorKind::Numeric, "the model gave NaN while writing").hint(
             "the weights may be damaged, or too large for this number type; try `--dtype f32`",
         ));
     }
     let ids: Vec<i64> = match sampling {
-        Sampling::Greedy => Vec::try_from(logits_bv.argmax(-1, false))?,
+        Sampling::Greedy => Vec::try_from(best_b1.squeeze_dim(1))?,
         Sampling::Temperature(temperature) => {
             // Inverse transform with a draw of our own: libtorch's generator is one for all rows.
             let cumulative_bv =

@@ -8,6 +8,7 @@ use tch::Tensor;
 use super::cache::{Attend, KeyValues};
 use super::checkpoint::Checkpoint;
 use super::config::{Activation, Layout, LmConfig, NormKind, QkNorm};
+use super::product::product;
 use super::rope::Turn;
 use super::visible::Visible;
 use crate::error::Result;
@@ -46,7 +47,7 @@ impl Linear {
     }
 
     pub(super) fn forward(&self, x_ld: &Tensor) -> Tensor {
-        x_ld.linear(&self.weight, self.bias.as_ref())
+        product(x_ld, &self.weight, self.bias.as_ref())
     }
 
     /// Returns one map that gives the outputs of all `parts`, one after the other.

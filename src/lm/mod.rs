@@ -11,6 +11,7 @@ mod decoder;
 mod device;
 mod generate;
 mod layers;
+mod product;
 mod random;
 mod rope;
 mod tokenizer;
