@@ -9,10 +9,11 @@ use serde_json::{Map, Value, json};
 
 use super::label_args::LabelArgs;
 use super::progress::{self, LabelProgress, count, duration, say};
+use super::settings;
 use crate::data::{Dataset, Example, Task, write_labels};
 use crate::error::{Error, Result};
 use crate::label::{BatchSize, Labelling, Method, TraceEvent, label};
-use crate::run::{Input, Manifest, RunDir, SeedStream, write_atomic};
+use crate::run::{GoldUse, Input, Manifest, RunDir, SeedStream, write_atomic};
 use crate::score::{Cached, Journaled};
 
 fn method_settings(method: &Method, settings: &mut Map<String, Value>) -> Result<()> {
@@ -22,7 +23,11 @@ fn method_settings(method: &Method, settings: &mut Map<String, Value>) -> Result
                 BatchSize::AtMost(n) => (n, false),
                 BatchSize::Exactly(n) => (n, true),
             };
-            json!({ "search": settings, "consistency": rules, "batch_size": size,
+            let mut search = json!(settings);
+            if settings.auto_alpha.is_some() {
+                search["form"]["alpha"] = "auto".into();
+            }
+            json!({ "search": search, "consistency": rules, "batch_size": size,
                 "batch_size_is_exact": strict })
         }
         Method::ZeroShot { calibration } => json!({ "calibration": calibration }),
@@ -41,16 +46,17 @@ fn method_settings(method: &Method, settings: &mut Map<String, Value>) -> Result
 pub(super) fn run(args: LabelArgs) -> Result<()> {
     let began = Instant::now();
     let mut task = Task::load(&args.task)?;
-    if let Some(name) = &args.prompt_variant {
+    if let Some(name) = args.variant(&task) {
         task = task.with_variant(name)?;
     }
-    let dataset = Dataset::read(&args.data, &task)?;
+    let mut dataset = Dataset::read(&args.data, &task)?;
     if dataset.num_unused > 0 {
         say(format_args!(
             "{} records of the data are not of the task's kind and are left out",
             dataset.num_unused
         ));
     }
+    args.prepare(&task, &mut dataset)?;
     let method = args.method(&task, &dataset)?;
     let examples: &[Example] = match args.limit {
         Some(n) if n < dataset.examples.len() => &dataset.examples[..n],
@@ -64,6 +70,12 @@ pub(super) fn run(args: LabelArgs) -> Result<()> {
     if folder.is_complete() {
         say(format_args!("the run in {} is complete; nothing to do", args.out.display()));
         return Ok(());
+    }
+    say(format_args!("{}", settings::block(&manifest.settings)));
+    if let (GoldUse::Because(reason), Method::Icm { .. }) = (&manifest.gold_used, &method) {
+        say(format_args!(
+            "warning: gold has a part in this run: {reason}\nhint: its labels are not found without supervision; do not report them as such"
+        ));
     }
     let journal = folder.journal()?;
     if journal.num_left() > 0 {
@@ -118,7 +130,12 @@ fn manifest(
     settings.insert("data".into(), args.data.display().to_string().into());
     settings.insert("limit".into(), args.limit.into());
     args.model.settings(scorer, &mut settings);
+    settings.insert("preset".into(), args.preset().into());
     method_settings(method, &mut settings)?;
+    if let Method::Icm { .. } = method {
+        let keys = if args.is_leaky() { "leaky-reference" } else { "text" };
+        settings.insert("consistency_keys".into(), keys.into());
+    }
     let mut inputs = vec![
         Input {
             role: "data".into(),
@@ -129,6 +146,9 @@ fn manifest(
     ];
     if let Some(path) = &args.demonstrations {
         inputs.push(Input::of_file("demonstrations", path)?);
+    }
+    if let Some(path) = args.gold() {
+        inputs.push(Input::of_file("gold", path)?);
     }
     inputs.extend(args.model.inputs()?);
     Ok(Manifest {
@@ -210,6 +230,16 @@ fn tell(labelling: &Labelling, seconds: f64, folder: &RunDir) {
     {
         say(format_args!(
             "  {accepted} of {proposals} proposals accepted, {passes} leave-one-out passes"
+        ));
+    }
+    if let Some(alphas) = &s.alphas {
+        let all: Vec<String> = alphas.iter().map(|alpha| format!("{alpha:.2}")).collect();
+        say(format_args!("  alpha chosen: {}", all.join(", ")));
+    }
+    if let Some(num @ 1..) = s.num_collapsed {
+        say(format_args!(
+            "warning: {num} of {} batches collapsed and were not searched further: nearly all examples got the same label\nhint: use a consistency rule or `--calibrate batch`, or try another seed",
+            s.num_batches.unwrap_or(num)
         ));
     }
     let saved = 1.0 - s.tokens_computed as f64 / s.tokens_full_prompts.max(1) as f64;

@@ -1,16 +1,17 @@
 //! The arguments of `w2s label`, and the method and settings they come to.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
 use super::model::ModelArgs;
 use super::names::{CalibrationName, OrderName};
+use super::published::{self, PublishedArgs};
 use super::search_args::{SearchArgs, usage};
 use crate::data::{Dataset, Task, read_demonstrations};
 use crate::error::Result;
-use crate::label::{Method, Order, OrderOptions};
+use crate::label::{Calibration, Method, Order, OrderOptions};
 use crate::run::{GoldUse, OpenMode, RunDir};
 
 /// Label data without supervision (ICM), or by prompting
@@ -23,6 +24,9 @@ use crate::run::{GoldUse, OpenMode, RunDir};
 /// Example:
 ///   w2s label --model models/gemma-3-270m --task sentiment \
 ///       --data data/demo/reviews.jsonl --out runs/mine
+///
+/// The flags of the published code are understood too (--testbed, --K, --initial_T, --final_T,
+/// --scheduler, --consistency_fix_K, --num_seed, --batch_size): add --data and --out to its commands.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct LabelArgs {
@@ -30,7 +34,8 @@ pub(super) struct LabelArgs {
     pub(super) model: ModelArgs,
 
     /// Built-in task (see `w2s tasks`) or path of a task file
-    #[arg(long, value_name = "TASK", help_heading = "Data")]
+    #[arg(long, value_name = "TASK", help_heading = "Data", alias = "testbed",
+        value_parser = published::task_name)]
     pub(super) task: String,
     /// Examples: JSON, JSON lines, CSV, TSV or Parquet
     #[arg(long, value_name = "FILE", help_heading = "Data")]
@@ -59,14 +64,15 @@ pub(super) struct LabelArgs {
     /// its own prompt (few-shot)
     #[arg(long, value_name = "FILE", help_heading = "Method")]
     pub(super) demonstrations: Option<PathBuf>,
-    /// Prompt variant of the task; `w2s tasks TASK` shows them [default: the task's own]
+    /// Prompt variant of the task; `w2s tasks TASK` shows them [default: the preset's, or the task's
+    /// own]
     #[arg(long, value_name = "NAME", help_heading = "Input")]
-    pub(super) prompt_variant: Option<String>,
-    /// How the model's bias to a label word is taken off
-    #[arg(long, value_enum, default_value_t = CalibrationName::Batch, help_heading = "Method")]
-    calibrate: CalibrationName,
+    prompt_variant: Option<String>,
+    /// How the model's bias to a label word is taken off [default: batch; none with a preset]
+    #[arg(long, value_enum, help_heading = "Method")]
+    calibrate: Option<CalibrationName>,
     /// Order of demonstrations: by halves (N log N) or as in the data, as published (N^2 / 2)
-    /// [default: halving]
+    /// [default: halving; dataset with a preset]
     #[arg(long, value_enum, help_heading = "Method")]
     order: Option<OrderName>,
     /// Permutations over which the scores of the halving order are averaged [default: 2]
@@ -82,6 +88,8 @@ pub(super) struct LabelArgs {
 
     #[command(flatten)]
     search: SearchArgs,
+    #[command(flatten)]
+    published: PublishedArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -96,7 +104,7 @@ enum MethodName {
 
 impl LabelArgs {
     pub(super) fn method(&self, task: &Task, dataset: &Dataset) -> Result<Method> {
-        let calibration = self.calibrate.into();
+        let calibration = self.calibration();
         let order = self.order_options()?;
         if self.method != MethodName::FewShot && self.demonstrations.is_some() {
             return Err(usage(
@@ -105,8 +113,8 @@ impl LabelArgs {
         }
         match self.method {
             MethodName::Icm => Ok(Method::Icm {
-                settings: self.search.settings(order, calibration)?,
-                rules: self.search.rules(task)?,
+                settings: self.search.settings(order, calibration, (task, dataset, self.seed))?,
+                rules: self.search.rules(task, &dataset.examples)?,
                 batch_size: self.search.batch_size()?,
             }),
             MethodName::ZeroShot => {
@@ -147,8 +155,42 @@ impl LabelArgs {
         given.into_iter().find_map(|(name, is)| is.then_some(name))
     }
 
+    fn calibration(&self) -> Calibration {
+        let preset = self.search.preset().map(|preset| preset.settings.calibration);
+        self.calibrate.map_or(preset.unwrap_or_default(), Into::into)
+    }
+
+    /// The prompt variant to ask with, if not the task's own.
+    pub(super) fn variant<'a>(&'a self, task: &Task) -> Option<&'a str> {
+        let of_preset = || self.search.preset()?.variant_of(task);
+        self.prompt_variant.as_deref().or_else(of_preset)
+    }
+
+    /// The name of the preset.
+    pub(super) fn preset(&self) -> Option<&'static str> {
+        self.search.preset().map(|preset| preset.name)
+    }
+
+    /// Says which options have no effect, and gives the examples the keys that the options ask for.
+    pub(super) fn prepare(&self, task: &Task, dataset: &mut Dataset) -> Result<()> {
+        self.published.warn();
+        self.search.prepare(task, dataset)
+    }
+
+    /// Whether the consistency keys are the published code's.
+    pub(super) fn is_leaky(&self) -> bool {
+        self.search.is_leaky()
+    }
+
+    /// The file given for gold.
+    pub(super) fn gold(&self) -> Option<&Path> {
+        self.search.gold()
+    }
+
     fn order_options(&self) -> Result<OrderOptions> {
-        match self.order.map_or(Order::default(), Into::into) {
+        // MERGE: with `num_demonstrations` in OrderOptions, its default is the preset's.
+        let of_preset = self.search.preset().map(|preset| preset.settings.order.order);
+        match self.order.map_or(of_preset.unwrap_or_default(), Into::into) {
             Order::Dataset => match self.given_of_halving() {
                 Some(name) => {
                     Err(usage(format!("`--{name}` has no effect with `--order dataset`")))
@@ -170,6 +212,9 @@ impl LabelArgs {
     /// Whether gold has a part in the run: demonstrations are taken for gold unless they are the
     /// labels of a run that used none.
     pub(super) fn gold_used(&self) -> GoldUse {
+        if let Some(reason) = self.search.gold_reason(&self.data) {
+            return GoldUse::Because(reason);
+        }
         let Some(path) = &self.demonstrations else { return GoldUse::no() };
         let made_by = path.parent().map(RunDir::existing);
         if let (Some(Ok((_, manifest))), true) = (made_by, path.ends_with("labels.jsonl")) {

@@ -4,15 +4,18 @@ mod data;
 mod diff;
 mod environment;
 mod eval;
+mod from_gold;
 mod held_out;
 mod label;
 mod label_args;
 mod model;
 mod names;
 mod progress;
+mod published;
 mod report;
 mod score;
 mod search_args;
+mod settings;
 mod tasks;
 
 use std::process::ExitCode;

@@ -24,11 +24,11 @@ pub(super) struct ModelArgs {
     #[arg(long, value_name = "DTYPE", default_value_t = DtypeChoice::Auto)]
     dtype: DtypeChoice,
     /// Longest prompt in tokens [default: what the model was made for]
-    #[arg(long, value_name = "TOKENS")]
+    #[arg(long, value_name = "TOKENS", alias = "max_model_len")]
     max_context: Option<usize>,
     /// Most tokens of one forward pass: more is faster on a GPU and takes more memory
     /// [default: 512 on the CPU, 4096 on a GPU]
-    #[arg(long, value_name = "TOKENS")]
+    #[arg(long, value_name = "TOKENS", alias = "max_num_batched_tokens")]
     pack_tokens: Option<usize>,
     /// Working memory besides the weights, such as 800M or 3.5G; passes are made smaller to keep
     /// within it [default: half of the machine's memory on the CPU, no limit on a GPU]

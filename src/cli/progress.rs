@@ -106,7 +106,7 @@ impl LabelProgress {
                 }
                 (proposed_score.filter(|_| *accepted).unwrap_or(*score), *num_labelled)
             }
-            TraceEvent::Renew { .. } | TraceEvent::End { .. } => return,
+            TraceEvent::Renew { .. } | TraceEvent::Alpha { .. } | TraceEvent::End { .. } => return,
         };
         let total: i64 = self.counts.values().sum();
         let balance: Vec<String> = self

@@ -10,6 +10,7 @@ mod consistency;
 mod icm;
 mod objective;
 mod order;
+mod preset;
 mod schedule;
 mod trace;
 
@@ -19,9 +20,10 @@ use serde_json::{Map, Value};
 pub use batches::BatchSize;
 pub use calibrate::{Calibration, best_label, distribution, log_odds, margin, mean_logprobs};
 pub use consistency::Consistency;
-pub use icm::{Icm, IcmResult, IcmSettings};
+pub use icm::{GivenLabels, Icm, IcmResult, IcmSettings, Init};
 pub use objective::{Aggregate, Objective, Score, ScoreForm, accepts};
 pub use order::{Asked, Items, Order, OrderOptions, OrderPlan};
+pub use preset::Preset;
 pub use schedule::{Schedule, ScheduleKind};
 pub use trace::{Change, TraceEvent};
 
@@ -88,6 +90,12 @@ pub struct Summary {
     pub constant_scores: Option<Map<String, Value>>,
     /// Batches searched.
     pub num_batches: Option<usize>,
+    /// The alpha that `--auto-alpha` ended with, by batch; with it only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alphas: Option<Vec<f64>>,
+    /// Batches whose search was ended because it had collapsed; with `--stop-on-collapse` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub num_collapsed: Option<usize>,
     /// Accepted proposals.
     pub num_accepted: Option<u64>,
     /// Proposals scored.
@@ -145,6 +153,8 @@ pub fn label<S: Scorer>(
         score: None,
         constant_scores: None,
         num_batches: None,
+        alphas: None,
+        num_collapsed: None,
         num_accepted: None,
         num_proposals: None,
         num_passes: None,
@@ -164,7 +174,7 @@ pub fn label<S: Scorer>(
                     &items,
                     &consistency,
                     &names,
-                    *settings,
+                    settings.clone(),
                     streams,
                     number as u64,
                     &mut *scorer,
@@ -178,7 +188,7 @@ pub fn label<S: Scorer>(
                     }
                 }
             }
-            totals.write(&names, batches.len(), &mut summary);
+            totals.write(&names, batches.len(), settings, &mut summary);
             totals.usage
         }
         Method::ZeroShot { calibration } => {
@@ -304,6 +314,8 @@ struct Totals {
     num_examples: f64,
     score: f64,
     constant_scores: Vec<f64>,
+    alphas: Vec<f64>,
+    num_collapsed: usize,
 }
 
 impl Totals {
@@ -316,6 +328,8 @@ impl Totals {
             num_examples: 0.0,
             score: 0.0,
             constant_scores: vec![0.0; num_labels],
+            alphas: Vec::new(),
+            num_collapsed: 0,
         }
     }
 
@@ -327,18 +341,28 @@ impl Totals {
         self.num_passes += result.num_passes;
         self.num_examples += size;
         self.score += size * result.score;
+        self.alphas.push(result.alpha);
+        self.num_collapsed += usize::from(result.reason == "collapsed");
         for (sum, score) in self.constant_scores.iter_mut().zip(&result.constant_scores) {
             *sum += size * score;
         }
     }
 
-    fn write(&self, names: &[String], num_batches: usize, summary: &mut Summary) {
+    fn write(
+        &self,
+        names: &[String],
+        num_batches: usize,
+        settings: &IcmSettings,
+        summary: &mut Summary,
+    ) {
         let mean = |sum: f64| sum / self.num_examples.max(1.0);
         summary.score = Some(mean(self.score));
         let constants = names.iter().zip(&self.constant_scores);
         summary.constant_scores =
             Some(constants.map(|(name, sum)| (name.clone(), mean(*sum).into())).collect());
         summary.num_batches = Some(num_batches);
+        summary.alphas = settings.auto_alpha.map(|_| self.alphas.clone());
+        summary.num_collapsed = settings.stop_on_collapse.map(|_| self.num_collapsed);
         summary.num_accepted = Some(self.num_accepted);
         summary.num_proposals = Some(self.num_proposals);
         summary.num_passes = Some(self.num_passes);
