@@ -1,9 +1,11 @@
 //! The command line: arguments to resolved settings, one call of a stage, an exit code.
 
+mod baseline_args;
 mod data;
 mod diff;
 mod environment;
 mod eval;
+mod gold_demonstrations;
 mod held_out;
 mod label;
 mod label_args;

@@ -10,7 +10,7 @@ use crate::label::{
     ScheduleKind, ScoreForm,
 };
 
-/// Options of the search; each is an error with another method.
+/// Options of the search; each is an error with another method that it has no effect on.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Search (icm)")]
 pub(super) struct SearchArgs {
@@ -26,7 +26,8 @@ pub(super) struct SearchArgs {
     /// Go on to the last iteration even when no label can change any more
     #[arg(long)]
     run_all_iterations: bool,
-    /// Examples searched together; fewer where the model's context is too short [default: 256]
+    /// Examples searched together, or shown to each other by a baseline; fewer where the model's
+    /// context is too short [default: 256]
     #[arg(long, value_name = "N")]
     batch_size: Option<usize>,
     /// Mutual predictability by log-probability (paper) or log-odds (authors' code)
@@ -68,8 +69,8 @@ pub(super) fn usage(message: String) -> Error {
 }
 
 impl SearchArgs {
-    /// An error for the first option that is given.
-    pub(super) fn forbid(&self, method: &str) -> Result<()> {
+    /// An error for the first option that is given and is not among `allowed`.
+    pub(super) fn forbid(&self, method: &str, allowed: &[&str]) -> Result<()> {
         let Self {
             alpha,
             num_seed,
@@ -104,7 +105,7 @@ impl SearchArgs {
             ("decay", decay.is_some()),
             ("renew-order-every", renew_order_every.is_some()),
         ];
-        match given.iter().find(|(_, is)| *is) {
+        match given.iter().find(|(name, is)| *is && !allowed.contains(name)) {
             Some((name, _)) => {
                 Err(usage(format!("`--{name}` has no effect with `--method {method}`"))
                     .hint("leave it out, or use `--method icm`"))
@@ -174,6 +175,10 @@ impl SearchArgs {
             calibration,
             stop_when_stable: !self.run_all_iterations,
         })
+    }
+
+    pub(super) fn has_batch_size(&self) -> bool {
+        self.batch_size.is_some()
     }
 
     /// Returns how many examples are searched together.
