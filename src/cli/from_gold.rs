@@ -10,25 +10,35 @@ use std::sync::Arc;
 
 use rand::Rng;
 
-use crate::data::{Dataset, Example, GoldLabels, ReferenceKeys, Rule, Task};
+use super::gold_demonstrations;
+use crate::data::{Dataset, Example, ReferenceKeys, Rule, Task};
 use crate::error::{Error, ErrorKind, Result};
 use crate::label::GivenLabels;
 use crate::run::SeedStream;
 
-/// The gold labels of `path` for the examples of `data`; if `worst`, a wrong one for each: the other of
-/// two, one drawn from `streams` of more.
+/// Where gold labels stand, and whose they are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct GoldSource<'a> {
+    pub(super) path: &'a Path,
+    /// The task's own column if none.
+    pub(super) column: Option<&'a str>,
+    pub(super) task: &'a Task,
+    pub(super) data: &'a Dataset,
+}
+
+/// The gold labels of the examples; if `worst`, a wrong one for each: the other of two, one drawn from
+/// `streams` of more.
 pub(super) fn starting_labels(
-    path: &Path,
-    task: &Task,
-    data: &Dataset,
+    gold: &GoldSource<'_>,
     worst: bool,
     streams: SeedStream,
 ) -> Result<GivenLabels> {
-    let gold = GoldLabels::read(path, task)?;
+    let GoldSource { path, column, task, data } = *gold;
+    let gold = gold_demonstrations::read(path, column, task, data)?;
     let num_labels = task.num_labels();
     let mut labels = HashMap::new();
     for (number, example) in data.examples.iter().enumerate() {
-        let Some(right) = gold.get(&example.id) else { continue };
+        let Some(&right) = gold.get(&example.id) else { continue };
         let label = if worst {
             let mut rng = streams.rng("init/worst", &[number as u64]);
             (right + rng.random_range(1..num_labels)) % num_labels

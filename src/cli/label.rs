@@ -12,33 +12,57 @@ use super::progress::{self, LabelProgress, count, duration, say};
 use super::settings;
 use crate::data::{Dataset, Example, Task, write_labels};
 use crate::error::{Error, Result};
-use crate::label::{BatchSize, Labelling, Method, TraceEvent, label};
+use crate::label::{
+    BatchSize, DemonstrationLabels, Labelling, Method, OrderOptions, TraceEvent, label,
+};
 use crate::run::{GoldUse, Input, Manifest, RunDir, SeedStream, write_atomic};
-use crate::score::{Cached, Journaled};
+use crate::score::{Cached, Journaled, Scorer};
 
 fn method_settings(method: &Method, settings: &mut Map<String, Value>) -> Result<()> {
-    let value = match method {
+    let order_settings = |order: &OrderOptions| {
+        json!({ "order": order.order, "num_anchors": order.num_anchors,
+            "leaf_block": order.leaf_block, "num_trees": order.num_trees })
+    };
+    let batch_settings = |size: &BatchSize| {
+        let (size, strict) = match size {
+            BatchSize::AtMost(n) => (n, false),
+            BatchSize::Exactly(n) => (n, true),
+        };
+        json!({ "batch_size": size, "batch_size_is_exact": strict })
+    };
+    let values = match method {
         Method::Icm { settings, rules, batch_size } => {
-            let (size, strict) = match batch_size {
-                BatchSize::AtMost(n) => (n, false),
-                BatchSize::Exactly(n) => (n, true),
-            };
             let mut search = json!(settings);
             if settings.auto_alpha.is_some() {
                 search["form"]["alpha"] = "auto".into();
             }
-            json!({ "search": search, "consistency": rules, "batch_size": size,
-                "batch_size_is_exact": strict })
+            vec![json!({ "search": search, "consistency": rules }), batch_settings(batch_size)]
         }
-        Method::ZeroShot { calibration } => json!({ "calibration": calibration }),
-        Method::FewShot { demonstrations, calibration, order } => json!({
-            "num_demonstrations": demonstrations.len(), "calibration": calibration,
-            "order": order.order, "num_anchors": order.num_anchors,
-            "leaf_block": order.leaf_block, "num_trees": order.num_trees }),
+        Method::ZeroShot { calibration } | Method::ZeroShotChat { calibration } => {
+            vec![json!({ "calibration": calibration })]
+        }
+        Method::FewShot { demonstrations, calibration, order } => vec![
+            json!({ "num_demonstrations": demonstrations.len(), "calibration": calibration }),
+            order_settings(order),
+        ],
+        Method::ManyShot(many) => {
+            let rounds = match many.labels {
+                DemonstrationLabels::ZeroShot { rounds } => json!({ "rounds": rounds }),
+                _ => json!({}),
+            };
+            let how = match many.num_demonstrations {
+                Some(num) => json!({ "num_demonstrations": num }),
+                None => batch_settings(&many.batch_size),
+            };
+            let calibration = json!({ "calibration": many.calibration });
+            vec![rounds, how, calibration, order_settings(&many.order)]
+        }
     };
     settings.insert("method".into(), method.name().into());
-    if let Value::Object(map) = value {
-        settings.extend(map);
+    for value in values {
+        if let Value::Object(map) = value {
+            settings.extend(map);
+        }
     }
     Ok(())
 }
@@ -64,6 +88,10 @@ pub(super) fn run(args: LabelArgs) -> Result<()> {
     };
     let spinner = progress::spinner("opening the model");
     let scorer = args.model.open()?;
+    if let Method::ZeroShotChat { .. } = method {
+        // A model without a chat template is refused before a folder is made.
+        scorer.chat("Hello")?;
+    }
     let manifest = manifest(&args, &task, &dataset, &method, &scorer)?;
     spinner.finish_and_clear();
     let folder = RunDir::open(&args.out, &manifest, args.mode())?;
@@ -72,10 +100,12 @@ pub(super) fn run(args: LabelArgs) -> Result<()> {
         return Ok(());
     }
     say(format_args!("{}", settings::block(&manifest.settings)));
-    if let (GoldUse::Because(reason), Method::Icm { .. }) = (&manifest.gold_used, &method) {
-        say(format_args!(
-            "warning: gold has a part in this run: {reason}\nhint: its labels are not found without supervision; do not report them as such"
-        ));
+    match (&manifest.gold_used, &method) {
+        (GoldUse::Because(reason), Method::Icm { .. }) => say(format_args!(
+            "warning: gold is used: {reason}\nhint: the labels are not found without supervision; do not report them as such"
+        )),
+        (GoldUse::Because(reason), _) => say(format_args!("gold is used: {reason}")),
+        (GoldUse::No(_), _) => {}
     }
     let journal = folder.journal()?;
     if journal.num_left() > 0 {
@@ -147,8 +177,15 @@ fn manifest(
     if let Some(path) = &args.demonstrations {
         inputs.push(Input::of_file("demonstrations", path)?);
     }
-    if let Some(path) = args.gold() {
-        inputs.push(Input::of_file("gold", path)?);
+    match method {
+        Method::ManyShot(many) if matches!(many.labels, DemonstrationLabels::Given(_)) => {
+            args.baselines.record(&mut settings, &mut inputs)?;
+        }
+        Method::Icm { .. } if args.search_uses_gold() => {
+            args.baselines.record(&mut settings, &mut inputs)?;
+        }
+        Method::ZeroShotChat { .. } => inputs.extend(args.model.chat_inputs()?),
+        _ => {}
     }
     inputs.extend(args.model.inputs()?);
     Ok(Manifest {
@@ -157,7 +194,7 @@ fn manifest(
         settings,
         seed: args.seed,
         inputs,
-        gold_used: args.gold_used(),
+        gold_used: args.gold_used(dataset),
         versions: args.model.versions(),
     })
 }
@@ -224,6 +261,17 @@ fn tell(labelling: &Labelling, seconds: f64, folder: &RunDir) {
                 "warning: giving every example the same label scores as high; these labels are not to be trusted\nhint: use a consistency rule or `--calibrate batch`, which make such labellings score low"
             ));
         }
+    }
+    if let Some(many) = &s.many_shot {
+        let rounds: Vec<String> = many.changed_by_round.iter().map(usize::to_string).collect();
+        let changed = match rounds.as_slice() {
+            [] => String::new(),
+            all => format!("; labels changed by round: {}", all.join(", ")),
+        };
+        say(format_args!(
+            "  {} batches, {} demonstrations in the longest prompt{changed}",
+            many.num_batches, many.num_demonstrations
+        ));
     }
     if let (Some(accepted), Some(proposals), Some(passes)) =
         (s.num_accepted, s.num_proposals, s.num_passes)

@@ -1,10 +1,12 @@
 //! The arguments of `w2s label`, and the method and settings they come to.
 
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::baseline_args::{Baseline, BaselineArgs};
+use super::from_gold;
 use super::model::ModelArgs;
 use super::names::{CalibrationName, OrderName};
 use super::published::{self, PublishedArgs};
@@ -87,6 +89,8 @@ pub(super) struct LabelArgs {
     leaf_block: Option<NonZeroUsize>,
 
     #[command(flatten)]
+    pub(super) baselines: BaselineArgs,
+    #[command(flatten)]
     search: SearchArgs,
     #[command(flatten)]
     published: PublishedArgs,
@@ -98,37 +102,57 @@ enum MethodName {
     Icm,
     /// The question alone
     ZeroShot,
-    /// Labelled demonstrations before the question
+    /// The question alone, through the model's chat template
+    ZeroShotChat,
+    /// Labelled demonstrations of a file before the question
     FewShot,
+    /// All other examples with their gold labels before the question: what supervision would give
+    FewShotGold,
+    /// All other examples with random labels before the question: what the form alone gives
+    FewShotRandom,
+    /// All other examples with their zero-shot labels before the question
+    Bootstrap,
 }
 
 impl LabelArgs {
     pub(super) fn method(&self, task: &Task, dataset: &Dataset) -> Result<Method> {
         let calibration = self.calibration();
         let order = self.order_options()?;
+        let name = self.method_name();
+        let forbid_search = |allowed: &[&str]| self.search.forbid(&name, allowed);
         if self.method != MethodName::FewShot && self.demonstrations.is_some() {
             return Err(usage(
                 "`--demonstrations` has no effect without `--method few-shot`".into(),
             ));
         }
+        let baseline = self.baseline();
+        self.baselines.forbid(baseline, &self.search, &name)?;
+        if let Some(baseline) = baseline {
+            forbid_search(&["batch-size"])?;
+            let settings = self.baselines.many_shot(
+                baseline,
+                &self.search,
+                (calibration, order),
+                (task, dataset),
+            )?;
+            return Ok(Method::ManyShot(settings));
+        }
         match self.method {
-            MethodName::Icm => Ok(Method::Icm {
-                settings: self.search.settings(order, calibration, (task, dataset, self.seed))?,
-                rules: self.search.rules(task, &dataset.examples)?,
-                batch_size: self.search.batch_size()?,
-            }),
-            MethodName::ZeroShot => {
-                self.search.forbid("zero-shot")?;
-                if let Some(name) = self.given_of_order() {
+            MethodName::ZeroShot | MethodName::ZeroShotChat => {
+                forbid_search(&[])?;
+                if let Some(option) = self.given_of_order() {
                     return Err(usage(format!(
-                        "`--{name}` has no effect with `--method zero-shot`"
+                        "`--{option}` has no effect with `--method {name}`"
                     ))
                     .hint("there are no demonstrations to order; leave it out"));
                 }
-                Ok(Method::ZeroShot { calibration })
+                Ok(match self.method {
+                    MethodName::ZeroShotChat => Method::ZeroShotChat { calibration },
+                    _ => Method::ZeroShot { calibration },
+                })
             }
             MethodName::FewShot => {
-                self.search.forbid("few-shot")?;
+                forbid_search(&[])?;
                 let Some(path) = &self.demonstrations else {
                     return Err(usage("`--method few-shot` needs `--demonstrations FILE`".into())
                         .hint("a file of labelled examples, or labels.jsonl of another run"));
@@ -136,7 +160,31 @@ impl LabelArgs {
                 let demonstrations = read_demonstrations(path, task, dataset)?;
                 Ok(Method::FewShot { demonstrations, calibration, order })
             }
+            _ => Ok(Method::Icm {
+                settings: self.search.settings(
+                    order,
+                    calibration,
+                    (&self.baselines.gold_source(task, dataset), self.seed),
+                )?,
+                rules: self.search.rules(task, &dataset.examples)?,
+                batch_size: self.search.batch_size()?,
+            }),
         }
+    }
+
+    fn baseline(&self) -> Option<Baseline> {
+        match self.method {
+            MethodName::FewShotGold => Some(Baseline::Gold),
+            MethodName::FewShotRandom => Some(Baseline::Random),
+            MethodName::Bootstrap => Some(Baseline::Bootstrap),
+            _ => None,
+        }
+    }
+
+    /// The method as it is typed.
+    fn method_name(&self) -> String {
+        let value = self.method.to_possible_value();
+        value.map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
     /// The first option about the order of demonstrations that is given.
@@ -174,7 +222,13 @@ impl LabelArgs {
     /// Says which options have no effect, and gives the examples the keys that the options ask for.
     pub(super) fn prepare(&self, task: &Task, dataset: &mut Dataset) -> Result<()> {
         self.published.warn();
-        self.search.prepare(task, dataset)
+        if self.method != MethodName::Icm || !self.search.is_leaky() {
+            return Ok(());
+        }
+        // Wrong usage is said before files are read.
+        self.search.rules(task, &dataset.examples)?;
+        let path = self.baselines.gold_file(dataset).to_owned();
+        from_gold::take_reference_keys(&path, task, &mut dataset.examples)
     }
 
     /// Whether the consistency keys are the published code's.
@@ -182,9 +236,9 @@ impl LabelArgs {
         self.search.is_leaky()
     }
 
-    /// The file given for gold.
-    pub(super) fn gold(&self) -> Option<&Path> {
-        self.search.gold()
+    /// Whether the search starts from gold labels or takes keys that tell them.
+    pub(super) fn search_uses_gold(&self) -> bool {
+        self.search.starts_from_gold() || self.search.is_leaky()
     }
 
     fn order_options(&self) -> Result<OrderOptions> {
@@ -211,8 +265,11 @@ impl LabelArgs {
 
     /// Whether gold has a part in the run: demonstrations are taken for gold unless they are the
     /// labels of a run that used none.
-    pub(super) fn gold_used(&self) -> GoldUse {
-        if let Some(reason) = self.search.gold_reason(&self.data) {
+    pub(super) fn gold_used(&self, dataset: &Dataset) -> GoldUse {
+        if self.method == MethodName::FewShotGold {
+            return self.baselines.gold_used(dataset);
+        }
+        if let Some(reason) = self.search.gold_reason(self.baselines.gold_file(dataset)) {
             return GoldUse::Because(reason);
         }
         let Some(path) = &self.demonstrations else { return GoldUse::no() };

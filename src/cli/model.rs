@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::{Map, Value};
 
 use crate::error::Result;
-use crate::lm::{DeviceChoice, DtypeChoice, RANDOM_WEIGHTS};
+use crate::lm::{ChatTemplate, DeviceChoice, DtypeChoice, RANDOM_WEIGHTS};
 use crate::run::Input;
 use crate::score::{LmScorer, LmScorerOptions, MemorySize};
 
@@ -92,10 +92,21 @@ impl ModelArgs {
             weights.sort();
             names.extend(weights);
         }
+        self.inputs_of(names.iter().map(String::as_str))
+    }
+
+    /// Files of the model's folder with their digests.
+    fn inputs_of<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<Vec<Input>> {
         names
-            .iter()
             .map(|name| Input::of_file(&format!("model file {name}"), &self.model.join(name)))
             .collect()
+    }
+
+    /// The files of the model's chat template, those that are there.
+    pub(super) fn chat_inputs(&self) -> Result<Vec<Input>> {
+        self.inputs_of(
+            ChatTemplate::FILES.into_iter().filter(|name| self.model.join(name).exists()),
+        )
     }
 }
 

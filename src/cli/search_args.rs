@@ -1,14 +1,14 @@
 //! The options of the search, and the settings they come to.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Args;
 
-use super::from_gold;
+use super::from_gold::{self, GoldSource};
 use super::names::{
     AggregateName, InitName, ObjectiveName, PresetName, RuleChoice, RuleName, ScheduleName,
 };
-use crate::data::{Dataset, Example, Rule, Task};
+use crate::data::{Example, Rule, Task};
 use crate::error::{Error, ErrorKind, Result};
 use crate::label::{
     BatchSize, Calibration, IcmSettings, Init, OrderOptions, Preset, Schedule, ScheduleKind,
@@ -16,7 +16,7 @@ use crate::label::{
 };
 use crate::run::SeedStream;
 
-/// Options of the search; each is an error with another method.
+/// Options of the search; each is an error with another method that it has no effect on.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Search (icm)")]
 pub(super) struct SearchArgs {
@@ -38,10 +38,6 @@ pub(super) struct SearchArgs {
     /// How they are labelled [default: random]
     #[arg(long, value_enum)]
     init: Option<InitName>,
-    /// File with the gold labels of `--init golden` and `worst`, or the keys of `--consistency
-    /// leaky-reference` [default: the data]
-    #[arg(long, value_name = "FILE")]
-    gold: Option<PathBuf>,
     /// Most iterations for one batch [default: 1500]
     #[arg(long, value_name = "N", alias = "K")]
     iterations: Option<u64>,
@@ -54,7 +50,8 @@ pub(super) struct SearchArgs {
     /// of them for a whole sweep, such as 0.95 [default: off]
     #[arg(long, value_name = "SHARE")]
     stop_on_collapse: Option<f64>,
-    /// Examples searched together; fewer where the model's context is too short [default: 256]
+    /// Examples searched together, or shown to each other by a baseline; fewer where the model's
+    /// context is too short [default: 256]
     #[arg(long, value_name = "N", alias = "batch_size")]
     batch_size: Option<usize>,
     /// Mutual predictability by log-probability (paper) or log-odds (authors' code)
@@ -97,15 +94,14 @@ pub(super) fn usage(message: String) -> Error {
 }
 
 impl SearchArgs {
-    /// An error for the first option that is given.
-    pub(super) fn forbid(&self, method: &str) -> Result<()> {
+    /// An error for the first option that is given and is not among `allowed`.
+    pub(super) fn forbid(&self, method: &str, allowed: &[&str]) -> Result<()> {
         let Self {
             preset,
             alpha,
             auto_alpha,
             num_seed,
             init,
-            gold,
             iterations,
             run_all_iterations,
             stop_on_collapse,
@@ -127,7 +123,6 @@ impl SearchArgs {
             ("auto-alpha", auto_alpha.is_some()),
             ("num-seed", num_seed.is_some()),
             ("init", init.is_some()),
-            ("gold", gold.is_some()),
             ("iterations", iterations.is_some()),
             ("run-all-iterations", run_all_iterations.is_some()),
             ("stop-on-collapse", stop_on_collapse.is_some()),
@@ -143,7 +138,7 @@ impl SearchArgs {
             ("decay", decay.is_some()),
             ("renew-order-every", renew_order_every.is_some()),
         ];
-        match given.iter().find(|(_, is)| *is) {
+        match given.iter().find(|(name, is)| *is && !allowed.contains(name)) {
             Some((name, _)) => {
                 Err(usage(format!("`--{name}` has no effect with `--method {method}`"))
                     .hint("leave it out, or use `--method icm`"))
@@ -188,18 +183,9 @@ impl SearchArgs {
         self.consistency.as_ref().is_some_and(|names| names.contains(&RuleName::LeakyReference))
     }
 
-    /// The file that gold is read from.
-    fn gold_file<'a>(&'a self, data: &'a Path) -> &'a Path {
-        self.gold.as_deref().unwrap_or(data)
-    }
-
-    /// Gives the examples of `data` their keys, if they are not to be those of their texts.
-    pub(super) fn prepare(&self, task: &Task, data: &mut Dataset) -> Result<()> {
-        if !self.is_leaky() {
-            return Ok(());
-        }
-        let path = data.path.clone();
-        from_gold::take_reference_keys(self.gold_file(&path), task, &mut data.examples)
+    /// Whether the search starts from gold labels, right ones or wrong ones.
+    pub(super) fn starts_from_gold(&self) -> bool {
+        matches!(self.init, Some(InitName::Golden | InitName::Worst))
     }
 
     pub(super) fn rules(&self, task: &Task, examples: &[Example]) -> Result<Vec<Rule>> {
@@ -227,18 +213,9 @@ impl SearchArgs {
         Ok(rules)
     }
 
-    fn init(&self, task: &Task, data: &Dataset, seed: u64) -> Result<Option<Init>> {
-        let uses_gold = matches!(self.init, Some(InitName::Golden | InitName::Worst));
-        if self.gold.is_some() && !uses_gold && !self.is_leaky() {
-            return Err(usage(
-                "`--gold` has no effect without `--init golden` or `worst` or `--consistency leaky-reference`"
-                    .into(),
-            ));
-        }
-        let given = |worst| {
-            let path = self.gold_file(&data.path);
-            from_gold::starting_labels(path, task, data, worst, SeedStream::new(seed))
-        };
+    /// The labels to start from, if the options say.
+    fn init(&self, gold: &GoldSource<'_>, seed: u64) -> Result<Option<Init>> {
+        let given = |worst| from_gold::starting_labels(gold, worst, SeedStream::new(seed));
         Ok(match self.init {
             None => None,
             Some(InitName::Random) => Some(Init::Balanced),
@@ -250,8 +227,8 @@ impl SearchArgs {
     }
 
     /// What the options take from gold, in words; none if nothing.
-    pub(super) fn gold_reason(&self, data: &Path) -> Option<String> {
-        let file = self.gold_file(data).display();
+    pub(super) fn gold_reason(&self, file: &Path) -> Option<String> {
+        let file = file.display();
         let init = match self.init {
             Some(InitName::Golden) => {
                 Some(format!("`--init golden` starts the search from gold labels of `{file}`"))
@@ -270,17 +247,12 @@ impl SearchArgs {
         (!reasons.is_empty()).then(|| reasons.join("; "))
     }
 
-    /// The file given for gold.
-    pub(super) fn gold(&self) -> Option<&Path> {
-        self.gold.as_deref()
-    }
-
     /// Returns the settings of the search.
     pub(super) fn settings(
         &self,
         order: OrderOptions,
         calibration: Calibration,
-        (task, data, seed): (&Task, &Dataset, u64),
+        (gold, seed): (&GoldSource<'_>, u64),
     ) -> Result<IcmSettings> {
         let defaults = self.preset().map_or_else(IcmSettings::default, |preset| preset.settings);
         let alpha = self.alpha.unwrap_or(defaults.form.alpha);
@@ -304,7 +276,7 @@ impl SearchArgs {
             auto_alpha: self.auto_alpha,
             schedule: self.schedule(defaults.schedule)?,
             num_seed: self.num_seed.unwrap_or(defaults.num_seed),
-            init: self.init(task, data, seed)?.unwrap_or(defaults.init),
+            init: self.init(gold, seed)?.unwrap_or(defaults.init),
             iterations: self.iterations.unwrap_or(defaults.iterations),
             consistency_fix_iterations: self
                 .consistency_fix_iterations
@@ -315,6 +287,10 @@ impl SearchArgs {
             stop_when_stable: self.run_all_iterations.map_or(defaults.stop_when_stable, |all| !all),
             stop_on_collapse: self.stop_on_collapse,
         })
+    }
+
+    pub(super) fn has_batch_size(&self) -> bool {
+        self.batch_size.is_some()
     }
 
     /// Returns how many examples are searched together.

@@ -2,7 +2,7 @@
 //!
 //! Takes examples and a [`Scorer`], gives [`LabelRecord`]s. Gold is not known here: nothing in this
 //! folder names the type that holds it. Demonstrations for few-shot prompting are labelled examples
-//! that the caller vouches for.
+//! that the caller vouches for, and so are the given labels of many-shot prompting.
 
 mod batches;
 mod calibrate;
@@ -11,6 +11,7 @@ mod icm;
 mod objective;
 mod order;
 mod preset;
+mod prompting;
 mod schedule;
 mod trace;
 
@@ -24,8 +25,11 @@ pub use icm::{GivenLabels, Icm, IcmResult, IcmSettings, Init};
 pub use objective::{Aggregate, Objective, Score, ScoreForm, accepts};
 pub use order::{Asked, Items, Order, OrderOptions, OrderPlan};
 pub use preset::Preset;
+pub use prompting::{DemonstrationLabels, ManyShot, ManyShotSummary};
 pub use schedule::{Schedule, ScheduleKind};
 pub use trace::{Change, TraceEvent};
+
+use prompting::Prompting;
 
 use crate::data::{Example, LabelRecord, Rule, Task};
 use crate::error::{Error, ErrorKind, Result};
@@ -50,6 +54,11 @@ pub enum Method {
         /// How the model's bias to a label is taken off.
         calibration: Calibration,
     },
+    /// The question alone, put to a chat model as a user's message.
+    ZeroShotChat {
+        /// How the model's bias to a label is taken off.
+        calibration: Calibration,
+    },
     /// Labelled demonstrations before the question; an example that is among them is left out of its
     /// own prompt.
     FewShot {
@@ -60,6 +69,8 @@ pub enum Method {
         /// Order of demonstrations.
         order: OrderOptions,
     },
+    /// The other examples before the question, with labels that are given, random or zero-shot.
+    ManyShot(ManyShot),
 }
 
 impl Method {
@@ -68,7 +79,13 @@ impl Method {
         match self {
             Self::Icm { .. } => "icm",
             Self::ZeroShot { .. } => "zero-shot",
+            Self::ZeroShotChat { .. } => "zero-shot-chat",
             Self::FewShot { .. } => "few-shot",
+            Self::ManyShot(ManyShot { labels, .. }) => match labels {
+                DemonstrationLabels::Given(_) => "few-shot-gold",
+                DemonstrationLabels::Random => "few-shot-random",
+                DemonstrationLabels::ZeroShot { .. } => "bootstrap",
+            },
         }
     }
 }
@@ -102,6 +119,9 @@ pub struct Summary {
     pub num_proposals: Option<u64>,
     /// Leave-one-out passes computed.
     pub num_passes: Option<u64>,
+    /// What many-shot prompting did; the methods that do it only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub many_shot: Option<ManyShotSummary>,
     /// Tokens run through the model.
     pub tokens_computed: u64,
     /// Tokens that full prompts would have run.
@@ -158,10 +178,12 @@ pub fn label<S: Scorer>(
         num_accepted: None,
         num_proposals: None,
         num_passes: None,
+        many_shot: None,
         tokens_computed: 0,
         tokens_full_prompts: 0,
         num_questions: 0,
     };
+    let mut prompting = Prompting::new(&format, examples, streams, &mut *scorer, &mut *observe);
     let usage = match method {
         Method::Icm { settings, rules, batch_size } => {
             let batches = batches::split(examples, &format, *batch_size, &*scorer)?;
@@ -192,17 +214,22 @@ pub fn label<S: Scorer>(
             totals.usage
         }
         Method::ZeroShot { calibration } => {
-            let all: Vec<&Example> = examples.iter().collect();
-            let items = Items::new(&format, &all)?;
-            let labels = vec![None; all.len()];
-            let plan = OrderPlan::new(OrderOptions::DATASET, &items, &labels, &streams, (0, 0));
-            prompt(&plan, &items, &labels, *calibration, scorer, observe, &mut found)?
+            found = all_found(prompting.zero_shot(*calibration)?);
+            prompting.usage
+        }
+        Method::ZeroShotChat { calibration } => {
+            found = all_found(prompting.zero_shot_chat(*calibration)?);
+            prompting.usage
         }
         Method::FewShot { demonstrations, calibration, order } => {
-            let (all, labels) = with_demonstrations(examples, demonstrations)?;
-            let items = Items::new(&format, &all)?;
-            let plan = OrderPlan::new(*order, &items, &labels, &streams, (0, 0));
-            prompt(&plan, &items, &labels, *calibration, scorer, observe, &mut found)?
+            found = all_found(prompting.few_shot(demonstrations, *calibration, *order)?);
+            prompting.usage
+        }
+        Method::ManyShot(settings) => {
+            let (labelled, many_shot) = prompting.many_shot(settings)?;
+            found = all_found(labelled);
+            summary.many_shot = Some(many_shot);
+            prompting.usage
         }
     };
     summary.tokens_computed = usage.tokens_computed;
@@ -229,80 +256,14 @@ pub fn label<S: Scorer>(
     Ok(Labelling { records, summary })
 }
 
-/// Targets of one call of the scorer: what a killed run loses at most.
-const PROMPT_CHUNK: usize = 256;
-
-/// Asks for the first `found.len()` items and takes each one's best label.
-fn prompt<S: Scorer>(
-    plan: &OrderPlan,
-    items: &Items,
-    labels: &[Option<usize>],
-    calibration: Calibration,
-    scorer: &mut S,
-    observe: &mut dyn FnMut(&TraceEvent) -> Result<()>,
-    found: &mut [Option<Found>],
-) -> Result<Usage> {
-    let total = found.len();
-    let num_labels = items.labels.len();
-    let mut usage = Usage::default();
-    let mut rows: Vec<(usize, Vec<f64>)> = Vec::with_capacity(total);
-    let mut content_free: Vec<Vec<f64>> = Vec::new();
-    let targets: Vec<usize> = (0..total).collect();
-    for (number, chunk) in targets.chunks(PROMPT_CHUNK).enumerate() {
-        // The content-free questions stand behind all demonstrations, the same for every chunk.
-        let free = calibration == Calibration::ContentFree && number == 0;
-        let asked = plan.ask(items, labels, chunk, free);
-        let (scores, cost) = scorer.score(&asked.tree)?;
-        usage = usage.plus(asked.usage(cost, &scores));
-        rows.extend(asked.rows(&scores));
-        let free = asked.content_free.iter().map(|q| scores[q.index()].logprobs.clone());
-        content_free.extend(free);
-        observe(&TraceEvent::Scored { done: rows.len(), total })?;
-    }
-    let offset = match calibration {
-        Calibration::None => vec![0.0; num_labels],
-        Calibration::Batch => mean_logprobs(rows.iter().map(|(_, row)| row.as_slice()), num_labels),
-        Calibration::ContentFree => {
-            mean_logprobs(content_free.iter().map(Vec::as_slice), num_labels)
-        }
-    };
-    for (i, row) in rows {
-        let logprobs = distribution(&row, &offset);
-        found[i] = Some(Found { label: best_label(&logprobs), logprobs, last_flip: None });
-    }
-    Ok(usage)
+fn all_found(rows: Vec<Found>) -> Vec<Option<Found>> {
+    rows.into_iter().map(Some).collect()
 }
 
-/// The examples followed by those demonstrations that are not among them, with the labels of all
-/// that are demonstrations.
-fn with_demonstrations<'a>(
-    examples: &'a [Example],
-    demonstrations: &'a [(Example, usize)],
-) -> Result<(Vec<&'a Example>, Vec<Option<usize>>)> {
-    if demonstrations.len() < 2 {
-        return Err(Error::new(
-            ErrorKind::Data,
-            format!(
-                "{} labelled examples for few-shot prompting, expected at least 2",
-                demonstrations.len()
-            ),
-        )
-        .hint("give more labelled examples with `--demonstrations`, or use `--method zero-shot`"));
-    }
-    let mut all: Vec<&Example> = examples.iter().collect();
-    let mut labels = vec![None; all.len()];
-    let places: std::collections::HashMap<&str, usize> =
-        examples.iter().enumerate().map(|(i, example)| (example.id.as_str(), i)).collect();
-    for (example, label) in demonstrations {
-        match places.get(example.id.as_str()) {
-            Some(&i) => labels[i] = Some(*label),
-            None => {
-                all.push(example);
-                labels.push(Some(*label));
-            }
-        }
-    }
-    Ok((all, labels))
+/// The error for too few examples to predict each other.
+fn few_examples(num: usize) -> Error {
+    Error::new(ErrorKind::Data, format!("{num} example to label, expected at least 2"))
+        .hint("labels are found by how well examples predict each other; give more examples")
 }
 
 /// Sums over batches.

@@ -133,7 +133,7 @@ fn a_zero_shot_start_is_calibrated_as_the_search() {
 /// Four examples that would all be alike, in two pairs that must differ. By hand: all positive, each
 /// pulled by three others, log-odds .8 * 3 + .3 = 2.7, summed log-probability -0.26, two pairs violated.
 /// One of each kind in both pairs: log-odds -.5 for the positive and 1.1 for the negative, summed -4.72.
-/// So two pairs are worth 4.46 nats: a pair at 1 nat is violated, at 10 nats it is not.
+/// So two pairs are worth 4.46 nats: at 1 nat each they are violated, at 10 nats they are not.
 #[test]
 fn a_chosen_alpha_prices_a_pair_in_nats() {
     let data: Vec<_> = [("a1", "a", "x"), ("a2", "a", "y"), ("b1", "b", "x"), ("b2", "b", "y")]
@@ -145,10 +145,8 @@ fn a_chosen_alpha_prices_a_pair_in_nats() {
     for aggregate in [Aggregate::Mean, Aggregate::Sum] {
         for (nats, pairs) in [(1.0, 2), (10.0, 0)] {
             for seed in 0..5 {
-                let cold = Schedule { initial: 0.01, ..Schedule::default() };
                 let form = ScoreForm { aggregate, ..ScoreForm::default() };
-                let settings =
-                    IcmSettings { form, auto_alpha: Some(nats), schedule: cold, ..plain() };
+                let settings = IcmSettings { form, auto_alpha: Some(nats), ..plain() };
                 let rules = vec![Rule::Asymmetry];
                 let (result, events) =
                     search(&data, settings, rules, seed, |prompt| ising(&world, prompt));
@@ -399,7 +397,7 @@ fn starts_from_gold_are_marked() {
             let output = w2s(&strs(&args));
             let message = text(&output.stderr);
             assert!(output.status.success(), "{message}");
-            assert!(message.contains("warning: gold has a part in this run"), "{message}");
+            assert!(message.contains("warning: gold is used: "), "{message}");
             let manifest = json(&place, &format!("{out}/manifest.json"));
             let reason = manifest["gold_used"].as_str().unwrap();
             assert!(reason.contains(&format!("--init {init}")), "{reason}");
@@ -427,7 +425,7 @@ fn remove_first(mut args: Vec<String>, name: &str) -> Vec<String> {
 #[test]
 fn the_worst_of_several_labels_is_a_wrong_one() {
     let place = Place::new();
-    let names = ["World", "Sports", "Business", "Sci/Tech"];
+    let names = ["world", "sports", "business", "science"];
     let lines: String = (0..40)
         .map(|i| format!("{{\"id\": \"e{i}\", \"text\": \"n {i}\", \"label\": {}}}\n", i % 4))
         .collect();
@@ -520,7 +518,7 @@ fn leaky_keys_are_the_published_ones_and_are_marked() {
         let output = w2s(&strs(&args));
         let message = text(&output.stderr);
         assert!(output.status.success(), "{message}");
-        assert!(message.contains("warning: gold has a part in this run"), "{message}");
+        assert!(message.contains("warning: gold is used: "), "{message}");
         let manifest = json(&place, &format!("{out}/manifest.json"));
         assert!(manifest["gold_used"].as_str().unwrap().contains("leaky-reference"));
         assert_eq!(manifest["settings"]["consistency_keys"], "leaky-reference");
@@ -581,16 +579,13 @@ fn every_option_is_free_of_gold_unless_marked_and_resumes() {
             serde_json::to_string(&record).unwrap() + "\n"
         })
         .collect();
-    let cases: [(&[&str], bool); 9] = [
+    let cases: [(&[&str], bool); 6] = [
         (&["--init", "zero-shot"], false),
         (&["--init", "unbalanced", "--stop-on-collapse", "0.6", "--run-all-iterations"], false),
         (&["--auto-alpha", "3"], false),
-        (&["--preset", "icm-paper", "--iterations", "60"], false),
-        (&["--preset", "icm-code", "--iterations", "60"], false),
-        (&["--preset", "vllm-fork", "--iterations", "60"], false),
-        (&["--preset", "neutral-fork", "--iterations", "60"], false),
+        (&["--preset", "icm-code", "--iterations", "40"], false),
+        (&["--preset", "neutral-fork", "--iterations", "40"], false),
         (&["--init", "golden", "--auto-alpha", "3"], true),
-        (&["--init", "worst"], true),
     ];
     let files = ["labels.jsonl", "trace.jsonl", "summary.json"];
     for (number, (more, uses_gold)) in cases.into_iter().enumerate() {

@@ -27,6 +27,7 @@ use collapse::CollapseWatch;
 
 use super::calibrate::{Calibration, best_label};
 use super::consistency::Consistency;
+use super::few_examples;
 use super::objective::{Score, ScoreForm, accepts};
 use super::order::{Items, OrderOptions, OrderPlan};
 use super::schedule::Schedule;
@@ -159,11 +160,7 @@ impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
         scorer: &'a mut S,
     ) -> Result<Self> {
         if items.len() < 2 {
-            return Err(Error::new(
-                ErrorKind::Data,
-                format!("{} example to label, expected at least 2", items.len()),
-            )
-            .hint("labels are found by how well examples predict each other; give more examples"));
+            return Err(few_examples(items.len()));
         }
         if settings.num_seed < 2 {
             return Err(Error::new(
