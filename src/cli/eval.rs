@@ -271,7 +271,7 @@ fn percent(x: f64) -> f64 {
 
 fn line(e: &Evaluation) -> String {
     let mut text = format!(
-        "{:<9} accuracy {:.1} % [{:.1}, {:.1}] ({} of {})",
+        "{:<15} accuracy {:.1} % [{:.1}, {:.1}] ({} of {})",
         e.method,
         percent(e.accuracy),
         percent(e.wilson_low),

@@ -9,31 +9,60 @@ use serde_json::{Map, Value, json};
 
 use super::label_args::LabelArgs;
 use super::progress::{self, LabelProgress, count, duration, say};
+use super::settings;
 use crate::data::{Dataset, Example, Task, write_labels};
 use crate::error::{Error, Result};
-use crate::label::{BatchSize, Labelling, Method, TraceEvent, label};
-use crate::run::{Input, Manifest, RunDir, SeedStream, write_atomic};
-use crate::score::{Cached, Journaled};
+use crate::label::{
+    BatchSize, DemonstrationLabels, Labelling, Method, OrderOptions, TraceEvent, label,
+};
+use crate::run::{GoldUse, Input, Manifest, RunDir, SeedStream, write_atomic};
+use crate::score::{Cached, Journaled, Scorer};
 
 fn method_settings(method: &Method, settings: &mut Map<String, Value>) -> Result<()> {
-    let value = match method {
+    let order_settings = |order: &OrderOptions| {
+        json!({ "order": order.order, "num_anchors": order.num_anchors,
+            "leaf_block": order.leaf_block, "num_trees": order.num_trees })
+    };
+    let batch_settings = |size: &BatchSize| {
+        let (size, strict) = match size {
+            BatchSize::AtMost(n) => (n, false),
+            BatchSize::Exactly(n) => (n, true),
+        };
+        json!({ "batch_size": size, "batch_size_is_exact": strict })
+    };
+    let values = match method {
         Method::Icm { settings, rules, batch_size } => {
-            let (size, strict) = match batch_size {
-                BatchSize::AtMost(n) => (n, false),
-                BatchSize::Exactly(n) => (n, true),
-            };
-            json!({ "search": settings, "consistency": rules, "batch_size": size,
-                "batch_size_is_exact": strict })
+            let mut search = json!(settings);
+            if settings.auto_alpha.is_some() {
+                search["form"]["alpha"] = "auto".into();
+            }
+            vec![json!({ "search": search, "consistency": rules }), batch_settings(batch_size)]
         }
-        Method::ZeroShot { calibration } => json!({ "calibration": calibration }),
-        Method::FewShot { demonstrations, calibration, order } => json!({
-            "num_demonstrations": demonstrations.len(), "calibration": calibration,
-            "order": order.order, "num_anchors": order.num_anchors,
-            "leaf_block": order.leaf_block, "num_trees": order.num_trees }),
+        Method::ZeroShot { calibration } | Method::ZeroShotChat { calibration } => {
+            vec![json!({ "calibration": calibration })]
+        }
+        Method::FewShot { demonstrations, calibration, order } => vec![
+            json!({ "num_demonstrations": demonstrations.len(), "calibration": calibration }),
+            order_settings(order),
+        ],
+        Method::ManyShot(many) => {
+            let rounds = match many.labels {
+                DemonstrationLabels::ZeroShot { rounds } => json!({ "rounds": rounds }),
+                _ => json!({}),
+            };
+            let how = match many.num_demonstrations {
+                Some(num) => json!({ "num_demonstrations": num }),
+                None => batch_settings(&many.batch_size),
+            };
+            let calibration = json!({ "calibration": many.calibration });
+            vec![rounds, how, calibration, order_settings(&many.order)]
+        }
     };
     settings.insert("method".into(), method.name().into());
-    if let Value::Object(map) = value {
-        settings.extend(map);
+    for value in values {
+        if let Value::Object(map) = value {
+            settings.extend(map);
+        }
     }
     Ok(())
 }
@@ -41,16 +70,17 @@ fn method_settings(method: &Method, settings: &mut Map<String, Value>) -> Result
 pub(super) fn run(args: LabelArgs) -> Result<()> {
     let began = Instant::now();
     let mut task = Task::load(&args.task)?;
-    if let Some(name) = &args.prompt_variant {
+    if let Some(name) = args.variant(&task) {
         task = task.with_variant(name)?;
     }
-    let dataset = Dataset::read(&args.data, &task)?;
+    let mut dataset = Dataset::read(&args.data, &task)?;
     if dataset.num_unused > 0 {
         say(format_args!(
             "{} records of the data are not of the task's kind and are left out",
             dataset.num_unused
         ));
     }
+    args.prepare(&task, &mut dataset)?;
     let method = args.method(&task, &dataset)?;
     let examples: &[Example] = match args.limit {
         Some(n) if n < dataset.examples.len() => &dataset.examples[..n],
@@ -58,12 +88,24 @@ pub(super) fn run(args: LabelArgs) -> Result<()> {
     };
     let spinner = progress::spinner("opening the model");
     let scorer = args.model.open()?;
+    if let Method::ZeroShotChat { .. } = method {
+        // A model without a chat template is refused before a folder is made.
+        scorer.chat("Hello")?;
+    }
     let manifest = manifest(&args, &task, &dataset, &method, &scorer)?;
     spinner.finish_and_clear();
     let folder = RunDir::open(&args.out, &manifest, args.mode())?;
     if folder.is_complete() {
         say(format_args!("the run in {} is complete; nothing to do", args.out.display()));
         return Ok(());
+    }
+    say(format_args!("{}", settings::block(&manifest.settings)));
+    match (&manifest.gold_used, &method) {
+        (GoldUse::Because(reason), Method::Icm { .. }) => say(format_args!(
+            "warning: gold is used: {reason}\nhint: the labels are not found without supervision; do not report them as such"
+        )),
+        (GoldUse::Because(reason), _) => say(format_args!("gold is used: {reason}")),
+        (GoldUse::No(_), _) => {}
     }
     let journal = folder.journal()?;
     if journal.num_left() > 0 {
@@ -118,7 +160,12 @@ fn manifest(
     settings.insert("data".into(), args.data.display().to_string().into());
     settings.insert("limit".into(), args.limit.into());
     args.model.settings(scorer, &mut settings);
+    settings.insert("preset".into(), args.preset().into());
     method_settings(method, &mut settings)?;
+    if let Method::Icm { .. } = method {
+        let keys = if args.is_leaky() { "leaky-reference" } else { "text" };
+        settings.insert("consistency_keys".into(), keys.into());
+    }
     let mut inputs = vec![
         Input {
             role: "data".into(),
@@ -130,6 +177,16 @@ fn manifest(
     if let Some(path) = &args.demonstrations {
         inputs.push(Input::of_file("demonstrations", path)?);
     }
+    match method {
+        Method::ManyShot(many) if matches!(many.labels, DemonstrationLabels::Given(_)) => {
+            args.baselines.record(&mut settings, &mut inputs)?;
+        }
+        Method::Icm { .. } if args.search_uses_gold() => {
+            args.baselines.record(&mut settings, &mut inputs)?;
+        }
+        Method::ZeroShotChat { .. } => inputs.extend(args.model.chat_inputs()?),
+        _ => {}
+    }
     inputs.extend(args.model.inputs()?);
     Ok(Manifest {
         command: "label".into(),
@@ -137,7 +194,7 @@ fn manifest(
         settings,
         seed: args.seed,
         inputs,
-        gold_used: args.gold_used(),
+        gold_used: args.gold_used(dataset),
         versions: args.model.versions(),
     })
 }
@@ -205,11 +262,32 @@ fn tell(labelling: &Labelling, seconds: f64, folder: &RunDir) {
             ));
         }
     }
+    if let Some(many) = &s.many_shot {
+        let rounds: Vec<String> = many.changed_by_round.iter().map(usize::to_string).collect();
+        let changed = match rounds.as_slice() {
+            [] => String::new(),
+            all => format!("; labels changed by round: {}", all.join(", ")),
+        };
+        say(format_args!(
+            "  {} batches, {} demonstrations in the longest prompt{changed}",
+            many.num_batches, many.num_demonstrations
+        ));
+    }
     if let (Some(accepted), Some(proposals), Some(passes)) =
         (s.num_accepted, s.num_proposals, s.num_passes)
     {
         say(format_args!(
             "  {accepted} of {proposals} proposals accepted, {passes} leave-one-out passes"
+        ));
+    }
+    if let Some(alphas) = &s.alphas {
+        let all: Vec<String> = alphas.iter().map(|alpha| format!("{alpha:.2}")).collect();
+        say(format_args!("  alpha chosen: {}", all.join(", ")));
+    }
+    if let Some(num @ 1..) = s.num_collapsed {
+        say(format_args!(
+            "warning: {num} of {} batches collapsed and were not searched further: nearly all examples got the same label\nhint: use a consistency rule or `--calibrate batch`, or try another seed",
+            s.num_batches.unwrap_or(num)
         ));
     }
     let saved = 1.0 - s.tokens_computed as f64 / s.tokens_full_prompts.max(1) as f64;

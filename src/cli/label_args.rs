@@ -5,12 +5,15 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::baseline_args::{Baseline, BaselineArgs};
+use super::from_gold;
 use super::model::ModelArgs;
 use super::names::{CalibrationName, OrderName};
+use super::published::{self, PublishedArgs};
 use super::search_args::{SearchArgs, usage};
 use crate::data::{Dataset, Task, read_demonstrations};
 use crate::error::Result;
-use crate::label::{Method, Order, OrderOptions};
+use crate::label::{Calibration, Method, Order, OrderOptions};
 use crate::run::{GoldUse, OpenMode, RunDir};
 
 /// Label data without supervision (ICM), or by prompting
@@ -23,6 +26,9 @@ use crate::run::{GoldUse, OpenMode, RunDir};
 /// Example:
 ///   w2s label --model models/gemma-3-270m --task sentiment \
 ///       --data data/demo/reviews.jsonl --out runs/mine
+///
+/// The flags of the published code are understood too (--testbed, --K, --initial_T, --final_T,
+/// --scheduler, --consistency_fix_K, --num_seed, --batch_size): add --data and --out to its commands.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct LabelArgs {
@@ -30,7 +36,8 @@ pub(super) struct LabelArgs {
     pub(super) model: ModelArgs,
 
     /// Built-in task (see `w2s tasks`) or path of a task file
-    #[arg(long, value_name = "TASK", help_heading = "Data")]
+    #[arg(long, value_name = "TASK", help_heading = "Data", alias = "testbed",
+        value_parser = published::task_name)]
     pub(super) task: String,
     /// Examples: JSON, JSON lines, CSV, TSV or Parquet
     #[arg(long, value_name = "FILE", help_heading = "Data")]
@@ -59,14 +66,15 @@ pub(super) struct LabelArgs {
     /// its own prompt (few-shot)
     #[arg(long, value_name = "FILE", help_heading = "Method")]
     pub(super) demonstrations: Option<PathBuf>,
-    /// Prompt variant of the task; `w2s tasks TASK` shows them [default: the task's own]
+    /// Prompt variant of the task; `w2s tasks TASK` shows them [default: the preset's, or the task's
+    /// own]
     #[arg(long, value_name = "NAME", help_heading = "Input")]
-    pub(super) prompt_variant: Option<String>,
-    /// How the model's bias to a label word is taken off
-    #[arg(long, value_enum, default_value_t = CalibrationName::Batch, help_heading = "Method")]
-    calibrate: CalibrationName,
+    prompt_variant: Option<String>,
+    /// How the model's bias to a label word is taken off [default: batch; none with a preset]
+    #[arg(long, value_enum, help_heading = "Method")]
+    calibrate: Option<CalibrationName>,
     /// Order of demonstrations: by halves (N log N) or as in the data, as published (N^2 / 2)
-    /// [default: halving]
+    /// [default: halving; dataset with a preset]
     #[arg(long, value_enum, help_heading = "Method")]
     order: Option<OrderName>,
     /// Permutations over which the scores of the halving order are averaged [default: 2]
@@ -81,7 +89,11 @@ pub(super) struct LabelArgs {
     leaf_block: Option<NonZeroUsize>,
 
     #[command(flatten)]
+    pub(super) baselines: BaselineArgs,
+    #[command(flatten)]
     search: SearchArgs,
+    #[command(flatten)]
+    published: PublishedArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -90,37 +102,57 @@ enum MethodName {
     Icm,
     /// The question alone
     ZeroShot,
-    /// Labelled demonstrations before the question
+    /// The question alone, through the model's chat template
+    ZeroShotChat,
+    /// Labelled demonstrations of a file before the question
     FewShot,
+    /// All other examples with their gold labels before the question: what supervision would give
+    FewShotGold,
+    /// All other examples with random labels before the question: what the form alone gives
+    FewShotRandom,
+    /// All other examples with their zero-shot labels before the question
+    Bootstrap,
 }
 
 impl LabelArgs {
     pub(super) fn method(&self, task: &Task, dataset: &Dataset) -> Result<Method> {
-        let calibration = self.calibrate.into();
+        let calibration = self.calibration();
         let order = self.order_options()?;
+        let name = self.method_name();
+        let forbid_search = |allowed: &[&str]| self.search.forbid(&name, allowed);
         if self.method != MethodName::FewShot && self.demonstrations.is_some() {
             return Err(usage(
                 "`--demonstrations` has no effect without `--method few-shot`".into(),
             ));
         }
+        let baseline = self.baseline();
+        self.baselines.forbid(baseline, &self.search, &name)?;
+        if let Some(baseline) = baseline {
+            forbid_search(&["batch-size"])?;
+            let settings = self.baselines.many_shot(
+                baseline,
+                &self.search,
+                (calibration, order),
+                (task, dataset),
+            )?;
+            return Ok(Method::ManyShot(settings));
+        }
         match self.method {
-            MethodName::Icm => Ok(Method::Icm {
-                settings: self.search.settings(order, calibration)?,
-                rules: self.search.rules(task)?,
-                batch_size: self.search.batch_size()?,
-            }),
-            MethodName::ZeroShot => {
-                self.search.forbid("zero-shot")?;
-                if let Some(name) = self.given_of_order() {
+            MethodName::ZeroShot | MethodName::ZeroShotChat => {
+                forbid_search(&[])?;
+                if let Some(option) = self.given_of_order() {
                     return Err(usage(format!(
-                        "`--{name}` has no effect with `--method zero-shot`"
+                        "`--{option}` has no effect with `--method {name}`"
                     ))
                     .hint("there are no demonstrations to order; leave it out"));
                 }
-                Ok(Method::ZeroShot { calibration })
+                Ok(match self.method {
+                    MethodName::ZeroShotChat => Method::ZeroShotChat { calibration },
+                    _ => Method::ZeroShot { calibration },
+                })
             }
             MethodName::FewShot => {
-                self.search.forbid("few-shot")?;
+                forbid_search(&[])?;
                 let Some(path) = &self.demonstrations else {
                     return Err(usage("`--method few-shot` needs `--demonstrations FILE`".into())
                         .hint("a file of labelled examples, or labels.jsonl of another run"));
@@ -128,7 +160,31 @@ impl LabelArgs {
                 let demonstrations = read_demonstrations(path, task, dataset)?;
                 Ok(Method::FewShot { demonstrations, calibration, order })
             }
+            _ => Ok(Method::Icm {
+                settings: self.search.settings(
+                    order,
+                    calibration,
+                    (&self.baselines.gold_source(task, dataset), self.seed),
+                )?,
+                rules: self.search.rules(task, &dataset.examples)?,
+                batch_size: self.search.batch_size()?,
+            }),
         }
+    }
+
+    fn baseline(&self) -> Option<Baseline> {
+        match self.method {
+            MethodName::FewShotGold => Some(Baseline::Gold),
+            MethodName::FewShotRandom => Some(Baseline::Random),
+            MethodName::Bootstrap => Some(Baseline::Bootstrap),
+            _ => None,
+        }
+    }
+
+    /// The method as it is typed.
+    fn method_name(&self) -> String {
+        let value = self.method.to_possible_value();
+        value.map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
     /// The first option about the order of demonstrations that is given.
@@ -147,8 +203,48 @@ impl LabelArgs {
         given.into_iter().find_map(|(name, is)| is.then_some(name))
     }
 
+    fn calibration(&self) -> Calibration {
+        let preset = self.search.preset().map(|preset| preset.settings.calibration);
+        self.calibrate.map_or(preset.unwrap_or_default(), Into::into)
+    }
+
+    /// The prompt variant to ask with, if not the task's own.
+    pub(super) fn variant<'a>(&'a self, task: &Task) -> Option<&'a str> {
+        let of_preset = || self.search.preset()?.variant_of(task);
+        self.prompt_variant.as_deref().or_else(of_preset)
+    }
+
+    /// The name of the preset.
+    pub(super) fn preset(&self) -> Option<&'static str> {
+        self.search.preset().map(|preset| preset.name)
+    }
+
+    /// Says which options have no effect, and gives the examples the keys that the options ask for.
+    pub(super) fn prepare(&self, task: &Task, dataset: &mut Dataset) -> Result<()> {
+        self.published.warn();
+        if self.method != MethodName::Icm || !self.search.is_leaky() {
+            return Ok(());
+        }
+        // Wrong usage is said before files are read.
+        self.search.rules(task, &dataset.examples)?;
+        let path = self.baselines.gold_file(dataset).to_owned();
+        from_gold::take_reference_keys(&path, task, &mut dataset.examples)
+    }
+
+    /// Whether the consistency keys are the published code's.
+    pub(super) fn is_leaky(&self) -> bool {
+        self.search.is_leaky()
+    }
+
+    /// Whether the search starts from gold labels or takes keys that tell them.
+    pub(super) fn search_uses_gold(&self) -> bool {
+        self.search.starts_from_gold() || self.search.is_leaky()
+    }
+
     fn order_options(&self) -> Result<OrderOptions> {
-        match self.order.map_or(Order::default(), Into::into) {
+        // MERGE: with `num_demonstrations` in OrderOptions, its default is the preset's.
+        let of_preset = self.search.preset().map(|preset| preset.settings.order.order);
+        match self.order.map_or(of_preset.unwrap_or_default(), Into::into) {
             Order::Dataset => match self.given_of_halving() {
                 Some(name) => {
                     Err(usage(format!("`--{name}` has no effect with `--order dataset`")))
@@ -169,7 +265,13 @@ impl LabelArgs {
 
     /// Whether gold has a part in the run: demonstrations are taken for gold unless they are the
     /// labels of a run that used none.
-    pub(super) fn gold_used(&self) -> GoldUse {
+    pub(super) fn gold_used(&self, dataset: &Dataset) -> GoldUse {
+        if self.method == MethodName::FewShotGold {
+            return self.baselines.gold_used(dataset);
+        }
+        if let Some(reason) = self.search.gold_reason(self.baselines.gold_file(dataset)) {
+            return GoldUse::Because(reason);
+        }
         let Some(path) = &self.demonstrations else { return GoldUse::no() };
         let made_by = path.parent().map(RunDir::existing);
         if let (Some(Ok((_, manifest))), true) = (made_by, path.ends_with("labels.jsonl")) {

@@ -1,18 +1,23 @@
 //! The command line: arguments to resolved settings, one call of a stage, an exit code.
 
+mod baseline_args;
 mod data;
 mod diff;
 mod environment;
 mod eval;
+mod from_gold;
+mod gold_demonstrations;
 mod held_out;
 mod label;
 mod label_args;
 mod model;
 mod names;
 mod progress;
+mod published;
 mod report;
 mod score;
 mod search_args;
+mod settings;
 mod tasks;
 
 use std::process::ExitCode;

@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::{Map, Value};
 
 use crate::error::Result;
-use crate::lm::{DeviceChoice, DtypeChoice, RANDOM_WEIGHTS};
+use crate::lm::{ChatTemplate, DeviceChoice, DtypeChoice, RANDOM_WEIGHTS};
 use crate::run::Input;
 use crate::score::{LmScorer, LmScorerOptions, MemorySize};
 
@@ -24,11 +24,11 @@ pub(super) struct ModelArgs {
     #[arg(long, value_name = "DTYPE", default_value_t = DtypeChoice::Auto)]
     dtype: DtypeChoice,
     /// Longest prompt in tokens [default: what the model was made for]
-    #[arg(long, value_name = "TOKENS")]
+    #[arg(long, value_name = "TOKENS", alias = "max_model_len")]
     max_context: Option<usize>,
     /// Most tokens of one forward pass: more is faster on a GPU and takes more memory
     /// [default: 512 on the CPU, 4096 on a GPU]
-    #[arg(long, value_name = "TOKENS")]
+    #[arg(long, value_name = "TOKENS", alias = "max_num_batched_tokens")]
     pack_tokens: Option<usize>,
     /// Working memory besides the weights, such as 800M or 3.5G; passes are made smaller to keep
     /// within it [default: half of the machine's memory on the CPU, no limit on a GPU]
@@ -92,10 +92,21 @@ impl ModelArgs {
             weights.sort();
             names.extend(weights);
         }
+        self.inputs_of(names.iter().map(String::as_str))
+    }
+
+    /// Files of the model's folder with their digests.
+    fn inputs_of<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<Vec<Input>> {
         names
-            .iter()
             .map(|name| Input::of_file(&format!("model file {name}"), &self.model.join(name)))
             .collect()
+    }
+
+    /// The files of the model's chat template, those that are there.
+    pub(super) fn chat_inputs(&self) -> Result<Vec<Input>> {
+        self.inputs_of(
+            ChatTemplate::FILES.into_iter().filter(|name| self.model.join(name).exists()),
+        )
     }
 }
 

@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 
 use crate::data::Rule;
-use crate::label::{Aggregate, Calibration, Objective, Order, ScheduleKind};
+use crate::label::{Aggregate, Calibration, Objective, Order, Preset, ScheduleKind};
 
 /// Declares a value enum of the command line with its translation.
 macro_rules! names {
@@ -31,9 +31,40 @@ names!(ScheduleName => ScheduleKind {
     Paper => ScheduleKind::Paper,
     Exp => ScheduleKind::Exp,
 });
-names!(RuleName => Option<Rule> {
-    None => None,
-    Contradiction => Some(Rule::Contradiction),
-    Implication => Some(Rule::Implication),
-    Asymmetry => Some(Rule::Asymmetry),
+names!(RuleName => RuleChoice {
+    None => RuleChoice::None,
+    Contradiction => RuleChoice::Rule(Rule::Contradiction),
+    Implication => RuleChoice::Rule(Rule::Implication),
+    Asymmetry => RuleChoice::Rule(Rule::Asymmetry),
+    LeakyReference => RuleChoice::LeakyReference,
 });
+names!(PresetName => Preset {
+    IcmPaper => Preset::icm_paper(),
+    IcmCode => Preset::icm_code(),
+    VllmFork => Preset::vllm_fork(),
+    NeutralFork => Preset::neutral_fork(),
+});
+
+/// What one word of `--consistency` asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RuleChoice {
+    None,
+    Rule(Rule),
+    /// The published code's keys, which tell gold labels, with its rules.
+    LeakyReference,
+}
+
+/// Labels to start from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum InitName {
+    /// At random, each label as often as the others
+    Random,
+    /// Gold labels; the run is then marked as one that used gold
+    Golden,
+    /// Wrong labels, made from gold; marked likewise
+    Worst,
+    /// The model's answers without demonstrations, calibrated as the search is
+    ZeroShot,
+    /// At random, each by itself
+    Unbalanced,
+}

@@ -74,7 +74,10 @@ impl LabelProgress {
 
     pub(super) fn update(&mut self, event: &TraceEvent) {
         let (score, num_labelled) = match event {
-            TraceEvent::Scored { done, .. } => return self.bar.set_position(*done as u64),
+            TraceEvent::Scored { done, total } => {
+                self.bar.set_length(*total as u64);
+                return self.bar.set_position(*done as u64);
+            }
             TraceEvent::Start { batch, labels, score, num_labelled, .. } => {
                 self.bar.set_prefix(format!("batch {} ", batch + 1));
                 self.bar.reset();
@@ -106,7 +109,7 @@ impl LabelProgress {
                 }
                 (proposed_score.filter(|_| *accepted).unwrap_or(*score), *num_labelled)
             }
-            TraceEvent::Renew { .. } | TraceEvent::End { .. } => return,
+            TraceEvent::Renew { .. } | TraceEvent::Alpha { .. } | TraceEvent::End { .. } => return,
         };
         let total: i64 = self.counts.values().sum();
         let balance: Vec<String> = self

@@ -1,33 +1,58 @@
 //! The options of the search, and the settings they come to.
 
+use std::path::Path;
+
 use clap::Args;
 
-use super::names::{AggregateName, ObjectiveName, RuleName, ScheduleName};
-use crate::data::{Rule, Task};
+use super::from_gold::{self, GoldSource};
+use super::names::{
+    AggregateName, InitName, ObjectiveName, PresetName, RuleChoice, RuleName, ScheduleName,
+};
+use crate::data::{Example, Rule, Task};
 use crate::error::{Error, ErrorKind, Result};
 use crate::label::{
-    Aggregate, BatchSize, Calibration, IcmSettings, Objective, OrderOptions, Schedule,
-    ScheduleKind, ScoreForm,
+    BatchSize, Calibration, IcmSettings, Init, OrderOptions, Preset, Schedule, ScheduleKind,
+    ScoreForm,
 };
+use crate::run::SeedStream;
 
-/// Options of the search; each is an error with another method.
+/// Options of the search; each is an error with another method that it has no effect on.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Search (icm)")]
 pub(super) struct SearchArgs {
+    /// Settings of a published code (README); an option that is given wins [default: none]
+    #[arg(long, value_enum)]
+    preset: Option<PresetName>,
     /// Weight of mutual predictability against inconsistency [default: 50]
     #[arg(long, value_name = "X")]
     alpha: Option<f64>,
-    /// Examples that start with a random label [default: 8]
-    #[arg(long, value_name = "N")]
+    /// Choose alpha so that one inconsistent pair weighs as much as NATS nats of mutual predictability,
+    /// summed over the examples labelled so far: n / NATS, through the first sweep as n grows and fixed
+    /// from then on (with the sum, 1 / NATS). Temperatures are in units of the score: at T a loss of
+    /// T * NATS nats is accepted with probability 1 / e [default: off]
+    #[arg(long, value_name = "NATS", conflicts_with = "alpha")]
+    auto_alpha: Option<f64>,
+    /// Examples that are labelled at the start [default: 8]
+    #[arg(long, value_name = "N", alias = "num_seed")]
     num_seed: Option<usize>,
+    /// How they are labelled [default: random]
+    #[arg(long, value_enum)]
+    init: Option<InitName>,
     /// Most iterations for one batch [default: 1500]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", alias = "K")]
     iterations: Option<u64>,
-    /// Go on to the last iteration even when no label can change any more
-    #[arg(long)]
-    run_all_iterations: bool,
-    /// Examples searched together; fewer where the model's context is too short [default: 256]
-    #[arg(long, value_name = "N")]
+    /// Go on to the last iteration even when no label can change any more [default: false, but true
+    /// with a preset]
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true")]
+    run_all_iterations: Option<bool>,
+    /// End the search of a batch when all examples are labelled and one label had more than this share
+    /// of them for a whole sweep, such as 0.95 [default: off]
+    #[arg(long, value_name = "SHARE")]
+    stop_on_collapse: Option<f64>,
+    /// Examples searched together, or shown to each other by a baseline; fewer where the model's
+    /// context is too short [default: 256]
+    #[arg(long, value_name = "N", alias = "batch_size")]
     batch_size: Option<usize>,
     /// Mutual predictability by log-probability (paper) or log-odds (authors' code)
     /// [default: logprob]
@@ -36,21 +61,22 @@ pub(super) struct SearchArgs {
     /// Mean or sum over the examples; with sum, alpha depends on their number [default: mean]
     #[arg(long, value_enum)]
     aggregate: Option<AggregateName>,
-    /// Rules that make labels inconsistent, or none [default: the task's]
+    /// Rules that make labels inconsistent, or none; leaky-reference is the published code's, whose
+    /// keys tell gold labels: for reproduction only [default: the task's]
     #[arg(long, value_enum, value_delimiter = ',', value_name = "RULES")]
     consistency: Option<Vec<RuleName>>,
     /// Most inconsistent pairs repaired after one change [default: 10]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", alias = "consistency_fix_K")]
     consistency_fix_iterations: Option<usize>,
     /// Cooling: log (authors' code, by accepted changes), paper (by iterations) or exp
     /// [default: log]
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, alias = "scheduler")]
     schedule: Option<ScheduleName>,
     /// Temperature at the start [default: 10]
-    #[arg(long, value_name = "T")]
+    #[arg(long, value_name = "T", alias = "initial_T")]
     initial_temperature: Option<f64>,
     /// Lowest temperature [default: 0.01]
-    #[arg(long, value_name = "T")]
+    #[arg(long, value_name = "T", alias = "final_T")]
     final_temperature: Option<f64>,
     /// Speed of the schedules log and paper [default: 2 and 0.99]
     #[arg(long, value_name = "X")]
@@ -68,13 +94,17 @@ pub(super) fn usage(message: String) -> Error {
 }
 
 impl SearchArgs {
-    /// An error for the first option that is given.
-    pub(super) fn forbid(&self, method: &str) -> Result<()> {
+    /// An error for the first option that is given and is not among `allowed`.
+    pub(super) fn forbid(&self, method: &str, allowed: &[&str]) -> Result<()> {
         let Self {
+            preset,
             alpha,
+            auto_alpha,
             num_seed,
+            init,
             iterations,
             run_all_iterations,
+            stop_on_collapse,
             batch_size,
             objective,
             aggregate,
@@ -88,10 +118,14 @@ impl SearchArgs {
             renew_order_every,
         } = self;
         let given = [
+            ("preset", preset.is_some()),
             ("alpha", alpha.is_some()),
+            ("auto-alpha", auto_alpha.is_some()),
             ("num-seed", num_seed.is_some()),
+            ("init", init.is_some()),
             ("iterations", iterations.is_some()),
-            ("run-all-iterations", *run_all_iterations),
+            ("run-all-iterations", run_all_iterations.is_some()),
+            ("stop-on-collapse", stop_on_collapse.is_some()),
             ("batch-size", batch_size.is_some()),
             ("objective", objective.is_some()),
             ("aggregate", aggregate.is_some()),
@@ -104,7 +138,7 @@ impl SearchArgs {
             ("decay", decay.is_some()),
             ("renew-order-every", renew_order_every.is_some()),
         ];
-        match given.iter().find(|(_, is)| *is) {
+        match given.iter().find(|(name, is)| *is && !allowed.contains(name)) {
             Some((name, _)) => {
                 Err(usage(format!("`--{name}` has no effect with `--method {method}`"))
                     .hint("leave it out, or use `--method icm`"))
@@ -113,20 +147,25 @@ impl SearchArgs {
         }
     }
 
-    fn schedule(&self) -> Result<Schedule> {
-        let kind = self.schedule.map_or(ScheduleKind::default(), Into::into);
+    /// Returns the preset that is asked for.
+    pub(super) fn preset(&self) -> Option<Preset> {
+        self.preset.map(Into::into)
+    }
+
+    fn schedule(&self, default: Schedule) -> Result<Schedule> {
+        let kind = self.schedule.map_or(default.kind, Into::into);
         if self.decay.is_some() && kind != ScheduleKind::Exp {
             return Err(usage("`--decay` has no effect without `--schedule exp`".into()));
         }
         if self.beta.is_some() && kind == ScheduleKind::Exp {
             return Err(usage("`--beta` has no effect with `--schedule exp`".into()));
         }
-        let default = Schedule::default();
+        let beta = if kind == default.kind { default.beta } else { kind.default_beta() };
         let schedule = Schedule {
             kind,
             initial: self.initial_temperature.unwrap_or(default.initial),
             last: self.final_temperature.unwrap_or(default.last),
-            beta: self.beta.unwrap_or(kind.default_beta()),
+            beta: self.beta.unwrap_or(beta),
             decay: self.decay.unwrap_or(default.decay),
         };
         positive("initial-temperature", schedule.initial)?;
@@ -139,13 +178,73 @@ impl SearchArgs {
         Ok(schedule)
     }
 
-    pub(super) fn rules(&self, task: &Task) -> Result<Vec<Rule>> {
-        let Some(names) = &self.consistency else { return Ok(task.rules.clone()) };
-        let rules: Vec<Option<Rule>> = names.iter().map(|&name| name.into()).collect();
-        if rules.len() > 1 && rules.contains(&None) {
-            return Err(usage("`--consistency none` excludes all other rules".into()));
+    /// Whether the published code's consistency keys take the place of the texts'.
+    pub(super) fn is_leaky(&self) -> bool {
+        self.consistency.as_ref().is_some_and(|names| names.contains(&RuleName::LeakyReference))
+    }
+
+    /// Whether the search starts from gold labels, right ones or wrong ones.
+    pub(super) fn starts_from_gold(&self) -> bool {
+        matches!(self.init, Some(InitName::Golden | InitName::Worst))
+    }
+
+    pub(super) fn rules(&self, task: &Task, examples: &[Example]) -> Result<Vec<Rule>> {
+        let Some(names) = &self.consistency else {
+            let of_preset = self.preset().and_then(|preset| preset.rules);
+            return Ok(of_preset.unwrap_or_else(|| task.rules.clone()));
+        };
+        let mut rules = Vec::new();
+        for &name in names {
+            let alone = match name.into() {
+                RuleChoice::Rule(rule) => {
+                    rules.push(rule);
+                    continue;
+                }
+                RuleChoice::None => "none",
+                RuleChoice::LeakyReference => {
+                    rules = from_gold::reference_rules(examples);
+                    "leaky-reference"
+                }
+            };
+            if names.len() > 1 {
+                return Err(usage(format!("`--consistency {alone}` excludes all other rules")));
+            }
         }
-        Ok(rules.into_iter().flatten().collect())
+        Ok(rules)
+    }
+
+    /// The labels to start from, if the options say.
+    fn init(&self, gold: &GoldSource<'_>, seed: u64) -> Result<Option<Init>> {
+        let given = |worst| from_gold::starting_labels(gold, worst, SeedStream::new(seed));
+        Ok(match self.init {
+            None => None,
+            Some(InitName::Random) => Some(Init::Balanced),
+            Some(InitName::Unbalanced) => Some(Init::Unbalanced),
+            Some(InitName::ZeroShot) => Some(Init::ZeroShot),
+            Some(InitName::Golden) => Some(Init::Given(given(false)?)),
+            Some(InitName::Worst) => Some(Init::Given(given(true)?)),
+        })
+    }
+
+    /// What the options take from gold, in words; none if nothing.
+    pub(super) fn gold_reason(&self, file: &Path) -> Option<String> {
+        let file = file.display();
+        let init = match self.init {
+            Some(InitName::Golden) => {
+                Some(format!("`--init golden` starts the search from gold labels of `{file}`"))
+            }
+            Some(InitName::Worst) => Some(format!(
+                "`--init worst` starts the search from gold labels of `{file}` made wrong"
+            )),
+            _ => None,
+        };
+        let keys = self.is_leaky().then(|| {
+            format!(
+                "`--consistency leaky-reference` takes the published code's keys from `{file}`, which tell gold labels"
+            )
+        });
+        let reasons: Vec<String> = init.into_iter().chain(keys).collect();
+        (!reasons.is_empty()).then(|| reasons.join("; "))
     }
 
     /// Returns the settings of the search.
@@ -153,18 +252,31 @@ impl SearchArgs {
         &self,
         order: OrderOptions,
         calibration: Calibration,
+        (gold, seed): (&GoldSource<'_>, u64),
     ) -> Result<IcmSettings> {
-        let defaults = IcmSettings::default();
+        let defaults = self.preset().map_or_else(IcmSettings::default, |preset| preset.settings);
         let alpha = self.alpha.unwrap_or(defaults.form.alpha);
         positive("alpha", alpha)?;
+        if let Some(nats) = self.auto_alpha {
+            positive("auto-alpha", nats)?;
+        }
+        if let Some(share) = self.stop_on_collapse
+            && !(share > 0.0 && share < 1.0)
+        {
+            return Err(usage(format!(
+                "`--stop-on-collapse` is {share}, expected a share between 0 and 1"
+            )));
+        }
         Ok(IcmSettings {
             form: ScoreForm {
-                objective: self.objective.map_or(Objective::default(), Into::into),
-                aggregate: self.aggregate.map_or(Aggregate::default(), Into::into),
+                objective: self.objective.map_or(defaults.form.objective, Into::into),
+                aggregate: self.aggregate.map_or(defaults.form.aggregate, Into::into),
                 alpha,
             },
-            schedule: self.schedule()?,
+            auto_alpha: self.auto_alpha,
+            schedule: self.schedule(defaults.schedule)?,
             num_seed: self.num_seed.unwrap_or(defaults.num_seed),
+            init: self.init(gold, seed)?.unwrap_or(defaults.init),
             iterations: self.iterations.unwrap_or(defaults.iterations),
             consistency_fix_iterations: self
                 .consistency_fix_iterations
@@ -172,8 +284,13 @@ impl SearchArgs {
             order,
             renew_order_every: self.renew_order_every.unwrap_or(defaults.renew_order_every),
             calibration,
-            stop_when_stable: !self.run_all_iterations,
+            stop_when_stable: self.run_all_iterations.map_or(defaults.stop_when_stable, |all| !all),
+            stop_on_collapse: self.stop_on_collapse,
         })
+    }
+
+    pub(super) fn has_batch_size(&self) -> bool {
+        self.batch_size.is_some()
     }
 
     /// Returns how many examples are searched together.

@@ -84,5 +84,6 @@ fn prompt(variant: &PromptSpec) -> String {
             case.words.join(", ")
         );
     }
-    text + &format!("  separator   {:?}\n", variant.separator)
+    text += &format!("  separator   {:?}\n", variant.separator);
+    text + &format!("  chat        {:?}\n", variant.chat_request)
 }

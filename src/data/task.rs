@@ -81,6 +81,8 @@ pub struct PromptSpec {
     pub template: String,
     /// Text after each demonstration.
     pub separator: String,
+    /// What a chat model is told after the question; `{words}` stands for the label words.
+    pub chat_request: String,
     /// The text that stands for each label after a question, in the order of the labels.
     pub words: Vec<String>,
     /// Records that are asked in other words; the first that applies is used.

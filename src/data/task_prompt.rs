@@ -24,9 +24,13 @@ pub(super) struct PromptTable {
     template: Spanned<String>,
     #[serde(default = "blank_line")]
     separator: String,
+    chat_request: Option<Spanned<String>>,
     #[serde(default)]
     cases: Vec<Spanned<CaseTable>>,
 }
+
+/// What a chat model is told after the question, where the task does not say.
+const CHAT_REQUEST: &str = "Answer with {words} only.";
 
 fn blank_line() -> String {
     "\n\n".to_owned()
@@ -39,6 +43,7 @@ pub(super) struct VariantTable {
     instruction: Option<String>,
     template: Option<Spanned<String>>,
     separator: Option<String>,
+    chat_request: Option<Spanned<String>>,
     words: Option<Spanned<BTreeMap<String, String>>>,
     cases: Option<Vec<Spanned<CaseTable>>>,
 }
@@ -125,6 +130,10 @@ pub(super) fn variants(
         instruction: own.instruction,
         template: own.template.into_inner(),
         separator: own.separator,
+        chat_request: match own.chat_request {
+            Some(request) => maker.chat_request(request)?,
+            None => CHAT_REQUEST.to_owned(),
+        },
         words: labels.iter().map(|label| label.word.clone()).collect(),
         cases: Vec::new(),
     };
@@ -137,7 +146,8 @@ pub(super) fn variants(
                 .fault(span, format!("prompt variant `{name}` cannot have this name"))
                 .hint("a name is made of letters, digits, `-`, `_` and `.`, and is there once"));
         }
-        let VariantTable { instruction, template, separator, words, cases } = table.into_inner();
+        let VariantTable { instruction, template, separator, chat_request, words, cases } =
+            table.into_inner();
         let mut variant = PromptSpec { name: name.clone(), ..variants[0].clone() };
         if let Some(template) = template {
             maker.check_template(&template)?;
@@ -154,6 +164,9 @@ pub(super) fn variants(
         }
         if let Some(separator) = separator {
             variant.separator = separator;
+        }
+        if let Some(request) = chat_request {
+            variant.chat_request = maker.chat_request(request)?;
         }
         if let Some(cases) = cases {
             variant.cases = maker.cases(cases, &variant)?;
@@ -212,6 +225,23 @@ impl Maker<'_> {
             });
         }
         Ok(cases)
+    }
+
+    fn chat_request(&self, request: Spanned<String>) -> Result<String> {
+        let fault = |message: String| {
+            self.source.fault(request.span(), message).hint(
+                "`{words}` stands for the label words, as in `Answer with {words} only.`; a plain brace is `{{` or `}}`",
+            )
+        };
+        let text = request.get_ref();
+        let template = Template::parse(text).map_err(|e| fault(e.message().to_owned()))?;
+        if let Some(other) = template.fields().into_iter().find(|name| *name != "words") {
+            return Err(fault(format!("chat_request names `{other}`, expected `words`")));
+        }
+        if text.trim().is_empty() {
+            return Err(fault("chat_request is empty".to_owned()));
+        }
+        Ok(text.trim().to_owned())
     }
 
     /// Returns one word a label, in the order of the labels.

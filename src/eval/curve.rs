@@ -134,7 +134,7 @@ impl<'a> Replay<'a> {
                     self.change(id, from.as_deref(), to.as_deref())?;
                 }
             }
-            Event::Renew { score, .. } => self.score = *score,
+            Event::Renew { score, .. } | Event::Alpha { score, .. } => self.score = *score,
             Event::Start { .. } | Event::Proposal { .. } | Event::End { .. } => {}
         }
         let point = self.point();

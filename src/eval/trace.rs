@@ -42,6 +42,11 @@ pub(super) enum Event {
         iteration: usize,
         score: f64,
     },
+    Alpha {
+        batch: usize,
+        iteration: usize,
+        score: f64,
+    },
     End {
         batch: usize,
         iteration: usize,
@@ -55,6 +60,7 @@ impl Event {
             Self::Start { batch, iteration, .. }
             | Self::Proposal { batch, iteration, .. }
             | Self::Renew { batch, iteration, .. }
+            | Self::Alpha { batch, iteration, .. }
             | Self::End { batch, iteration } => (*batch, *iteration),
         }
     }

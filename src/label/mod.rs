@@ -2,7 +2,7 @@
 //!
 //! Takes examples and a [`Scorer`], gives [`LabelRecord`]s. Gold is not known here: nothing in this
 //! folder names the type that holds it. Demonstrations for few-shot prompting are labelled examples
-//! that the caller vouches for.
+//! that the caller vouches for, and so are the given labels of many-shot prompting.
 
 mod batches;
 mod calibrate;
@@ -10,6 +10,8 @@ mod consistency;
 mod icm;
 mod objective;
 mod order;
+mod preset;
+mod prompting;
 mod schedule;
 mod trace;
 
@@ -19,11 +21,15 @@ use serde_json::{Map, Value};
 pub use batches::BatchSize;
 pub use calibrate::{Calibration, best_label, distribution, log_odds, margin, mean_logprobs};
 pub use consistency::Consistency;
-pub use icm::{Icm, IcmResult, IcmSettings};
+pub use icm::{GivenLabels, Icm, IcmResult, IcmSettings, Init};
 pub use objective::{Aggregate, Objective, Score, ScoreForm, accepts};
 pub use order::{Asked, Items, Order, OrderOptions, OrderPlan};
+pub use preset::Preset;
+pub use prompting::{DemonstrationLabels, ManyShot, ManyShotSummary};
 pub use schedule::{Schedule, ScheduleKind};
 pub use trace::{Change, TraceEvent};
+
+use prompting::Prompting;
 
 use crate::data::{Example, LabelRecord, Rule, Task};
 use crate::error::{Error, ErrorKind, Result};
@@ -48,6 +54,11 @@ pub enum Method {
         /// How the model's bias to a label is taken off.
         calibration: Calibration,
     },
+    /// The question alone, put to a chat model as a user's message.
+    ZeroShotChat {
+        /// How the model's bias to a label is taken off.
+        calibration: Calibration,
+    },
     /// Labelled demonstrations before the question; an example that is among them is left out of its
     /// own prompt.
     FewShot {
@@ -58,6 +69,8 @@ pub enum Method {
         /// Order of demonstrations.
         order: OrderOptions,
     },
+    /// The other examples before the question, with labels that are given, random or zero-shot.
+    ManyShot(ManyShot),
 }
 
 impl Method {
@@ -66,7 +79,13 @@ impl Method {
         match self {
             Self::Icm { .. } => "icm",
             Self::ZeroShot { .. } => "zero-shot",
+            Self::ZeroShotChat { .. } => "zero-shot-chat",
             Self::FewShot { .. } => "few-shot",
+            Self::ManyShot(ManyShot { labels, .. }) => match labels {
+                DemonstrationLabels::Given(_) => "few-shot-gold",
+                DemonstrationLabels::Random => "few-shot-random",
+                DemonstrationLabels::ZeroShot { .. } => "bootstrap",
+            },
         }
     }
 }
@@ -88,12 +107,21 @@ pub struct Summary {
     pub constant_scores: Option<Map<String, Value>>,
     /// Batches searched.
     pub num_batches: Option<usize>,
+    /// The alpha that `--auto-alpha` ended with, by batch; with it only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alphas: Option<Vec<f64>>,
+    /// Batches whose search was ended because it had collapsed; with `--stop-on-collapse` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub num_collapsed: Option<usize>,
     /// Accepted proposals.
     pub num_accepted: Option<u64>,
     /// Proposals scored.
     pub num_proposals: Option<u64>,
     /// Leave-one-out passes computed.
     pub num_passes: Option<u64>,
+    /// What many-shot prompting did; the methods that do it only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub many_shot: Option<ManyShotSummary>,
     /// Tokens run through the model.
     pub tokens_computed: u64,
     /// Tokens that full prompts would have run.
@@ -145,13 +173,17 @@ pub fn label<S: Scorer>(
         score: None,
         constant_scores: None,
         num_batches: None,
+        alphas: None,
+        num_collapsed: None,
         num_accepted: None,
         num_proposals: None,
         num_passes: None,
+        many_shot: None,
         tokens_computed: 0,
         tokens_full_prompts: 0,
         num_questions: 0,
     };
+    let mut prompting = Prompting::new(&format, examples, streams, &mut *scorer, &mut *observe);
     let usage = match method {
         Method::Icm { settings, rules, batch_size } => {
             let batches = batches::split(examples, &format, *batch_size, &*scorer)?;
@@ -164,7 +196,7 @@ pub fn label<S: Scorer>(
                     &items,
                     &consistency,
                     &names,
-                    *settings,
+                    settings.clone(),
                     streams,
                     number as u64,
                     &mut *scorer,
@@ -178,21 +210,26 @@ pub fn label<S: Scorer>(
                     }
                 }
             }
-            totals.write(&names, batches.len(), &mut summary);
+            totals.write(&names, batches.len(), settings, &mut summary);
             totals.usage
         }
         Method::ZeroShot { calibration } => {
-            let all: Vec<&Example> = examples.iter().collect();
-            let items = Items::new(&format, &all)?;
-            let labels = vec![None; all.len()];
-            let plan = OrderPlan::new(OrderOptions::DATASET, &items, &labels, &streams, (0, 0));
-            prompt(&plan, &items, &labels, *calibration, scorer, observe, &mut found)?
+            found = all_found(prompting.zero_shot(*calibration)?);
+            prompting.usage
+        }
+        Method::ZeroShotChat { calibration } => {
+            found = all_found(prompting.zero_shot_chat(*calibration)?);
+            prompting.usage
         }
         Method::FewShot { demonstrations, calibration, order } => {
-            let (all, labels) = with_demonstrations(examples, demonstrations)?;
-            let items = Items::new(&format, &all)?;
-            let plan = OrderPlan::new(*order, &items, &labels, &streams, (0, 0));
-            prompt(&plan, &items, &labels, *calibration, scorer, observe, &mut found)?
+            found = all_found(prompting.few_shot(demonstrations, *calibration, *order)?);
+            prompting.usage
+        }
+        Method::ManyShot(settings) => {
+            let (labelled, many_shot) = prompting.many_shot(settings)?;
+            found = all_found(labelled);
+            summary.many_shot = Some(many_shot);
+            prompting.usage
         }
     };
     summary.tokens_computed = usage.tokens_computed;
@@ -219,80 +256,14 @@ pub fn label<S: Scorer>(
     Ok(Labelling { records, summary })
 }
 
-/// Targets of one call of the scorer: what a killed run loses at most.
-const PROMPT_CHUNK: usize = 256;
-
-/// Asks for the first `found.len()` items and takes each one's best label.
-fn prompt<S: Scorer>(
-    plan: &OrderPlan,
-    items: &Items,
-    labels: &[Option<usize>],
-    calibration: Calibration,
-    scorer: &mut S,
-    observe: &mut dyn FnMut(&TraceEvent) -> Result<()>,
-    found: &mut [Option<Found>],
-) -> Result<Usage> {
-    let total = found.len();
-    let num_labels = items.labels.len();
-    let mut usage = Usage::default();
-    let mut rows: Vec<(usize, Vec<f64>)> = Vec::with_capacity(total);
-    let mut content_free: Vec<Vec<f64>> = Vec::new();
-    let targets: Vec<usize> = (0..total).collect();
-    for (number, chunk) in targets.chunks(PROMPT_CHUNK).enumerate() {
-        // The content-free questions stand behind all demonstrations, the same for every chunk.
-        let free = calibration == Calibration::ContentFree && number == 0;
-        let asked = plan.ask(items, labels, chunk, free);
-        let (scores, cost) = scorer.score(&asked.tree)?;
-        usage = usage.plus(asked.usage(cost, &scores));
-        rows.extend(asked.rows(&scores));
-        let free = asked.content_free.iter().map(|q| scores[q.index()].logprobs.clone());
-        content_free.extend(free);
-        observe(&TraceEvent::Scored { done: rows.len(), total })?;
-    }
-    let offset = match calibration {
-        Calibration::None => vec![0.0; num_labels],
-        Calibration::Batch => mean_logprobs(rows.iter().map(|(_, row)| row.as_slice()), num_labels),
-        Calibration::ContentFree => {
-            mean_logprobs(content_free.iter().map(Vec::as_slice), num_labels)
-        }
-    };
-    for (i, row) in rows {
-        let logprobs = distribution(&row, &offset);
-        found[i] = Some(Found { label: best_label(&logprobs), logprobs, last_flip: None });
-    }
-    Ok(usage)
+fn all_found(rows: Vec<Found>) -> Vec<Option<Found>> {
+    rows.into_iter().map(Some).collect()
 }
 
-/// The examples followed by those demonstrations that are not among them, with the labels of all
-/// that are demonstrations.
-fn with_demonstrations<'a>(
-    examples: &'a [Example],
-    demonstrations: &'a [(Example, usize)],
-) -> Result<(Vec<&'a Example>, Vec<Option<usize>>)> {
-    if demonstrations.len() < 2 {
-        return Err(Error::new(
-            ErrorKind::Data,
-            format!(
-                "{} labelled examples for few-shot prompting, expected at least 2",
-                demonstrations.len()
-            ),
-        )
-        .hint("give more labelled examples with `--demonstrations`, or use `--method zero-shot`"));
-    }
-    let mut all: Vec<&Example> = examples.iter().collect();
-    let mut labels = vec![None; all.len()];
-    let places: std::collections::HashMap<&str, usize> =
-        examples.iter().enumerate().map(|(i, example)| (example.id.as_str(), i)).collect();
-    for (example, label) in demonstrations {
-        match places.get(example.id.as_str()) {
-            Some(&i) => labels[i] = Some(*label),
-            None => {
-                all.push(example);
-                labels.push(Some(*label));
-            }
-        }
-    }
-    Ok((all, labels))
+/// The error for too few examples to predict each other.
+fn few_examples(num: usize) -> Error {
+    Error::new(ErrorKind::Data, format!("{num} example to label, expected at least 2"))
+        .hint("labels are found by how well examples predict each other; give more examples")
 }
 
 /// Sums over batches.
@@ -304,6 +275,8 @@ struct Totals {
     num_examples: f64,
     score: f64,
     constant_scores: Vec<f64>,
+    alphas: Vec<f64>,
+    num_collapsed: usize,
 }
 
 impl Totals {
@@ -316,6 +289,8 @@ impl Totals {
             num_examples: 0.0,
             score: 0.0,
             constant_scores: vec![0.0; num_labels],
+            alphas: Vec::new(),
+            num_collapsed: 0,
         }
     }
 
@@ -327,18 +302,28 @@ impl Totals {
         self.num_passes += result.num_passes;
         self.num_examples += size;
         self.score += size * result.score;
+        self.alphas.push(result.alpha);
+        self.num_collapsed += usize::from(result.reason == "collapsed");
         for (sum, score) in self.constant_scores.iter_mut().zip(&result.constant_scores) {
             *sum += size * score;
         }
     }
 
-    fn write(&self, names: &[String], num_batches: usize, summary: &mut Summary) {
+    fn write(
+        &self,
+        names: &[String],
+        num_batches: usize,
+        settings: &IcmSettings,
+        summary: &mut Summary,
+    ) {
         let mean = |sum: f64| sum / self.num_examples.max(1.0);
         summary.score = Some(mean(self.score));
         let constants = names.iter().zip(&self.constant_scores);
         summary.constant_scores =
             Some(constants.map(|(name, sum)| (name.clone(), mean(*sum).into())).collect());
         summary.num_batches = Some(num_batches);
+        summary.alphas = settings.auto_alpha.map(|_| self.alphas.clone());
+        summary.num_collapsed = settings.stop_on_collapse.map(|_| self.num_collapsed);
         summary.num_accepted = Some(self.num_accepted);
         summary.num_proposals = Some(self.num_proposals);
         summary.num_passes = Some(self.num_passes);

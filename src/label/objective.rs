@@ -56,6 +56,22 @@ pub struct Score {
 }
 
 impl ScoreForm {
+    /// Returns the alpha under which one inconsistent pair weighs as much as `nats` nats of mutual
+    /// predictability, summed over `num_labelled` examples: n / nats for the mean, 1 / nats for the
+    /// sum.
+    pub fn alpha_of_nats(&self, nats: f64, num_labelled: usize) -> f64 {
+        match self.aggregate {
+            Aggregate::Mean => num_labelled as f64 / nats,
+            Aggregate::Sum => nats.recip(),
+        }
+    }
+
+    /// Returns a score's U under this alpha, its P and I as they are.
+    pub fn again(&self, score: Score) -> Score {
+        let total = self.alpha * score.mutual_predictability - score.inconsistency as f64;
+        Score { total, ..score }
+    }
+
     /// Returns the score of labelled examples, each given by its leave-one-out log distribution and
     /// its label, with `inconsistency` violated pairs. An empty labelling has P = 0.
     ///
@@ -79,8 +95,7 @@ impl ScoreForm {
             Aggregate::Mean => sum / num.max(1) as f64,
             Aggregate::Sum => sum,
         };
-        let total = self.alpha * mutual_predictability - inconsistency as f64;
-        Score { total, mutual_predictability, inconsistency }
+        self.again(Score { total: 0.0, mutual_predictability, inconsistency })
     }
 }
 
@@ -109,6 +124,25 @@ mod tests {
         let sum = ScoreForm { aggregate: Aggregate::Sum, ..form }.score(labelled(), 0);
         assert!((sum.mutual_predictability + 1.491_654_9).abs() < 1e-6);
         assert_eq!(form.score([], 2).total, -2.0);
+    }
+
+    #[test]
+    fn one_inconsistent_pair_is_worth_the_nats_asked_for() {
+        // The paper's alpha of 50 at its batches of 256: 5.12 nats of the sum.
+        let mean = ScoreForm::default();
+        assert!((mean.alpha_of_nats(5.12, 256) - 50.0).abs() < 1e-12);
+        let sum = ScoreForm { aggregate: Aggregate::Sum, ..mean };
+        assert!((sum.alpha_of_nats(4.0, 256) - 0.25).abs() < 1e-12);
+        // Four examples of ln 1/2 against the same with one more pair violated and 3 nats better.
+        for form in [mean, sum] {
+            let form = ScoreForm { alpha: form.alpha_of_nats(3.0, 4), ..form };
+            let row = |x: f64| [x, -1.0];
+            let (a, b) = ([row(-2.0); 4], [row(-1.25); 4]);
+            let score = |rows: &[[f64; 2]], pairs| {
+                form.score(rows.iter().map(|row| (row.as_slice(), 0)), pairs).total
+            };
+            assert!((score(&a, 0) - score(&b, 1)).abs() < 1e-12, "{form:?}");
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub enum TraceEvent {
         batch: u64,
         /// Always 0.
         iteration: u64,
-        /// Id and label of the examples labelled at random.
+        /// Id and label of the examples labelled at the start.
         labels: Vec<(String, String)>,
         /// U of these labels.
         score: f64,
@@ -73,6 +73,19 @@ pub enum TraceEvent {
         /// U under the new order.
         score: f64,
     },
+    /// `--auto-alpha` set alpha for the labelled examples there are now.
+    Alpha {
+        /// Number of the batch, from 0.
+        batch: u64,
+        /// Iteration within the batch after which it holds; 0: from the start.
+        iteration: u64,
+        /// The new alpha.
+        alpha: f64,
+        /// How many examples are labelled.
+        num_labelled: usize,
+        /// U of the labels held under it.
+        score: f64,
+    },
     /// The search of a batch is over.
     End {
         /// Number of the batch, from 0.
@@ -85,7 +98,7 @@ pub enum TraceEvent {
         mutual_predictability: f64,
         /// I of the final labels.
         inconsistency: usize,
-        /// `converged` or `iterations`.
+        /// `converged`, `iterations` or `collapsed`.
         reason: String,
         /// How many examples are labelled.
         num_labelled: usize,

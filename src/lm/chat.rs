@@ -17,7 +17,7 @@ pub struct Message {
     pub content: String,
 }
 
-/// A chat template with the special tokens that it may name.
+/// A chat template with the special tokens and variables that it may name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChatTemplate {
     source: String,
@@ -27,10 +27,15 @@ pub struct ChatTemplate {
 const CONFIG: &str = "tokenizer_config.json";
 /// Newer models keep the template in a file of its own.
 const FILE: &str = "chat_template.jinja";
+/// Stands for an answer, to see what the template puts before one.
+const ANSWER: &str = "Answer";
 /// The special tokens that templates name.
 const TOKENS: [&str; 4] = ["bos_token", "eos_token", "unk_token", "pad_token"];
 
 impl ChatTemplate {
+    /// The files of a model folder that a template may come from.
+    pub const FILES: [&str; 2] = [CONFIG, FILE];
+
     /// Returns the chat template of a model folder, or `None` for a base model, which has none.
     ///
     /// # Errors
@@ -71,6 +76,33 @@ impl ChatTemplate {
             .filter_map(|name| Some(((*name).to_owned(), text_of(config.get(*name)?)?.into())))
             .collect();
         Ok(Some(Self { source, tokens }))
+    }
+
+    /// Returns the template with a variable of its own set, as Qwen3's has `enable_thinking`.
+    #[must_use]
+    pub fn with_variable(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.tokens.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Returns the text of `messages` up to where the words of the assistant's answer begin: the
+    /// opening of the answer, and the blanks that the template puts between it and an answer.
+    ///
+    /// # Errors
+    /// As [`render`](Self::render).
+    pub fn before_answer(&self, messages: &[Message]) -> Result<String> {
+        let mut text = self.render(messages, true)?;
+        let answer = Message { role: "assistant".to_owned(), content: ANSWER.to_owned() };
+        let answered = [messages, &[answer]].concat();
+        // Some templates render an answer of the past in another way than they open one; then there
+        // is nothing to be learnt from it.
+        if let Ok(whole) = self.render(&answered, false)
+            && let Some(rest) = whole.strip_prefix(text.as_str())
+            && rest.trim_start().starts_with(ANSWER)
+        {
+            text.push_str(&rest[..rest.len() - rest.trim_start().len()]);
+        }
+        Ok(text)
     }
 
     /// Returns the text of `messages`, with the opening of the assistant's answer at its end if

@@ -18,6 +18,7 @@ pub struct PromptFormat<'t> {
     template: Template,
     /// The templates of the prompt's cases, in their order.
     cases: Vec<Template>,
+    chat_request: Template,
 }
 
 impl<'t> PromptFormat<'t> {
@@ -31,6 +32,7 @@ impl<'t> PromptFormat<'t> {
             task,
             template: Template::parse(&task.prompt.template)?,
             cases: cases.collect::<Result<_>>()?,
+            chat_request: Template::parse(&task.prompt.chat_request)?,
         })
     }
 
@@ -66,6 +68,37 @@ impl<'t> PromptFormat<'t> {
         text.push_str(word);
         text.push_str(&self.task.prompt.separator);
         Ok(text)
+    }
+
+    /// Returns the message that asks a chat model: instruction and question without blanks round
+    /// them, and after an empty line the request to answer with a label word.
+    ///
+    /// # Errors
+    /// As [`question`](Self::question).
+    pub fn chat_message(&self, example: &Example) -> Result<String> {
+        self.requested(&self.question(example)?, &self.words_of(example))
+    }
+
+    /// Returns the messages that ask about [`content_free`](Self::content_free) items.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Data`] if the request names another field than the words; a loaded task's does
+    /// not.
+    pub fn chat_content_free(&self) -> Result<Vec<String>> {
+        let words = self.label_words();
+        self.content_free().iter().map(|question| self.requested(question, &words)).collect()
+    }
+
+    fn requested(&self, question: &str, words: &[&str]) -> Result<String> {
+        let listed = match words {
+            [others @ .., last] if !others.is_empty() => {
+                format!("{} or {last}", others.join(", "))
+            }
+            _ => words.concat(),
+        };
+        let request = self.chat_request.render(&BTreeMap::from([("words".to_owned(), listed)]))?;
+        let text = [self.instruction(), question].concat();
+        Ok(format!("{}\n\n{request}", text.trim()))
     }
 
     /// Returns the words that follow a question, in the order of the task's labels.
@@ -167,6 +200,27 @@ mod tests {
             );
             assert_eq!(format.instruction(), "");
         }
+    }
+
+    #[test]
+    fn a_chat_message_says_which_words_may_be_answered() {
+        let claim = example(&[("question", "Can pigs fly?"), ("choice", "No.")]);
+        let task = Task::load("truthfulqa").unwrap();
+        let format = PromptFormat::new(&task).unwrap();
+        assert_eq!(
+            format.chat_message(&claim).unwrap(),
+            "Question: Can pigs fly?\nClaim: No.\nI think this claim is\n\n\
+             Answer with False or True only."
+        );
+        let free = format.chat_content_free().unwrap();
+        assert!(free[1].starts_with("Question: \nClaim: \nI think") && free.len() == 3);
+        let task = Task::load("sentiment").unwrap().with_variant("neutral").unwrap();
+        let format = PromptFormat::new(&task).unwrap();
+        assert_eq!(
+            format.chat_message(&example(&[("text", "Good.")])).unwrap(),
+            "Examine these examples and complete the pattern for the new one.\n\n\n\n\
+             ## Candidate:\nGood.\n## Set:\n\nAnswer with B or A only."
+        );
     }
 
     #[test]

@@ -115,7 +115,8 @@ impl Run {
             "icm" => "ICM",
             other => other,
         };
-        let gold = if self.gold_used.is_some() { " gold" } else { "" };
+        let named = method.contains("gold");
+        let gold = if self.gold_used.is_some() && !named { " gold" } else { "" };
         format!("{method}{gold}")
     }
 

@@ -71,6 +71,10 @@ impl<S: Scorer> Scorer for Cached<S> {
     fn max_tokens(&self) -> usize {
         self.scorer.max_tokens()
     }
+
+    fn chat(&self, message: &str) -> Result<String> {
+        self.scorer.chat(message)
+    }
 }
 
 /// Returns the key of each question of a tree.

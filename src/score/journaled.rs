@@ -60,4 +60,8 @@ impl<S: Scorer> Scorer for Journaled<S> {
     fn max_tokens(&self) -> usize {
         self.scorer.max_tokens()
     }
+
+    fn chat(&self, message: &str) -> Result<String> {
+        self.scorer.chat(message)
+    }
 }

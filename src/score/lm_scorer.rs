@@ -1,6 +1,7 @@
 //! Scoring on the local decoder.
 
-use std::path::Path;
+use std::cell::OnceCell;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use tch::{Kind, Tensor};
@@ -9,7 +10,10 @@ use super::forest::{Ask, Forest};
 use super::memory::{Footprint, MemorySize, total};
 use super::{LabelScores, PromptTree, Scorer, Usage};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lm::{Decoder, DeviceChoice, DtypeChoice, KvCache, NewTokens, Tokenizer, Tokens};
+use crate::lm::{
+    ChatTemplate, Decoder, DeviceChoice, DtypeChoice, KvCache, Message, NewTokens, Tokenizer,
+    Tokens,
+};
 
 /// How a [`LmScorer`] runs; none of it changes the answers beyond rounding.
 #[derive(Clone, Copy, Debug)]
@@ -50,8 +54,11 @@ const LOGIT_ELEMENTS: usize = 1 << 26;
 /// A [`Scorer`] on a local model.
 #[derive(Debug)]
 pub struct LmScorer {
+    folder: PathBuf,
     decoder: Decoder,
     tokenizer: Tokenizer,
+    /// Read when it is first asked for, which most methods never do.
+    chat: OnceCell<ChatTemplate>,
     cache: KvCache,
     max_pack: usize,
     max_tokens: usize,
@@ -94,8 +101,10 @@ impl LmScorer {
             footprint: Footprint::of(decoder.config(), kind.elt_size_in_bytes(), !device.is_cuda()),
             budget: options.memory.or_else(share).unwrap_or(MemorySize(u64::MAX)),
             cache: decoder.new_cache(),
+            folder: folder.to_path_buf(),
             decoder,
             tokenizer,
+            chat: OnceCell::new(),
             max_pack: options.max_pack_tokens.unwrap_or(default_pack).max(1),
             max_tokens,
             distrust_extend: false,
@@ -110,6 +119,19 @@ impl LmScorer {
     /// Returns the model's tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
+    }
+
+    fn chat_template(&self) -> Result<&ChatTemplate> {
+        if let Some(chat) = self.chat.get() {
+            return Ok(chat);
+        }
+        let chat = ChatTemplate::open(&self.folder)?.ok_or_else(|| {
+            Error::new(ErrorKind::Tokenizer, "the model has no chat template").at(&self.folder).hint(
+                "chat models have one in tokenizer_config.json or chat_template.jinja; a base model is asked in plain text, as `--method zero-shot` does",
+            )
+        })?;
+        // An answer that is a label has no room for thinking before it.
+        Ok(self.chat.get_or_init(|| chat.with_variable("enable_thinking", false)))
     }
 
     /// Tokenises every question's prompt with each of its labels and merges them.
@@ -198,7 +220,7 @@ impl LmScorer {
                     ),
                 )
                 .map_err(|e| {
-                    e.hint("use fewer demonstrations (a smaller `--batch-size`, or a shorter `--demonstrations` file), shorten the example, or set `--max-context` if the model can go beyond it")
+                    e.hint("use fewer demonstrations (a smaller `--batch-size` or `--num-demonstrations`, or a shorter `--demonstrations` file), shorten the example, or set `--max-context` if the model can go beyond it")
                 });
             }
             longest_context = longest_context.max(range.start);
@@ -294,5 +316,11 @@ impl Scorer for LmScorer {
 
     fn max_tokens(&self) -> usize {
         self.max_tokens
+    }
+
+    fn chat(&self, message: &str) -> Result<String> {
+        let message = Message { role: "user".into(), content: message.into() };
+        let text = self.chat_template()?.before_answer(&[message])?;
+        Ok(self.tokenizer.without_prefix(&text).to_owned())
     }
 }

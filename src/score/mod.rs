@@ -22,7 +22,7 @@ pub use memory::MemorySize;
 pub use table::TableScorer;
 pub use tree::{NodeId, PromptTree, Question, QuestionId};
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 
 /// The answer to one question.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -88,6 +88,17 @@ pub trait Scorer {
 
     /// Returns the longest prompt in tokens, label and special tokens included.
     fn max_tokens(&self) -> usize;
+
+    /// Returns the prompt that puts `message` to a chat model, up to where the words of its answer
+    /// begin.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Tokenizer`] when the model has no chat template, as base models have none, or
+    /// when its template fails.
+    fn chat(&self, message: &str) -> Result<String> {
+        let _ = message;
+        Err(Error::new(ErrorKind::Tokenizer, "this scorer knows no chat template"))
+    }
 }
 
 impl<S: Scorer + ?Sized> Scorer for Box<S> {
@@ -101,5 +112,9 @@ impl<S: Scorer + ?Sized> Scorer for Box<S> {
 
     fn max_tokens(&self) -> usize {
         (**self).max_tokens()
+    }
+
+    fn chat(&self, message: &str) -> Result<String> {
+        (**self).chat(message)
     }
 }

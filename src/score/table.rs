@@ -52,4 +52,9 @@ impl<F: FnMut(&str, &Question) -> Vec<f64>> Scorer for TableScorer<F> {
     fn max_tokens(&self) -> usize {
         self.max_tokens
     }
+
+    /// Puts the message between `<user>` and `<assistant>`.
+    fn chat(&self, message: &str) -> Result<String> {
+        Ok(format!("<user>{message}<assistant>"))
+    }
 }

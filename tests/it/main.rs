@@ -24,5 +24,6 @@ mod report;
 mod resume;
 mod scorer;
 mod search;
+mod search_options;
 mod task_file;
 mod tasks;

@@ -46,13 +46,13 @@ fn ln_sigmoid(x: f64) -> f64 {
 }
 
 /// Log-probabilities of negative and positive from log-odds of positive.
-fn binary(log_odds: f64) -> Vec<f64> {
+pub fn binary(log_odds: f64) -> Vec<f64> {
     vec![ln_sigmoid(-log_odds), ln_sigmoid(log_odds)]
 }
 
 /// Log-odds of a world in which examples with equal signs have equal labels: a coupling to each
 /// demonstration and a weak prior.
-fn ising(signs: &BTreeMap<String, f64>, prompt: &str) -> f64 {
+pub fn ising(signs: &BTreeMap<String, f64>, prompt: &str) -> f64 {
     let (demonstrations, asked) = parse(prompt);
     let own = signs[&asked];
     let spin = |label: usize| if label == 1 { 1.0 } else { -1.0 };
@@ -60,7 +60,7 @@ fn ising(signs: &BTreeMap<String, f64>, prompt: &str) -> f64 {
     own * (0.8 * pull + 0.3)
 }
 
-fn signs(values: &[f64]) -> BTreeMap<String, f64> {
+pub fn signs(values: &[f64]) -> BTreeMap<String, f64> {
     values.iter().enumerate().map(|(i, s)| (format!("text {i}"), *s)).collect()
 }
 
@@ -83,7 +83,7 @@ fn icm(settings: IcmSettings, rules: Vec<Rule>) -> Method {
     Method::Icm { settings, rules, batch_size: BatchSize::AtMost(256) }
 }
 
-fn plain() -> IcmSettings {
+pub fn plain() -> IcmSettings {
     IcmSettings {
         order: OrderOptions::DATASET,
         calibration: Calibration::None,
@@ -188,7 +188,7 @@ fn inconsistency_by_hand() {
 }
 
 /// A model that follows the majority of its demonstrations and always leans to `positive`.
-fn copycat(prompt: &str) -> f64 {
+pub fn copycat(prompt: &str) -> f64 {
     let (demonstrations, _) = parse(prompt);
     let positive = demonstrations.iter().filter(|(_, label)| *label == 1).count() as f64;
     4.0 * (positive / demonstrations.len().max(1) as f64 - 0.5) + 1.0

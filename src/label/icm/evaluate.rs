@@ -20,10 +20,30 @@ impl<S: Scorer + ?Sized> Icm<'_, S> {
         Ok(best_label(&distribution(row, &current.offset)))
     }
 
-    fn score(&mut self, asked: &Asked) -> Result<Vec<LabelScores>> {
+    pub(super) fn score(&mut self, asked: &Asked) -> Result<Vec<LabelScores>> {
         let (scores, cost) = self.scorer.score(&asked.tree)?;
         self.usage = self.usage.plus(asked.usage(cost, &scores));
         Ok(scores)
+    }
+
+    /// The model's bias to each label in one pass, as the calibration takes it.
+    pub(super) fn offset(
+        &self,
+        asked: &Asked,
+        scores: &[LabelScores],
+        raw: &[(usize, Vec<f64>)],
+    ) -> Vec<f64> {
+        let num_labels = self.label_names.len();
+        match self.settings.calibration {
+            Calibration::None => vec![0.0; num_labels],
+            Calibration::Batch => {
+                mean_logprobs(raw.iter().map(|(_, row)| row.as_slice()), num_labels)
+            }
+            Calibration::ContentFree => {
+                let free = asked.content_free.iter();
+                mean_logprobs(free.map(|q| scores[q.index()].logprobs.as_slice()), num_labels)
+            }
+        }
     }
 
     /// Scores a labelling: one leave-one-out pass, unless this very labelling was scored before
@@ -38,17 +58,7 @@ impl<S: Scorer + ?Sized> Icm<'_, S> {
         let scores = self.score(&asked)?;
         self.num_passes += 1;
         let raw = asked.rows(&scores);
-        let num_labels = self.label_names.len();
-        let offset = match self.settings.calibration {
-            Calibration::None => vec![0.0; num_labels],
-            Calibration::Batch => {
-                mean_logprobs(raw.iter().map(|(_, row)| row.as_slice()), num_labels)
-            }
-            Calibration::ContentFree => {
-                let free = asked.content_free.iter();
-                mean_logprobs(free.map(|q| scores[q.index()].logprobs.as_slice()), num_labels)
-            }
-        };
+        let offset = self.offset(&asked, &scores, &raw);
         let mut rows = vec![None; labels.len()];
         for (i, row) in raw {
             rows[i] = Some(distribution(&row, &offset));

@@ -11,16 +11,23 @@
 //! of which it is a part, so an iteration that proposes nothing costs nothing; and labellings that
 //! were scored before under the same order are not scored again.
 
+mod alpha;
+mod collapse;
 mod evaluate;
+mod init;
 
 use std::collections::{HashMap, HashSet};
 
 use rand::Rng;
-use rand::seq::SliceRandom;
 use serde::Serialize;
+
+pub use init::{GivenLabels, Init};
+
+use collapse::CollapseWatch;
 
 use super::calibrate::{Calibration, best_label};
 use super::consistency::Consistency;
+use super::few_examples;
 use super::objective::{Score, ScoreForm, accepts};
 use super::order::{Items, OrderOptions, OrderPlan};
 use super::schedule::Schedule;
@@ -30,14 +37,19 @@ use crate::run::SeedStream;
 use crate::score::{Scorer, Usage};
 
 /// Settings of the search; the README says how they work together.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct IcmSettings {
     /// Form and weight of the score.
     pub form: ScoreForm,
+    /// Nats that one inconsistent pair weighs as much as, whatever the number of labelled examples;
+    /// takes the place of alpha.
+    pub auto_alpha: Option<f64>,
     /// Cooling.
     pub schedule: Schedule,
-    /// Examples that get random labels at the start.
+    /// Examples that are labelled at the start.
     pub num_seed: usize,
+    /// How they are labelled.
+    pub init: Init,
     /// Most iterations for one batch.
     pub iterations: u64,
     /// Most inconsistent pairs repaired after one change.
@@ -51,20 +63,25 @@ pub struct IcmSettings {
     pub calibration: Calibration,
     /// Stop when all examples are labelled and none can change.
     pub stop_when_stable: bool,
+    /// Stop when all examples are labelled and one label had more than this share for a whole sweep.
+    pub stop_on_collapse: Option<f64>,
 }
 
 impl Default for IcmSettings {
     fn default() -> Self {
         Self {
             form: ScoreForm::default(),
+            auto_alpha: None,
             schedule: Schedule::default(),
             num_seed: 8,
+            init: Init::Balanced,
             iterations: 1500,
             consistency_fix_iterations: 10,
             order: OrderOptions::default(),
             renew_order_every: 0,
             calibration: Calibration::Batch,
             stop_when_stable: true,
+            stop_on_collapse: None,
         }
     }
 }
@@ -95,6 +112,10 @@ pub struct IcmResult {
     pub last_flip: Vec<Option<u64>>,
     /// U of the labels.
     pub score: f64,
+    /// The alpha of this U.
+    pub alpha: f64,
+    /// Why the search ended: `converged`, `iterations` or `collapsed`.
+    pub reason: &'static str,
     /// U of the labelling that gives every example the same label, by label.
     pub constant_scores: Vec<f64>,
     /// Accepted proposals.
@@ -139,11 +160,7 @@ impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
         scorer: &'a mut S,
     ) -> Result<Self> {
         if items.len() < 2 {
-            return Err(Error::new(
-                ErrorKind::Data,
-                format!("{} example to label, expected at least 2", items.len()),
-            )
-            .hint("labels are found by how well examples predict each other; give more examples"));
+            return Err(few_examples(items.len()));
         }
         if settings.num_seed < 2 {
             return Err(Error::new(
@@ -177,8 +194,9 @@ impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
     pub fn run(mut self, observe: &mut dyn FnMut(&TraceEvent) -> Result<()>) -> Result<IcmResult> {
         let num = self.items.len();
         let mut last_flip = vec![None; num];
-        let seeds = self.seeds();
+        let seeds = self.seeds()?;
         self.new_order(&seeds);
+        self.set_alpha(&seeds);
         let (mut labels, mut current) = self.fix(seeds)?;
         for (flip, label) in last_flip.iter_mut().zip(&labels) {
             *flip = label.map(|_| 0);
@@ -195,9 +213,13 @@ impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
             temperature: self.settings.schedule.temperature(1, 0),
             num_labelled: labels.iter().flatten().count(),
         })?;
+        if let Some(event) = self.alpha_event(0, &labels, &current) {
+            observe(&event)?;
+        }
         let mut refused = vec![false; num];
         let mut iteration = 0;
         let mut reason = "iterations";
+        let mut watch = self.settings.stop_on_collapse.map(CollapseWatch::new);
         while iteration < self.settings.iterations {
             if self.settings.stop_when_stable && is_stable(&labels, &current, &refused) {
                 reason = "converged";
@@ -256,6 +278,12 @@ impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
                 accepted,
                 num_labelled: labels.iter().flatten().count(),
             })?;
+            if self.set_alpha(&labels) {
+                current.score = self.settings.form.again(current.score);
+                if let Some(event) = self.alpha_event(iteration, &labels, &current) {
+                    observe(&event)?;
+                }
+            }
             let every = self.settings.renew_order_every;
             let due = every > 0 && accepted_total % every == 0;
             if accepted && (due || self.plan.is_stale(&labels)) {
@@ -264,6 +292,10 @@ impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
                 refused.fill(false);
                 let (batch, score) = (self.batch, current.score.total);
                 observe(&TraceEvent::Renew { batch, iteration, score })?;
+            }
+            if watch.as_mut().is_some_and(|watch| watch.look(iteration, &labels)) {
+                reason = "collapsed";
+                break;
             }
         }
         let constant_scores = self.constant_scores()?;
@@ -283,25 +315,14 @@ impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
             labels,
             last_flip,
             score: current.score.total,
+            alpha: self.settings.form.alpha,
+            reason,
             constant_scores,
             num_accepted: accepted_total,
             num_proposals,
             num_passes: self.num_passes,
             usage: self.usage,
         })
-    }
-
-    /// Balanced random labels for a few random examples.
-    fn seeds(&self) -> Labels {
-        let mut rng = self.streams.rng("icm/seeds", &[self.batch]);
-        let mut examples: Vec<usize> = (0..self.items.len()).collect();
-        examples.shuffle(&mut rng);
-        examples.truncate(self.settings.num_seed);
-        let mut labels = vec![None; self.items.len()];
-        for (k, i) in examples.into_iter().enumerate() {
-            labels[i] = Some(k % self.label_names.len());
-        }
-        labels
     }
 
     fn new_order(&mut self, labels: &Labels) {

@@ -1,0 +1,138 @@
+//! The labels a search starts from.
+//!
+//! The examples that start are the same for every [`Init`] of one seed; only their labels differ, so
+//! that runs from different starts can be compared. Labels that the caller gives are plain data here:
+//! where they come from is for the caller to know and to record.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use rand::Rng;
+use rand::seq::SliceRandom;
+use serde::{Serialize, Serializer};
+
+use super::{Icm, Labels};
+use crate::error::{Error, ErrorKind, Result};
+use crate::label::calibrate::{Calibration, best_label, distribution};
+use crate::label::order::{OrderOptions, OrderPlan};
+use crate::score::Scorer;
+
+/// How the first examples are labelled.
+///
+/// # Source
+/// Wen et al. 2025, section 5 (random, golden, worst) and section 2.3 (zero-shot predictions); the
+/// neutral-prompt fork draws labels without balance.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Init {
+    /// At random, each label as often as the others.
+    #[default]
+    Balanced,
+    /// At random, each label by itself: all may be the same.
+    Unbalanced,
+    /// As the model answers without demonstrations, calibrated as the search is.
+    ZeroShot,
+    /// As the caller says.
+    Given(GivenLabels),
+}
+
+impl Init {
+    /// Returns the name in commands and files.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Balanced => "random",
+            Self::Unbalanced => "unbalanced",
+            Self::ZeroShot => "zero-shot",
+            Self::Given(given) => &given.name,
+        }
+    }
+}
+
+impl Serialize for Init {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+/// Labels to start from, by id; only examples that have one can start.
+#[derive(Clone, PartialEq)]
+pub struct GivenLabels {
+    /// What records of the run call them.
+    pub name: String,
+    /// Places in the task's labels.
+    pub labels: Arc<HashMap<String, usize>>,
+}
+
+/// Shows the count only: the labels may be gold.
+impl fmt::Debug for GivenLabels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GivenLabels({}, {} sealed)", self.name, self.labels.len())
+    }
+}
+
+impl<S: Scorer + ?Sized> Icm<'_, S> {
+    /// Labels for a few random examples.
+    pub(super) fn seeds(&mut self) -> Result<Labels> {
+        let mut rng = self.streams.rng("icm/seeds", &[self.batch]);
+        let mut examples: Vec<usize> = (0..self.items.len()).collect();
+        examples.shuffle(&mut rng);
+        if let Init::Given(given) = &self.settings.init {
+            examples.retain(|&i| given.labels.contains_key(&self.items.ids[i]));
+            if examples.len() < 2 {
+                return Err(Error::new(
+                    ErrorKind::Data,
+                    format!(
+                        "`--init {}` has a label for {} of the {} examples of batch {}, expected at least 2",
+                        given.name,
+                        examples.len(),
+                        self.items.len(),
+                        self.batch
+                    ),
+                )
+                .hint("labels are joined by id; search more examples together, or start otherwise"));
+            }
+        }
+        examples.truncate(self.settings.num_seed);
+        let num_labels = self.label_names.len();
+        let chosen: Vec<usize> = match &self.settings.init {
+            Init::Balanced => (0..examples.len()).map(|k| k % num_labels).collect(),
+            Init::Unbalanced => examples.iter().map(|_| rng.random_range(0..num_labels)).collect(),
+            Init::Given(given) => {
+                examples.iter().map(|&i| given.labels[&self.items.ids[i]]).collect()
+            }
+            Init::ZeroShot => self.zero_shot(&examples)?,
+        };
+        let mut labels = vec![None; self.items.len()];
+        for (i, label) in examples.into_iter().zip(chosen) {
+            labels[i] = Some(label);
+        }
+        Ok(labels)
+    }
+
+    /// What the model answers for `examples` without demonstrations. Batch calibration looks at all
+    /// examples: the mean of a few is a poor guess of the bias.
+    fn zero_shot(&mut self, examples: &[usize]) -> Result<Vec<usize>> {
+        let nothing = vec![None; self.items.len()];
+        let plan = OrderPlan::new(
+            OrderOptions::DATASET,
+            self.items,
+            &nothing,
+            &self.streams,
+            (self.batch, 0),
+        );
+        let (everything, free) = match self.settings.calibration {
+            Calibration::None => (false, false),
+            Calibration::Batch => (true, false),
+            Calibration::ContentFree => (false, true),
+        };
+        let all: Vec<usize> = (0..self.items.len()).collect();
+        let targets = if everything { all.as_slice() } else { examples };
+        let asked = plan.ask(self.items, &nothing, targets, free);
+        let scores = self.score(&asked)?;
+        let raw = asked.rows(&scores);
+        let offset = self.offset(&asked, &scores, &raw);
+        let answers: HashMap<usize, usize> =
+            raw.iter().map(|(i, row)| (*i, best_label(&distribution(row, &offset)))).collect();
+        Ok(examples.iter().map(|i| answers[i]).collect())
+    }
+}

@@ -1,0 +1,645 @@
+//! Starts, presets, chosen alpha, the collapse stop and the published flags, on a table and through the
+//! program.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use serde_json::Value;
+use w2s::data::{Rule, Task};
+use w2s::label::{
+    Aggregate, BatchSize, Calibration, GivenLabels, IcmSettings, Init, Labelling, Method,
+    Objective, Order, OrderOptions, Preset, Schedule, ScheduleKind, ScoreForm, TraceEvent, label,
+};
+use w2s::run::SeedStream;
+use w2s::score::{Question, TableScorer};
+
+use crate::cli::{Place, good, strs, text, w2s};
+use crate::search::{binary, copycat, example, examples, ising, parse, plain, signs};
+
+/// Searches with a model that answers in log-odds of `positive`.
+fn search(
+    data: &[w2s::data::Example],
+    settings: IcmSettings,
+    rules: Vec<Rule>,
+    seed: u64,
+    log_odds: impl Fn(&str) -> f64,
+) -> (w2s::error::Result<Labelling>, Vec<TraceEvent>) {
+    let task = Task::load("sentiment").unwrap();
+    let mut scorer = TableScorer::new(|prompt: &str, _: &Question| binary(log_odds(prompt)));
+    let method = Method::Icm { settings, rules, batch_size: BatchSize::AtMost(256) };
+    let mut events = Vec::new();
+    let streams = SeedStream::new(seed);
+    let result = label(&task, data, &method, streams, &mut scorer, &mut |event| {
+        events.push(event.clone());
+        Ok(())
+    });
+    (result, events)
+}
+
+/// Id and label of the examples that a search starts with.
+fn start(events: &[TraceEvent]) -> BTreeMap<String, String> {
+    match &events[0] {
+        TraceEvent::Start { labels, .. } => labels.iter().cloned().collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn starts_differ_in_their_labels_only() {
+    let data = examples(12);
+    let gold: HashMap<String, usize> =
+        data.iter().enumerate().map(|(i, e)| (e.id.clone(), i % 2)).collect();
+    let mut num_unbalanced = 0;
+    for seed in 0..20 {
+        let started = |init: Init| {
+            let settings = IcmSettings { num_seed: 6, iterations: 0, init, ..plain() };
+            start(&search(&data, settings, vec![], seed, |_| 0.0).1)
+        };
+        let balanced = started(Init::Balanced);
+        let unbalanced = started(Init::Unbalanced);
+        let labels = Arc::new(gold.clone());
+        let given = started(Init::Given(GivenLabels { name: "golden".into(), labels }));
+        assert!(balanced.keys().eq(unbalanced.keys()) && balanced.keys().eq(given.keys()));
+        let num = |labels: &BTreeMap<String, String>| {
+            labels.values().filter(|label| *label == "positive").count()
+        };
+        assert_eq!((balanced.len(), num(&balanced)), (6, 3));
+        num_unbalanced += usize::from(num(&unbalanced) != 3);
+        for (id, label) in given {
+            assert_eq!(label, ["negative", "positive"][gold[&id]], "{id}");
+        }
+    }
+    // Three of six by fair coins in 20 of 64 cases: 13.75 of 20 draws are expected to be unequal.
+    assert!((8..20).contains(&num_unbalanced), "{num_unbalanced}");
+}
+
+#[test]
+fn only_examples_with_a_label_start() {
+    let data = examples(12);
+    let given = |ids: &[&str]| {
+        let labels = ids.iter().map(|id| ((*id).to_owned(), 1)).collect();
+        let init = Init::Given(GivenLabels { name: "golden".into(), labels: Arc::new(labels) });
+        search(
+            &data,
+            IcmSettings { num_seed: 6, iterations: 0, init, ..plain() },
+            vec![],
+            0,
+            |_| 0.0,
+        )
+    };
+    let (_, events) = given(&["e3", "e7", "e9", "elsewhere"]);
+    assert_eq!(start(&events).into_keys().collect::<Vec<_>>(), ["e3", "e7", "e9"]);
+    let error = given(&["e3", "elsewhere"]).0.unwrap_err();
+    assert_eq!(error.kind(), w2s::error::ErrorKind::Data);
+    assert!(error.message().contains("a label for 1 of the 12 examples"), "{error}");
+    // No label is shown where settings are logged.
+    let labels = Arc::new(HashMap::from([("e3".to_owned(), 1)]));
+    let init = Init::Given(GivenLabels { name: "golden".into(), labels });
+    assert_eq!(format!("{init:?}"), "Given(GivenLabels(golden, 1 sealed))");
+    assert_eq!(serde_json::to_value(&init).unwrap(), "golden");
+}
+
+/// The model reads every sign rightly and leans to `positive` by 3 nats.
+#[test]
+fn a_zero_shot_start_is_calibrated_as_the_search() {
+    let values = [1.0, -1.0, 1.0, -1.0, -1.0, 1.0];
+    let world = signs(&values);
+    let data = examples(values.len());
+    let started = |calibration| {
+        let settings = IcmSettings {
+            num_seed: 4,
+            iterations: 0,
+            init: Init::ZeroShot,
+            calibration,
+            ..plain()
+        };
+        let (_, events) = search(&data, settings, vec![], 2, |prompt| {
+            3.0 + world.get(&parse(prompt).1).unwrap_or(&0.0)
+        });
+        start(&events)
+    };
+    assert!(started(Calibration::None).values().all(|label| label == "positive"));
+    // Log-odds of 4 and 2 less their mean of 3 over all six, or less those of an empty item.
+    for calibration in [Calibration::Batch, Calibration::ContentFree] {
+        let labels = started(calibration);
+        assert_eq!(labels.len(), 4);
+        for (id, label) in labels {
+            let value = values[id[1..].parse::<usize>().unwrap()];
+            assert_eq!(label, if value > 0.0 { "positive" } else { "negative" }, "{id}");
+        }
+    }
+}
+
+/// Four examples that would all be alike, in two pairs that must differ. By hand: all positive, each
+/// pulled by three others, log-odds .8 * 3 + .3 = 2.7, summed log-probability -0.26, two pairs violated.
+/// One of each kind in both pairs: log-odds -.5 for the positive and 1.1 for the negative, summed -4.72.
+/// So two pairs are worth 4.46 nats: at 1 nat each they are violated, at 10 nats they are not.
+#[test]
+fn a_chosen_alpha_prices_a_pair_in_nats() {
+    let data: Vec<_> = [("a1", "a", "x"), ("a2", "a", "y"), ("b1", "b", "x"), ("b2", "b", "y")]
+        .iter()
+        .enumerate()
+        .map(|(i, (id, group, key))| example(id, &format!("text {i}"), Some((group, key))))
+        .collect();
+    let world = signs(&[1.0; 4]);
+    for aggregate in [Aggregate::Mean, Aggregate::Sum] {
+        for (nats, pairs) in [(1.0, 2), (10.0, 0)] {
+            for seed in 0..5 {
+                let form = ScoreForm { aggregate, ..ScoreForm::default() };
+                let settings = IcmSettings { form, auto_alpha: Some(nats), ..plain() };
+                let rules = vec![Rule::Asymmetry];
+                let (result, events) =
+                    search(&data, settings, rules, seed, |prompt| ising(&world, prompt));
+                let summary = result.unwrap().summary;
+                let last = if aggregate == Aggregate::Mean { 4.0 / nats } else { 1.0 / nats };
+                assert_eq!(summary.alphas, Some(vec![last]));
+                let mut alpha = f64::NAN;
+                let mut settled = 0;
+                for event in &events {
+                    match event {
+                        TraceEvent::Alpha { alpha: new, num_labelled, .. } => {
+                            settled = *num_labelled;
+                            let n = if aggregate == Aggregate::Mean { settled } else { 1 };
+                            assert!((new - n as f64 / nats).abs() < 1e-12);
+                            alpha = *new;
+                        }
+                        TraceEvent::Proposal {
+                            proposed_score: Some(score),
+                            mutual_predictability: Some(mutual),
+                            inconsistency: Some(pairs),
+                            ..
+                        } => assert!((score - (alpha * mutual - *pairs as f64)).abs() < 1e-12),
+                        TraceEvent::End { score, mutual_predictability, inconsistency, .. } => {
+                            assert_eq!(*inconsistency, pairs, "{aggregate:?} {nats} {seed}");
+                            let total = alpha * mutual_predictability - pairs as f64;
+                            assert!((score - total).abs() < 1e-12);
+                        }
+                        _ => {}
+                    }
+                }
+                assert!(settled == if aggregate == Aggregate::Mean { 4 } else { 2 }, "{events:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_collapsed_search_stops_after_a_whole_sweep() {
+    let data = examples(16);
+    let run = |stop_on_collapse| {
+        let settings =
+            IcmSettings { stop_on_collapse, iterations: 400, stop_when_stable: false, ..plain() };
+        search(&data, settings, vec![], 0, copycat)
+    };
+    let ending = |events: &[TraceEvent]| match events.last() {
+        Some(TraceEvent::End { iteration, reason, .. }) => (*iteration, reason.clone()),
+        other => panic!("{other:?}"),
+    };
+    let (result, events) = run(None);
+    assert_eq!(ending(&events), (400, "iterations".to_owned()));
+    let whole = result.unwrap().summary;
+    assert_eq!((whole.num_collapsed, &whole.share["positive"]), (None, &1.0.into()));
+    let (result, events) = run(Some(0.9));
+    assert_eq!(result.unwrap().summary.num_collapsed, Some(1));
+    // More than 14.4 of 16, counted from the trace.
+    let mut held = start(&events);
+    let mut since = None;
+    for event in &events {
+        let TraceEvent::Proposal { iteration, changes, accepted, .. } = event else { continue };
+        for (id, _, to) in changes.iter().filter(|_| *accepted) {
+            held.insert(id.clone(), to.clone().unwrap());
+        }
+        let num = held.values().filter(|label| *label == "positive").count();
+        if held.len() < 16 || num.max(16 - num) < 15 {
+            since = None;
+        } else if since.is_none() {
+            since = Some(*iteration);
+        }
+    }
+    assert_eq!(ending(&events), (since.unwrap() + 15, "collapsed".to_owned()));
+}
+
+/// The numbers of the paper's appendix A.1, of the authors' flags and of the two forks.
+#[test]
+fn presets_are_the_published_numbers() {
+    let code = Preset::icm_code();
+    let s = &code.settings;
+    assert_eq!(
+        s.form,
+        ScoreForm { objective: Objective::LogOdds, aggregate: Aggregate::Mean, alpha: 30.0 }
+    );
+    let log =
+        Schedule { kind: ScheduleKind::Log, initial: 10.0, last: 0.01, beta: 2.0, decay: 0.99 };
+    assert_eq!(s.schedule, log);
+    assert_eq!((s.num_seed, s.iterations, s.consistency_fix_iterations), (8, 3000, 10));
+    assert_eq!(
+        (&s.init, s.calibration, s.stop_when_stable),
+        (&Init::Balanced, Calibration::None, false)
+    );
+    assert_eq!((code.rules, code.prompt_variant, code.num_demonstrations), (None, None, None));
+    let paper = Preset::icm_paper();
+    assert_eq!(
+        paper.settings.form,
+        ScoreForm { objective: Objective::Logprob, aggregate: Aggregate::Mean, alpha: 50.0 }
+    );
+    assert_eq!(paper.settings.schedule, Schedule { kind: ScheduleKind::Paper, beta: 0.99, ..log });
+    let fork = Preset::vllm_fork();
+    assert_eq!((fork.settings.form.alpha, fork.settings.iterations), (1.0, 1500));
+    assert_eq!(fork.settings.schedule, Schedule { beta: 4.0, ..log });
+    assert_eq!((fork.rules, fork.prompt_variant), (Some(vec![]), Some("vllm-fork")));
+    let neutral = Preset::neutral_fork();
+    assert_eq!((neutral.num_demonstrations, neutral.prompt_variant), (Some(6), Some("neutral")));
+    let s = &neutral.settings;
+    assert_eq!(
+        (&s.init, s.iterations, s.consistency_fix_iterations),
+        (&Init::Unbalanced, 2500, 20)
+    );
+    // 10 / (1 + 2 ln(1 + n)), n = 0 and 1, in iterations from 1: 10 and 4.1906.
+    assert_eq!(s.schedule.temperature(1, 0), 10.0);
+    assert!((s.schedule.temperature(2, 0) - 4.1906).abs() < 5e-5);
+    for preset in
+        [Preset::icm_paper(), Preset::icm_code(), Preset::vllm_fork(), Preset::neutral_fork()]
+    {
+        assert_eq!(preset.settings.order.order, Order::Dataset, "{}", preset.name);
+        assert_eq!(preset.settings.calibration, Calibration::None);
+        assert_eq!((preset.settings.schedule.initial, preset.settings.schedule.last), (10.0, 0.01));
+        assert_eq!(preset.settings.num_seed, 8);
+    }
+    assert_eq!(OrderOptions::DATASET, Preset::icm_code().settings.order);
+}
+
+fn json(place: &Place, name: &str) -> Value {
+    serde_json::from_str(&place.read(name)).unwrap()
+}
+
+/// Id and label at the start, and the inconsistency counted there.
+fn started(place: &Place, run: &str) -> (BTreeMap<String, String>, u64) {
+    let trace = place.read(&format!("{run}/trace.jsonl"));
+    let line: Value = serde_json::from_str(trace.lines().next().unwrap()).unwrap();
+    assert_eq!(line["event"], "start");
+    let pair =
+        |pair: &Value| (pair[0].as_str().unwrap().to_owned(), pair[1].as_str().unwrap().to_owned());
+    let labels = line["labels"].as_array().unwrap().iter().map(pair).collect();
+    (labels, line["inconsistency"].as_u64().unwrap())
+}
+
+#[test]
+fn a_published_command_runs() {
+    let place = Place::new();
+    let model = crate::common::tiny("llama").display().to_string();
+    let (data, out) = (place.path("claims.jsonl"), place.path("run"));
+    let flags = "--testbed gsm8k --alpha 20 --seed 27565976 --batch_size 6 --num_seed 4 --K 40 \
+                 --consistency_fix_K 5 --initial_T 8 --final_T 0.02 --scheduler exp --decay 0.98 \
+                 --max_model_len 400 --max_num_batched_tokens 256 --tensor_parallel_size 2 \
+                 --gpu_memory_utilization 0.9";
+    let mut args = vec!["label", "--model", &model, "--data", &data, "--out", &out];
+    args.extend(flags.split_whitespace());
+    let output = w2s(&args);
+    let message = text(&output.stderr);
+    assert!(output.status.success(), "{message}");
+    for flag in ["--tensor_parallel_size", "--gpu_memory_utilization"] {
+        assert!(message.contains(&format!("warning: `{flag}` has no effect")), "{message}");
+    }
+    let settings = json(&place, "run/manifest.json")["settings"].clone();
+    let search = &settings["search"];
+    assert_eq!(settings["task"], "gsm8k-verification");
+    assert_eq!((&settings["batch_size"], &search["num_seed"]), (&6.into(), &4.into()));
+    assert_eq!((&search["iterations"], &search["form"]["alpha"]), (&40.into(), &20.0.into()));
+    assert_eq!(search["consistency_fix_iterations"], 5);
+    let schedule = &search["schedule"];
+    assert_eq!((&schedule["kind"], &schedule["decay"]), (&"exp".into(), &0.98.into()));
+    assert_eq!((&schedule["initial"], &schedule["last"]), (&8.0.into(), &0.02.into()));
+    assert_eq!((&settings["max_context"], &settings["pack_tokens"]), (&400.into(), &256.into()));
+}
+
+#[test]
+fn a_preset_sets_defaults_and_options_win() {
+    let place = Place::new();
+    let run = |out: &str, more: &[&str]| {
+        let output = w2s(&strs(&place.label(out, more)));
+        let message = text(&output.stderr);
+        assert!(output.status.success(), "{message}");
+        (json(&place, &format!("{out}/manifest.json"))["settings"].clone(), message)
+    };
+    let (settings, message) = run("code", &["--preset", "icm-code", "--iterations", "30"]);
+    let search = &settings["search"];
+    assert_eq!((&search["form"]["alpha"], &search["iterations"]), (&30.0.into(), &30.into()));
+    assert_eq!((&search["order"], &search["calibration"]), (&"dataset".into(), &"none".into()));
+    // What is printed at the start says the same.
+    let block = "settings (preset icm-code):";
+    assert!(message.contains(block) && message.contains("objective log-odds"), "{message}");
+    assert!(message.contains("alpha 30") && message.contains("iterations 30"), "{message}");
+    assert!(message.lines().all(|line| !line.starts_with("  ") || line.len() < 160), "{message}");
+    let options =
+        ["--alpha", "7", "--calibrate", "batch", "--order", "halving", "--schedule", "exp"];
+    let own = ["--preset", "icm-code", "--run-all-iterations=false", "--consistency", "none"];
+    let (settings, _) = run("own", &[options.as_slice(), &own].concat());
+    let search = &settings["search"];
+    assert_eq!((&search["form"]["alpha"], &search["calibration"]), (&7.0.into(), &"batch".into()));
+    assert_eq!((&search["order"], &search["schedule"]["kind"]), (&"halving".into(), &"exp".into()));
+    assert_eq!(search["stop_when_stable"], true);
+    assert_eq!(
+        (&settings["preset"], &settings["consistency"]),
+        (&"icm-code".into(), &Value::Array(vec![]))
+    );
+    let (fork, _) = run("fork", &["--preset", "vllm-fork", "--iterations", "9"]);
+    assert_eq!(
+        (&fork["prompt_variant"], &fork["consistency"]),
+        (&"vllm-fork".into(), &Value::Array(vec![]))
+    );
+    let (neutral, _) = run("neutral", &["--preset", "neutral-fork", "--iterations", "9"]);
+    assert_eq!(
+        (&neutral["prompt_variant"], &neutral["search"]["init"]),
+        (&"neutral".into(), &"unbalanced".into())
+    );
+    let (other, _) =
+        run("other", &["--preset", "neutral-fork", "--prompt-variant", "published", "--K", "9"]);
+    assert_eq!(other["prompt_variant"], "published");
+    let (none, message) = run("none", &["--K", "9"]);
+    assert_eq!((&none["preset"], &none["prompt_variant"]), (&Value::Null, &"published".into()));
+    assert!(message.contains("settings:\n  task gsm8k-verification"), "{message}");
+}
+
+const GOLD: [(&str, bool); 6] =
+    [("a", true), ("b", false), ("c", true), ("d", false), ("e", true), ("f", false)];
+
+#[test]
+fn starts_from_gold_are_marked() {
+    let place = Place::new();
+    let gold: String = GOLD[..5]
+        .iter()
+        .map(|(id, label)| format!("{{\"id\": \"{id}\", \"label\": {label}}}\n"))
+        .collect();
+    let gold = place.write("gold.jsonl", gold);
+    // No gold in the data itself.
+    let claims = place.read("claims.jsonl");
+    let bare: String = claims
+        .lines()
+        .map(|line| {
+            let mut record: serde_json::Map<String, Value> = serde_json::from_str(line).unwrap();
+            record.remove("label");
+            serde_json::to_string(&record).unwrap() + "\n"
+        })
+        .collect();
+    for (init, inverted) in [("golden", false), ("worst", true)] {
+        // As the published data has it, in the file of the examples, and in a file of its own.
+        for (file, contents) in [("inside", &claims), ("apart", &bare)] {
+            place.write("claims.jsonl", contents);
+            let out = format!("{init}-{file}");
+            // Nothing repaired, so that the start is seen as it was given.
+            let mut more = vec!["--init", init, "--num-seed", "6", "--consistency", "none"];
+            if file == "apart" {
+                more.extend(["--gold", &gold]);
+            }
+            // Given twice, the last wins.
+            let args = place.label(&out, &more);
+            let args: Vec<String> = remove_first(args, "--num-seed");
+            let output = w2s(&strs(&args));
+            let message = text(&output.stderr);
+            assert!(output.status.success(), "{message}");
+            assert!(message.contains("warning: gold is used: "), "{message}");
+            let manifest = json(&place, &format!("{out}/manifest.json"));
+            let reason = manifest["gold_used"].as_str().unwrap();
+            assert!(reason.contains(&format!("--init {init}")), "{reason}");
+            assert_eq!(manifest["settings"]["search"]["init"], init);
+            let num = if file == "apart" { 5 } else { 6 };
+            assert_eq!(reason.contains("gold.jsonl"), file == "apart", "{reason}");
+            let (labels, _) = started(&place, &out);
+            assert_eq!(labels.len(), num);
+            for (id, label) in &GOLD[..num] {
+                let expected = if *label != inverted { "True" } else { "False" };
+                assert_eq!(labels[*id], expected, "{init} {id}");
+            }
+        }
+    }
+}
+
+/// The command without the first of an option that is given twice, and its value.
+fn remove_first(mut args: Vec<String>, name: &str) -> Vec<String> {
+    let at = args.iter().position(|arg| arg == name).unwrap();
+    args.drain(at..at + 2);
+    args
+}
+
+/// With more than two labels, a wrong one that is not always the same.
+#[test]
+fn the_worst_of_several_labels_is_a_wrong_one() {
+    let place = Place::new();
+    let names = ["world", "sports", "business", "science"];
+    let lines: String = (0..40)
+        .map(|i| format!("{{\"id\": \"e{i}\", \"text\": \"n {i}\", \"label\": {}}}\n", i % 4))
+        .collect();
+    let data = place.write("news.jsonl", lines);
+    let model = crate::common::tiny("llama").display().to_string();
+    let mut distances = BTreeMap::new();
+    for seed in ["0", "0", "1"] {
+        let out = place.path(&format!("run{}", distances.len()));
+        good(&[
+            "label",
+            "--model",
+            &model,
+            "--task",
+            "ag-news",
+            "--data",
+            &data,
+            "--out",
+            &out,
+            "--init",
+            "worst",
+            "--num-seed",
+            "40",
+            "--iterations",
+            "0",
+            "--seed",
+            seed,
+            "--force",
+            "--batch-size",
+            "8",
+        ]);
+        let trace = std::fs::read_to_string(format!("{out}/trace.jsonl")).unwrap();
+        let mut found = Vec::new();
+        for line in trace.lines() {
+            let event: Value = serde_json::from_str(line).unwrap();
+            for pair in event["labels"].as_array().into_iter().flatten() {
+                let number: usize = pair[0].as_str().unwrap()[1..].parse().unwrap();
+                let label = names.iter().position(|name| *name == pair[1]).unwrap();
+                assert_ne!(label, number % 4, "e{number}");
+                found.push((number, (label + 4 - number % 4) % 4));
+            }
+        }
+        found.sort_unstable();
+        assert_eq!(found.len(), 40);
+        for distance in 1..4 {
+            assert!(found.iter().any(|(_, d)| *d == distance), "{found:?}");
+        }
+        let before = distances.insert(seed, found.clone());
+        assert!(before.is_none_or(|before| before == found));
+    }
+    assert_ne!(distances["0"], distances["1"]);
+}
+
+/// Two of one group: of one gold label, the labels must agree; of two, not both may be true.
+#[test]
+fn leaky_keys_are_the_published_ones_and_are_marked() {
+    let place = Place::new();
+    let gold = [true, true, false, false, true, false];
+    let lines: String = gold
+        .iter()
+        .enumerate()
+        .map(|(i, label)| {
+            format!(
+                "{{\"id\": \"e{i}\", \"question\": \"q\", \"choice\": \"c {i}\", \
+                 \"consistency_id\": {}, \"label\": {label}}}\n",
+                i / 3
+            )
+        })
+        .collect();
+    place.write("claims.jsonl", lines);
+    let mut num_violated = 0;
+    for seed in ["0", "1", "2", "3"] {
+        let out = format!("leaky{seed}");
+        let more = [
+            "--consistency",
+            "leaky-reference",
+            "--consistency-fix-iterations",
+            "0",
+            "--init",
+            "unbalanced",
+            "--iterations",
+            "0",
+            "--seed",
+            seed,
+        ];
+        let mut args = place.label(&out, &more);
+        let at = args.iter().position(|arg| arg == "--task").unwrap();
+        args[at + 1] = "truthfulqa".to_owned();
+        let at = args.iter().position(|arg| arg == "--num-seed").unwrap();
+        args[at + 1] = "6".to_owned();
+        let output = w2s(&strs(&args));
+        let message = text(&output.stderr);
+        assert!(output.status.success(), "{message}");
+        assert!(message.contains("warning: gold is used: "), "{message}");
+        let manifest = json(&place, &format!("{out}/manifest.json"));
+        assert!(manifest["gold_used"].as_str().unwrap().contains("leaky-reference"));
+        assert_eq!(manifest["settings"]["consistency_keys"], "leaky-reference");
+        let rules = manifest["settings"]["consistency"].clone();
+        assert_eq!(rules, serde_json::json!(["contradiction", "implication"]));
+        let (labels, inconsistency) = started(&place, &out);
+        let is_true = |i: usize| labels[&format!("e{i}")] == "True";
+        let mut expected = 0;
+        for i in 0..6 {
+            for j in i + 1..6 {
+                let violated = if gold[i] == gold[j] {
+                    is_true(i) != is_true(j)
+                } else {
+                    is_true(i) && is_true(j)
+                };
+                expected += u64::from(i / 3 == j / 3 && violated);
+            }
+        }
+        assert_eq!(inconsistency, expected, "{labels:?}");
+        num_violated += expected;
+    }
+    assert!(num_violated > 0);
+    // The same keys compare in a task of preferences, where one of two must be true.
+    let pair = |id: &str, group: u8, label: bool| {
+        format!(
+            "{{\"id\": \"{id}\", \"question\": \"q\", \"choice\": \"{id} 1\", \"choice_2\": \"{id} 2\", \
+             \"consistency_id\": {group}, \"label\": {label}}}\n"
+        )
+    };
+    let lines =
+        pair("a", 1, true) + &pair("b", 1, false) + &pair("c", 2, false) + &pair("d", 2, true);
+    place.write("claims.jsonl", lines);
+    let mut args = place.label("pairs", &["--consistency", "leaky-reference", "--iterations", "0"]);
+    let at = args.iter().position(|arg| arg == "--task").unwrap();
+    args[at + 1] = "truthfulqa-preference".to_owned();
+    good(&strs(&args));
+    let rules = json(&place, "pairs/manifest.json")["settings"]["consistency"].clone();
+    assert_eq!(rules, serde_json::json!(["asymmetry", "implication"]));
+}
+
+/// Law: what is not marked as using gold gives the same bytes whatever gold says; and a run that was cut
+/// short ends with the bytes of one that was not.
+#[test]
+fn every_option_is_free_of_gold_unless_marked_and_resumes() {
+    let place = Place::new();
+    let claims = place.read("claims.jsonl");
+    // All labels exchanged.
+    let inverted: String = claims
+        .lines()
+        .map(|line| {
+            let mut record: serde_json::Map<String, Value> = serde_json::from_str(line).unwrap();
+            let label = match &record["label"] {
+                Value::Bool(label) => *label,
+                Value::String(label) => label == "True",
+                number => number == &Value::from(1),
+            };
+            record.insert("label".into(), (!label).into());
+            serde_json::to_string(&record).unwrap() + "\n"
+        })
+        .collect();
+    let cases: [(&[&str], bool); 6] = [
+        (&["--init", "zero-shot"], false),
+        (&["--init", "unbalanced", "--stop-on-collapse", "0.6", "--run-all-iterations"], false),
+        (&["--auto-alpha", "3"], false),
+        (&["--preset", "icm-code", "--iterations", "40"], false),
+        (&["--preset", "neutral-fork", "--iterations", "40"], false),
+        (&["--init", "golden", "--auto-alpha", "3"], true),
+    ];
+    let files = ["labels.jsonl", "trace.jsonl", "summary.json"];
+    for (number, (more, uses_gold)) in cases.into_iter().enumerate() {
+        let out = |name: &str| format!("{name}{number}");
+        place.write("claims.jsonl", &claims);
+        good(&strs(&place.label(&out("whole"), more)));
+        let read = |run: &str| files.map(|file| place.read(&format!("{run}/{file}")));
+        let whole = read(&out("whole"));
+        let manifest = json(&place, &format!("{}/manifest.json", out("whole")));
+        assert_eq!(manifest["gold_used"] != false, uses_gold, "{more:?}");
+        // A kill leaves the manifest and a prefix of the journal.
+        let journal = place.read(&format!("{}/journal.jsonl", out("whole")));
+        let cut = out("cut");
+        std::fs::create_dir(place.path(&cut)).unwrap();
+        let from = place.path(&format!("{}/manifest.json", out("whole")));
+        std::fs::copy(from, place.path(&format!("{cut}/manifest.json"))).unwrap();
+        place.write(&format!("{cut}/journal.jsonl"), &journal[..journal.len() / 2]);
+        good(&strs(&place.label(&cut, &[more, &["--resume"]].concat())));
+        assert_eq!(read(&cut), whole, "{more:?}");
+        place.write("claims.jsonl", &inverted);
+        good(&strs(&place.label(&out("inverted"), more)));
+        let same = read(&out("inverted"))[1] == whole[1];
+        assert_eq!(same, !uses_gold, "{more:?}");
+    }
+}
+
+#[test]
+fn wrong_uses_are_named() {
+    let place = Place::new();
+    let claims = place.path("claims.jsonl");
+    let cases: [(&[&str], &str); 10] = [
+        (&["--auto-alpha", "0"], "`--auto-alpha` is 0, expected a positive number"),
+        (&["--auto-alpha", "2", "--alpha", "3"], "cannot be used with"),
+        (&["--stop-on-collapse", "1"], "`--stop-on-collapse` is 1, expected a share"),
+        (&["--gold", &claims], "`--gold` has no effect"),
+        (&["--consistency", "leaky-reference,implication"], "excludes all other rules"),
+        (&["--method", "zero-shot", "--preset", "icm-code"], "`--preset` has no effect"),
+        (&["--method", "zero-shot", "--init", "golden"], "`--init` has no effect"),
+        (&["--method", "zero-shot", "--stop-on-collapse", "0.9"], "has no effect"),
+        (&["--preset", "icm-code", "--trees", "2"], "`--trees` has no effect"),
+        (&["--preset", "icm-code", "--decay", "0.9"], "`--decay` has no effect"),
+    ];
+    for (more, part) in cases {
+        let output = w2s(&strs(&place.label("run", more)));
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{more:?}\n{message}");
+        assert!(message.contains(part), "{part}\n{message}");
+    }
+    // The task has no published keys: its groups have keys of their text only.
+    let output = w2s(&strs(&place.label("run", &["--consistency", "leaky-reference"])));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("no record has a reference key"));
+    let other = place.write("other.jsonl", "{\"id\": \"z\", \"label\": true}\n");
+    let output = w2s(&strs(&place.label("run", &["--init", "golden", "--gold", &other])));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("no example of the data has a gold label"));
+}
