@@ -79,6 +79,10 @@ pub(super) struct LabelArgs {
     /// prompt's end; 1: halve down to single examples [default: 1]
     #[arg(long, value_name = "N", help_heading = "Method")]
     leaf_block: Option<NonZeroUsize>,
+    /// Demonstrations in every prompt: all others, or at most K of them, drawn by the seed
+    /// [default: all]
+    #[arg(long, value_name = "all|K", value_parser = most_demonstrations, help_heading = "Method")]
+    num_demonstrations: Option<MostDemonstrations>,
 
     #[command(flatten)]
     search: SearchArgs,
@@ -92,6 +96,20 @@ enum MethodName {
     ZeroShot,
     /// Labelled demonstrations before the question
     FewShot,
+}
+
+/// A cap on demonstrations, or none.
+#[derive(Clone, Copy, Debug)]
+struct MostDemonstrations(Option<usize>);
+
+fn most_demonstrations(text: &str) -> std::result::Result<MostDemonstrations, String> {
+    if text == "all" {
+        return Ok(MostDemonstrations(None));
+    }
+    match text.parse::<NonZeroUsize>() {
+        Ok(most) => Ok(MostDemonstrations(Some(most.get()))),
+        Err(_) => Err("expected `all` or a number from 1 up".into()),
+    }
 }
 
 impl LabelArgs {
@@ -134,7 +152,8 @@ impl LabelArgs {
     /// The first option about the order of demonstrations that is given.
     fn given_of_order(&self) -> Option<&'static str> {
         let first = self.order.map(|_| "order");
-        first.or_else(|| self.given_of_halving())
+        let cap = self.num_demonstrations.map(|_| "num-demonstrations");
+        first.or(cap).or_else(|| self.given_of_halving())
     }
 
     /// The first option of the halving order that is given.
@@ -148,12 +167,17 @@ impl LabelArgs {
     }
 
     fn order_options(&self) -> Result<OrderOptions> {
+        let num_demonstrations = self.num_demonstrations.and_then(|most| most.0);
+        if num_demonstrations.is_some() && self.anchors.is_some() {
+            return Err(usage("`--anchors` has no effect with `--num-demonstrations K`".into())
+                .hint("leave one of them out: K demonstrations are drawn for each prompt anew"));
+        }
         match self.order.map_or(Order::default(), Into::into) {
             Order::Dataset => match self.given_of_halving() {
                 Some(name) => {
                     Err(usage(format!("`--{name}` has no effect with `--order dataset`")))
                 }
-                None => Ok(OrderOptions::DATASET),
+                None => Ok(OrderOptions { num_demonstrations, ..OrderOptions::DATASET }),
             },
             order @ Order::Halving => {
                 let default = OrderOptions::default();
@@ -162,6 +186,7 @@ impl LabelArgs {
                     num_anchors: self.anchors.unwrap_or(default.num_anchors),
                     leaf_block: self.leaf_block.map_or(default.leaf_block, NonZeroUsize::get),
                     num_trees: self.trees.map_or(default.num_trees, NonZeroUsize::get),
+                    num_demonstrations,
                 })
             }
         }

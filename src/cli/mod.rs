@@ -11,6 +11,7 @@ mod model;
 mod names;
 mod progress;
 mod report;
+mod restarts;
 mod score;
 mod search_args;
 mod tasks;

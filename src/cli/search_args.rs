@@ -1,5 +1,7 @@
 //! The options of the search, and the settings they come to.
 
+use std::num::NonZeroUsize;
+
 use clap::Args;
 
 use super::names::{AggregateName, ObjectiveName, RuleName, ScheduleName};
@@ -29,10 +31,13 @@ pub(super) struct SearchArgs {
     /// Examples searched together; fewer where the model's context is too short [default: 256]
     #[arg(long, value_name = "N")]
     batch_size: Option<usize>,
-    /// Mutual predictability by log-probability (paper) or log-odds (authors' code)
-    /// [default: logprob]
+    /// Mutual predictability by log-probability (paper), by log-odds (authors' code), or each label
+    /// given only those before it in a few random orders, which is cheaper [default: logprob]
     #[arg(long, value_enum)]
     objective: Option<ObjectiveName>,
+    /// Random orders of the objective prequential [default: 4]
+    #[arg(long, value_name = "N")]
+    prequential_orders: Option<NonZeroUsize>,
     /// Mean or sum over the examples; with sum, alpha depends on their number [default: mean]
     #[arg(long, value_enum)]
     aggregate: Option<AggregateName>,
@@ -61,6 +66,17 @@ pub(super) struct SearchArgs {
     /// Draw a new order of demonstrations after every N accepted changes; 0: never [default: 0]
     #[arg(long, value_name = "N")]
     renew_order_every: Option<u64>,
+    /// Examples drawn and predicted at once, then decided one after another; predictions do not see
+    /// what the same round accepted [default: 1]
+    #[arg(long, value_name = "P")]
+    parallel_proposals: Option<NonZeroUsize>,
+    /// Whole searches from other seeds, each in restarts/K of the run folder; the best is the run's
+    /// result [default: 1]
+    #[arg(long, value_name = "R")]
+    restarts: Option<NonZeroUsize>,
+    /// Leave out the last pass, which scores the labels under a new order of demonstrations
+    #[arg(long)]
+    no_order_check: bool,
 }
 
 pub(super) fn usage(message: String) -> Error {
@@ -86,6 +102,10 @@ impl SearchArgs {
             beta,
             decay,
             renew_order_every,
+            prequential_orders,
+            parallel_proposals,
+            restarts,
+            no_order_check,
         } = self;
         let given = [
             ("alpha", alpha.is_some()),
@@ -103,6 +123,10 @@ impl SearchArgs {
             ("beta", beta.is_some()),
             ("decay", decay.is_some()),
             ("renew-order-every", renew_order_every.is_some()),
+            ("prequential-orders", prequential_orders.is_some()),
+            ("parallel-proposals", parallel_proposals.is_some()),
+            ("restarts", restarts.is_some()),
+            ("no-order-check", *no_order_check),
         ];
         match given.iter().find(|(_, is)| *is) {
             Some((name, _)) => {
@@ -157,9 +181,16 @@ impl SearchArgs {
         let defaults = IcmSettings::default();
         let alpha = self.alpha.unwrap_or(defaults.form.alpha);
         positive("alpha", alpha)?;
+        let objective = self.objective.map_or(Objective::default(), Into::into);
+        if self.prequential_orders.is_some() && objective != Objective::Prequential {
+            return Err(usage(
+                "`--prequential-orders` has no effect without `--objective prequential`".into(),
+            ));
+        }
+        let or = |given: Option<NonZeroUsize>, default| given.map_or(default, NonZeroUsize::get);
         Ok(IcmSettings {
             form: ScoreForm {
-                objective: self.objective.map_or(Objective::default(), Into::into),
+                objective,
                 aggregate: self.aggregate.map_or(Aggregate::default(), Into::into),
                 alpha,
             },
@@ -173,6 +204,10 @@ impl SearchArgs {
             renew_order_every: self.renew_order_every.unwrap_or(defaults.renew_order_every),
             calibration,
             stop_when_stable: !self.run_all_iterations,
+            num_prequential_orders: or(self.prequential_orders, defaults.num_prequential_orders),
+            num_parallel_proposals: or(self.parallel_proposals, defaults.num_parallel_proposals),
+            num_restarts: or(self.restarts, defaults.num_restarts),
+            check_order: !self.no_order_check,
         })
     }
 

@@ -46,13 +46,13 @@ fn ln_sigmoid(x: f64) -> f64 {
 }
 
 /// Log-probabilities of negative and positive from log-odds of positive.
-fn binary(log_odds: f64) -> Vec<f64> {
+pub fn binary(log_odds: f64) -> Vec<f64> {
     vec![ln_sigmoid(-log_odds), ln_sigmoid(log_odds)]
 }
 
 /// Log-odds of a world in which examples with equal signs have equal labels: a coupling to each
 /// demonstration and a weak prior.
-fn ising(signs: &BTreeMap<String, f64>, prompt: &str) -> f64 {
+pub fn ising(signs: &BTreeMap<String, f64>, prompt: &str) -> f64 {
     let (demonstrations, asked) = parse(prompt);
     let own = signs[&asked];
     let spin = |label: usize| if label == 1 { 1.0 } else { -1.0 };
@@ -60,12 +60,12 @@ fn ising(signs: &BTreeMap<String, f64>, prompt: &str) -> f64 {
     own * (0.8 * pull + 0.3)
 }
 
-fn signs(values: &[f64]) -> BTreeMap<String, f64> {
+pub fn signs(values: &[f64]) -> BTreeMap<String, f64> {
     values.iter().enumerate().map(|(i, s)| (format!("text {i}"), *s)).collect()
 }
 
 /// U of a labelling, computed from the formula alone.
-fn score_by_formula(values: &[f64], labels: &[usize], inconsistency: f64) -> f64 {
+pub fn score_by_formula(values: &[f64], labels: &[usize], inconsistency: f64) -> f64 {
     let spin = |label: usize| if label == 1 { 1.0 } else { -1.0 };
     let mean: f64 = (0..values.len())
         .map(|i| {
@@ -79,11 +79,11 @@ fn score_by_formula(values: &[f64], labels: &[usize], inconsistency: f64) -> f64
     50.0 * mean - inconsistency
 }
 
-fn icm(settings: IcmSettings, rules: Vec<Rule>) -> Method {
+pub fn icm(settings: IcmSettings, rules: Vec<Rule>) -> Method {
     Method::Icm { settings, rules, batch_size: BatchSize::AtMost(256) }
 }
 
-fn plain() -> IcmSettings {
+pub fn plain() -> IcmSettings {
     IcmSettings {
         order: OrderOptions::DATASET,
         calibration: Calibration::None,
@@ -92,7 +92,7 @@ fn plain() -> IcmSettings {
     }
 }
 
-fn names_to_labels(records: &[w2s::data::LabelRecord]) -> Vec<usize> {
+pub fn names_to_labels(records: &[w2s::data::LabelRecord]) -> Vec<usize> {
     records.iter().map(|record| usize::from(record.label == "positive")).collect()
 }
 
