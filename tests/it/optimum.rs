@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::search::{binary, example, examples, icm, ising, parse, plain, signs};
 use w2s::data::{Dataset, Example, LabelRecord, Rule, Task};
-use w2s::label::{Consistency, IcmSettings, ScoreForm, label};
+use w2s::label::{Consistency, IcmSettings, Schedule, ScoreForm, label};
 use w2s::run::SeedStream;
 use w2s::score::{Question, Scorer, TableScorer};
 
@@ -34,7 +34,8 @@ struct Problem<'a> {
 
 impl Problem<'_> {
     /// In how many of 40 seeds the search ends in a labelling of the highest score. Whatever it ends
-    /// in, the score it reports is the formula's.
+    /// in, the score it reports is the formula's. U does not pay for labelling everything: a search
+    /// that leaves out an example that would lower it has found no optimum either.
     fn num_found<S: Scorer>(&self, scorer: impl Fn() -> S) -> usize {
         let optimum = all_labellings(self.data.len(), self.task.num_labels())
             .map(|labels| (self.score)(&labels))
@@ -47,7 +48,9 @@ impl Problem<'_> {
             let result = result.unwrap();
             let labels = self.indices(&result.records);
             let score = result.summary.score.unwrap();
-            assert_eq!(labels.len(), self.data.len());
+            if labels.len() < self.data.len() {
+                return false;
+            }
             assert!((score - (self.score)(&labels)).abs() < 1e-9, "seed {seed}");
             assert!(score <= optimum + 1e-9);
             score > optimum - 1e-9
@@ -69,43 +72,70 @@ fn two_labels_twelve_examples() {
     let world = signs(&SIGNS);
     let data = examples(12);
     let score = |labels: &[usize]| crate::search::score_by_formula(&SIGNS, labels, 0.0);
-    let settings = plain();
-    let problem = Problem { task: &task, data: &data, rules: vec![], settings, score: &score };
     let scorer = || TableScorer::new(|prompt: &str, _: &Question| binary(ising(&world, prompt)));
-    let found = problem.num_found(scorer);
-    // As with fewer examples: one start in four is wrong on both seeds and grows the mirror image.
-    assert!(found >= 24, "{found} of 40");
+    // A start from two random labels is the truth's, the mirror image's, or torn between the two; a
+    // search seldom leaves the one it grew into. Several searches seldom all miss the better one.
+    for (num_restarts, least) in [(1, 20), (4, 36)] {
+        let settings = IcmSettings { num_restarts, ..plain() };
+        let problem = Problem { task: &task, data: &data, rules: vec![], settings, score: &score };
+        let found = problem.num_found(scorer);
+        assert!(found >= least, "{num_restarts} searches: {found} of 40");
+    }
+}
+
+/// Pairs `g0`, `g1`, ... of two examples with different keys.
+fn pairs(num: usize) -> Vec<Example> {
+    let pair = |i: usize| {
+        let (group, key) = (format!("g{}", i / 2), ["x", "y"][i % 2]);
+        example(&format!("e{i}"), &format!("text {i}"), Some((&group, key)))
+    };
+    (0..num).map(pair).collect()
 }
 
 #[test]
 fn two_labels_with_a_rule_that_the_model_is_against_in_part() {
     let task = Task::load("sentiment").unwrap();
-    // Six pairs that should differ; in the second the model sees two examples alike.
-    let values = [1.0, -1.0, 1.0, 1.0, -1.0, 1.0, -1.0, 1.0, 1.0, -1.0, 1.0, -1.0];
+    // Six pairs that should differ; in the second and the fifth the model sees two examples alike.
+    let values = [1.0, -1.0, 1.0, 1.0, -1.0, 1.0, -1.0, 1.0, 1.0, 1.0, 1.0, -1.0];
     let world = signs(&values);
-    let data: Vec<Example> = (0..12)
-        .map(|i| {
-            let (group, key) = (format!("g{}", i / 2), ["x", "y"][i % 2]);
-            example(&format!("e{i}"), &format!("text {i}"), Some((&group, key)))
-        })
-        .collect();
-    for (alpha, least) in [(50.0, 24), (0.2, 30)] {
+    let data = pairs(12);
+    let score = |labels: &[usize]| {
+        let equal = labels.chunks(2).filter(|pair| pair[0] == pair[1]).count();
+        crate::search::score_by_formula(&values, labels, equal as f64)
+    };
+    let (settings, rules) = (plain(), vec![Rule::Asymmetry]);
+    let problem = Problem { task: &task, data: &data, rules, settings, score: &score };
+    let scorer = || TableScorer::new(|prompt: &str, _: &Question| binary(ising(&world, prompt)));
+    let found = problem.num_found(scorer);
+    assert!(found >= 20, "{found} of 40");
+}
+
+/// The truth obeys the rule; its mirror image has both members of three pairs positive.
+#[test]
+fn two_labels_with_a_rule_that_the_model_agrees_with() {
+    let task = Task::load("sentiment").unwrap();
+    let values = [1.0, -1.0, -1.0, -1.0, 1.0, -1.0, -1.0, -1.0, 1.0, -1.0, -1.0, -1.0];
+    let world = signs(&values);
+    let data = pairs(12);
+    let scorer = || TableScorer::new(|prompt: &str, _: &Question| binary(ising(&world, prompt)));
+    let num_found = |price: f64, rules: Vec<Rule>| {
         let score = |labels: &[usize]| {
-            let equal = labels.chunks(2).filter(|pair| pair[0] == pair[1]).count();
+            let both = labels.chunks(2).filter(|pair| *pair == [1, 1]).count();
             let fit = crate::search::score_by_formula(&values, labels, 0.0) / 50.0;
-            alpha * fit - equal as f64
+            2.0 * fit - price * both as f64
         };
-        let form = ScoreForm { alpha, ..ScoreForm::default() };
-        // With so small a weight of the fit all differences are small: cool from there.
-        let mut settings = IcmSettings { form, ..plain() };
-        settings.schedule.initial *= alpha / 50.0;
-        settings.schedule.last *= alpha / 50.0;
-        let rules = vec![Rule::Asymmetry];
+        let form = ScoreForm { alpha: 2.0, ..ScoreForm::default() };
+        // Differences of U are a 25th of what they are by default, and so are the temperatures.
+        let schedule = Schedule { initial: 0.4, last: 4e-4, ..Schedule::default() };
+        let settings = IcmSettings { form, schedule, ..plain() };
         let problem = Problem { task: &task, data: &data, rules, settings, score: &score };
-        let scorer =
-            || TableScorer::new(|prompt: &str, _: &Question| binary(ising(&world, prompt)));
-        let found = problem.num_found(scorer);
-        assert!(found >= least, "alpha {alpha}: {found} of 40");
+        problem.num_found(scorer)
+    };
+    // In the mirror image such a search leaves out one of each pair that breaks the rule: U is higher
+    // so than with all labelled, and the rule saves it from ending there no oftener.
+    for (price, rules) in [(0.0, vec![]), (1.0, vec![Rule::Contradiction])] {
+        let found = num_found(price, rules);
+        assert!(found >= 26, "price {price}: {found} of 40");
     }
 }
 
@@ -171,16 +201,18 @@ fn three_labels_eight_examples() {
     let hidden = [0, 1, 2, 0, 1, 2, 0, 1];
     let data = examples(8);
     let score = |labels: &[usize]| 50.0 * potts_mean(&hidden, labels);
-    let settings = IcmSettings { num_seed: 3, ..plain() };
-    let problem = Problem { task: &task, data: &data, rules: vec![], settings, score: &score };
-    let found = problem.num_found(|| {
-        TableScorer::new(|prompt: &str, _: &Question| {
-            let (demonstrations, asked) = parse_three(prompt);
-            potts(&hidden, asked, &demonstrations)
-        })
-    });
     // There are two wrong turns of the colours that explain as much but for the prior.
-    assert!(found >= 12, "{found} of 40");
+    for (num_restarts, least) in [(1, 12), (6, 34)] {
+        let settings = IcmSettings { num_seed: 3, num_restarts, ..plain() };
+        let problem = Problem { task: &task, data: &data, rules: vec![], settings, score: &score };
+        let found = problem.num_found(|| {
+            TableScorer::new(|prompt: &str, _: &Question| {
+                let (demonstrations, asked) = parse_three(prompt);
+                potts(&hidden, asked, &demonstrations)
+            })
+        });
+        assert!(found >= least, "{num_restarts} searches: {found} of 40");
+    }
 }
 
 #[test]
@@ -198,7 +230,7 @@ fn three_labels_with_rules() {
         .collect();
     (data[3].key, data[3].group) = (Some("1".into()), Some("c".into()));
     (data[2].key, data[2].group) = (Some("1".into()), Some("c".into()));
-    for (alpha, least) in [(50.0, 12), (0.5, 12)] {
+    for (alpha, least) in [(50.0, 12), (0.5, 10)] {
         let score = |labels: &[usize]| {
             let unequal = [(0, 1), (2, 3), (6, 7)].iter().filter(|(i, j)| labels[*i] != labels[*j]);
             let both_red = usize::from(labels[4] == 0 && labels[5] == 0);

@@ -131,14 +131,15 @@ fn the_best_of_several_searches_is_kept() {
     assert!(labels.len() >= 2, "{labels:?}");
 }
 
-/// A world in which the last demonstration counts thrice.
+/// A world in which the last demonstration counts more, the more so the later in the data it stands.
 fn recency(prompt: &str, _: &Question) -> Vec<f64> {
     let world = signs(&VALUES);
     let (demonstrations, asked) = parse(prompt);
     let spin = |(t, label): &(String, usize)| world[t] * if *label == 1 { 1.0 } else { -1.0 };
     let all: f64 = demonstrations.iter().map(spin).sum();
-    let last = demonstrations.last().map_or(0.0, spin);
-    binary(world[&asked] * (0.3 * (all + 2.0 * last) + 0.1))
+    let weight = |t: &str| t.strip_prefix("text ").unwrap().parse::<f64>().unwrap();
+    let last = demonstrations.last().map_or(0.0, |d| weight(&d.0) * spin(d));
+    binary(world[&asked] * (0.2 * (all + last) + 0.1))
 }
 
 #[test]
