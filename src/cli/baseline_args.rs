@@ -18,10 +18,6 @@ use crate::run::{GoldUse, Input};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Baselines (few-shot-gold, few-shot-random, bootstrap)")]
 pub(super) struct BaselineArgs {
-    /// Prompt with K demonstrations drawn from the data, as many of each label [default: each
-    /// example stands behind all others of its batch]
-    #[arg(long, value_name = "K")]
-    num_demonstrations: Option<usize>,
     /// Gold labels of the data (few-shot-gold, `--init golden` and `worst`), or the keys of
     /// `--consistency leaky-reference` [default: the data file]
     #[arg(long, value_name = "FILE")]
@@ -51,12 +47,11 @@ impl BaselineArgs {
         search: &SearchArgs,
         method: &str,
     ) -> Result<()> {
-        let Self { num_demonstrations, gold, gold_column, rounds } = self;
+        let Self { gold, gold_column, rounds } = self;
         let is = |which| baseline == Some(which);
         let starts = method == "icm" && search.starts_from_gold();
         let keys = method == "icm" && search.is_leaky();
         let given = [
-            ("num-demonstrations", num_demonstrations.is_some() && baseline.is_none()),
             ("gold", gold.is_some() && !is(Baseline::Gold) && !starts && !keys),
             ("gold-column", gold_column.is_some() && !is(Baseline::Gold) && !starts),
             ("rounds", rounds.is_some() && !is(Baseline::Bootstrap)),
@@ -66,7 +61,6 @@ impl BaselineArgs {
                 let error = usage(format!("`--{name}` has no effect with `--method {method}`"));
                 Err(match *name {
                     "rounds" => error.hint("rounds are those of `--method bootstrap`"),
-                    "num-demonstrations" => error.hint("leave it out"),
                     _ => error.hint("gold is read by `--method few-shot-gold`, `--init golden` and `worst` and `--consistency leaky-reference` only"),
                 })
             }
@@ -74,21 +68,23 @@ impl BaselineArgs {
         }
     }
 
-    /// Returns the settings of a baseline.
+    /// Returns the settings of a baseline, with as many demonstrations drawn from the data for all
+    /// examples, or with all others of a batch for each.
     pub(super) fn many_shot(
         &self,
         baseline: Baseline,
         search: &SearchArgs,
+        num_demonstrations: Option<usize>,
         (calibration, order): (Calibration, OrderOptions),
         (task, dataset): (&Task, &Dataset),
     ) -> Result<ManyShot> {
-        if self.num_demonstrations.is_some() && search.has_batch_size() {
+        if num_demonstrations.is_some() && search.has_batch_size() {
             return Err(usage("`--batch-size` has no effect with `--num-demonstrations`".into())
                 .hint(
                     "drawn demonstrations are the same for all examples; leave one of the two out",
                 ));
         }
-        if let Some(num @ 0..2) = self.num_demonstrations {
+        if let Some(num @ 0..2) = num_demonstrations {
             return Err(usage(format!("`--num-demonstrations` is {num}, expected at least 2")));
         }
         Ok(ManyShot {
@@ -104,7 +100,7 @@ impl BaselineArgs {
                     rounds: self.rounds.map_or(1, NonZeroUsize::get),
                 },
             },
-            num_demonstrations: self.num_demonstrations,
+            num_demonstrations,
             batch_size: search.batch_size()?,
             calibration,
             order,

@@ -9,7 +9,8 @@ use serde_json::Value;
 use super::held_out::{self, HeldOutArgs};
 use super::model::ModelArgs;
 use super::progress::{self, say};
-use crate::data::{GoldLabels, Task, read_label_records};
+use super::restarts;
+use crate::data::{GoldLabels, LabelRecord, Task, read_label_records};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{
     Basins, Diagnostics, Evaluation, LabelledRun, Prediction, basins, curve_from_trace,
@@ -21,7 +22,8 @@ use crate::run::{Manifest, RunDir, write_atomic};
 ///
 /// Joins the labels of each run with the gold file by id. Writes eval.json and diagnostics.json into
 /// each run folder and, for a search, curve.jsonl (score and accuracy by iteration); prints one line
-/// for each run and gold column. Of several searches it says which found the same (basins).
+/// for each run and gold column. Of several searches, of one run (`--restarts`) or several, it says
+/// which found the same (basins); for those of one run it writes basins.json there.
 ///
 /// With --test it labels a held-out file first, by many-shot prompting with the labels of a run or of
 /// a file, and evaluates that: what the labels are worth as a teacher.
@@ -50,7 +52,7 @@ pub(super) struct EvalArgs {
     basins: Option<PathBuf>,
     /// Two searches are of one basin when this share of their labels agrees, up to a renaming of the
     /// labels
-    #[arg(long, value_name = "X", default_value_t = 0.9, conflicts_with = "test")]
+    #[arg(long, value_name = "X", default_value_t = restarts::BASIN_AGREEMENT, conflicts_with = "test")]
     basin_agreement: f64,
     #[command(flatten)]
     held_out: HeldOutArgs,
@@ -83,6 +85,11 @@ pub(super) fn run(args: EvalArgs) -> Result<()> {
         done.push((run.clone(), evaluate_run(run, &args.gold, columns)?));
     }
     print(&done)?;
+    for one in done.iter().filter(|(_, run)| run.searches.len() > 1) {
+        if let Some(found) = find_basins(std::slice::from_ref(one), args.basin_agreement)? {
+            RunDir::existing(&one.0)?.0.write_json("basins.json", &found)?;
+        }
+    }
     let found = find_basins(&done, args.basin_agreement)?;
     if let Some(found) = &found {
         tell_basins(found);
@@ -105,10 +112,16 @@ struct Evaluated {
     evaluation: Evaluation,
     /// Digest of the task file: label indices mean the same only within one task.
     task_sha256: String,
-    labels: Vec<(String, usize)>,
     /// Every gold column with its labels by id.
     gold: Vec<(String, GoldLabels)>,
-    /// The score the search ended with; none for other methods.
+    /// The search, or each of several; none for other methods.
+    searches: Vec<Searched>,
+}
+
+/// What a search is compared with others by.
+struct Searched {
+    name: String,
+    labels: Vec<(String, usize)>,
     score: Option<f64>,
 }
 
@@ -182,13 +195,20 @@ fn evaluate_run(run: &Path, gold: &Path, columns: &[String]) -> Result<Evaluated
     let diagnostics = Diagnostics { margins: margins(&all_margins), search };
     folder.write_json("diagnostics.json", &diagnostics)?;
     tell_doubts(run, &evaluation, &diagnostics);
-    Ok(Evaluated {
-        evaluation,
-        task_sha256: task.sha256,
-        labels: items.into_iter().map(|item| (item.id, item.label)).collect(),
-        gold,
-        score: summary.get("score").and_then(Value::as_f64),
-    })
+    let mut searches: Vec<Searched> = restarts::read(run, &summary, &task)?
+        .into_iter()
+        .map(|found| {
+            let label = |record: LabelRecord| index(&record.label).map(|label| (record.id, label));
+            let labels = found.records.into_iter().filter_map(label).collect();
+            Searched { name: found.name, labels, score: found.score }
+        })
+        .collect();
+    let score = summary.get("score").and_then(Value::as_f64);
+    if searches.is_empty() && score.is_some() {
+        let labels = items.into_iter().map(|item| (item.id, item.label)).collect();
+        searches.push(Searched { name: run.display().to_string(), labels, score });
+    }
+    Ok(Evaluated { evaluation, task_sha256: task.sha256, gold, searches })
 }
 
 /// The task a run was made with, unchanged since.
@@ -212,27 +232,29 @@ fn read_json(path: &Path) -> Result<Value> {
         .map_err(|e| Error::new(ErrorKind::Run, format!("broken JSON: {e}")).at(path))
 }
 
-/// The basins of the searches; none for fewer than two, or for searches of different tasks.
+/// The basins of the searches, each of several of one run by itself; none for fewer than two, or for
+/// searches of different tasks.
 fn find_basins(done: &[(PathBuf, Evaluated)], threshold: f64) -> Result<Option<Basins>> {
-    let searches: Vec<&(PathBuf, Evaluated)> =
-        done.iter().filter(|(_, run)| run.score.is_some()).collect();
-    let Some((_, first)) = searches.first() else { return Ok(None) };
-    if searches.len() < 2 || searches.iter().any(|(_, run)| run.task_sha256 != first.task_sha256) {
+    let searched: Vec<&Evaluated> =
+        done.iter().map(|(_, run)| run).filter(|run| !run.searches.is_empty()).collect();
+    let Some(first) = searched.first() else { return Ok(None) };
+    let searches: Vec<&Searched> = searched.iter().flat_map(|run| &run.searches).collect();
+    if searches.len() < 2 || searched.iter().any(|run| run.task_sha256 != first.task_sha256) {
         return Ok(None);
     }
     let mut places: HashMap<&str, usize> = HashMap::new();
-    for (id, _) in searches.iter().flat_map(|(_, run)| &run.labels) {
+    for (id, _) in searches.iter().flat_map(|search| &search.labels) {
         let next = places.len();
         places.entry(id).or_insert(next);
     }
     let runs: Vec<LabelledRun> = searches
         .iter()
-        .map(|(path, run)| {
+        .map(|search| {
             let mut labels = vec![None; places.len()];
-            for (id, label) in &run.labels {
+            for (id, label) in &search.labels {
                 labels[places[id.as_str()]] = Some(*label);
             }
-            LabelledRun { name: path.display().to_string(), labels, score: run.score }
+            LabelledRun { name: search.name.clone(), labels, score: search.score }
         })
         .collect();
     let columns: Vec<(String, Vec<Option<usize>>)> = first

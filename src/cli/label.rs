@@ -5,15 +5,18 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::label_args::LabelArgs;
 use super::progress::{self, LabelProgress, count, duration, say};
+use super::restarts;
 use super::settings;
 use crate::data::{Dataset, Example, Task, write_labels};
 use crate::error::{Error, Result};
+use crate::eval::Basins;
 use crate::label::{
-    BatchSize, DemonstrationLabels, Labelling, Method, OrderOptions, TraceEvent, label,
+    BatchSize, DemonstrationLabels, Labelling, Method, OrderOptions, Summary, TraceEvent, label,
 };
 use crate::run::{GoldUse, Input, Manifest, RunDir, SeedStream, write_atomic};
 use crate::score::{Cached, Journaled, Scorer};
@@ -21,7 +24,8 @@ use crate::score::{Cached, Journaled, Scorer};
 fn method_settings(method: &Method, settings: &mut Map<String, Value>) -> Result<()> {
     let order_settings = |order: &OrderOptions| {
         json!({ "order": order.order, "num_anchors": order.num_anchors,
-            "leaf_block": order.leaf_block, "num_trees": order.num_trees })
+            "leaf_block": order.leaf_block, "num_trees": order.num_trees,
+            "most_demonstrations": order.num_demonstrations })
     };
     let batch_settings = |size: &BatchSize| {
         let (size, strict) = match size {
@@ -140,11 +144,28 @@ pub(super) fn run(args: LabelArgs) -> Result<()> {
     let mut bytes = Vec::new();
     write_labels(&mut bytes, &labelling.records)?;
     write_atomic(&folder.file("labels.jsonl"), &bytes)?;
-    folder.write_json("summary.json", &labelling.summary)?;
+    match &labelling.summary.restarts {
+        Some(all) => {
+            let found = restarts::write(&folder, &labelling.restarts, all, &task)?;
+            restarts::tell(all, &found);
+            let summary = Summarised { summary: &labelling.summary, basins: found };
+            folder.write_json("summary.json", &summary)?;
+        }
+        None => folder.write_json("summary.json", &labelling.summary)?,
+    }
     let seconds = began.elapsed().as_secs_f64();
     folder.finish(seconds, work_seconds)?;
     tell(&labelling, seconds, &folder);
     Ok(())
+}
+
+/// The summary of several searches.
+#[derive(Serialize)]
+struct Summarised<'a> {
+    #[serde(flatten)]
+    summary: &'a Summary,
+    /// Which searches found the same.
+    basins: Basins,
 }
 
 fn manifest(
@@ -199,9 +220,10 @@ fn manifest(
     })
 }
 
-/// Writes `trace.jsonl`. A resumed run writes it anew from the beginning: its journal holds all that
-/// is needed.
+/// Writes `trace.jsonl`, or one for each of several searches. A resumed run writes it anew from the
+/// beginning: its journal holds all that is needed.
 struct Trace {
+    folder: PathBuf,
     path: PathBuf,
     file: Option<BufWriter<File>>,
 }
@@ -216,10 +238,24 @@ impl Trace {
             }
             _ => None,
         };
-        Ok(Self { path, file })
+        Ok(Self { folder: folder.path().to_path_buf(), path, file })
+    }
+
+    /// Goes on with the trace of one of several searches. The run's own is written at the end, when
+    /// it is known whose it is.
+    fn restart(&mut self, restart: usize) -> Result<()> {
+        let folder = restarts::folder(&self.folder, restart);
+        std::fs::create_dir_all(&folder).map_err(|e| Error::io("make the folder", &folder, &e))?;
+        self.path = folder.join("trace.jsonl");
+        let file = File::create(&self.path).map_err(|e| Error::io("write", &self.path, &e))?;
+        self.file = Some(BufWriter::new(file));
+        Ok(())
     }
 
     fn write(&mut self, event: &TraceEvent) -> Result<()> {
+        if let TraceEvent::Restart { restart } = event {
+            return self.restart(*restart);
+        }
         let Some(file) = &mut self.file else { return Ok(()) };
         serde_json::to_writer(&mut *file, event)
             .map_err(std::io::Error::from)
@@ -277,7 +313,16 @@ fn tell(labelling: &Labelling, seconds: f64, folder: &RunDir) {
         (s.num_accepted, s.num_proposals, s.num_passes)
     {
         say(format_args!(
-            "  {accepted} of {proposals} proposals accepted, {passes} leave-one-out passes"
+            "  {accepted} of {proposals} proposals accepted, {passes} passes over the labels"
+        ));
+    }
+    if let Some(check) = &s.order_check {
+        say(format_args!(
+            "  under a new order of demonstrations: U {:.2} ({:+.2}), margins move by {:.2} nats, {:.0} % of the examples are predicted otherwise",
+            check.score,
+            check.score_change,
+            check.mean_margin_change_nats,
+            100.0 * check.share_predicted_otherwise
         ));
     }
     if let Some(alphas) = &s.alphas {

@@ -87,6 +87,10 @@ pub(super) struct LabelArgs {
     /// prompt's end; 1: halve down to single examples [default: 1]
     #[arg(long, value_name = "N", help_heading = "Method")]
     leaf_block: Option<NonZeroUsize>,
+    /// Demonstrations in every prompt: all others, or at most K of them, drawn by the seed
+    /// [default: all; 6 with `--preset neutral-fork`]
+    #[arg(long, value_name = "all|K", value_parser = most_demonstrations, help_heading = "Method")]
+    num_demonstrations: Option<MostDemonstrations>,
 
     #[command(flatten)]
     pub(super) baselines: BaselineArgs,
@@ -114,6 +118,20 @@ enum MethodName {
     Bootstrap,
 }
 
+/// A cap on demonstrations, or none.
+#[derive(Clone, Copy, Debug)]
+struct MostDemonstrations(Option<usize>);
+
+fn most_demonstrations(text: &str) -> std::result::Result<MostDemonstrations, String> {
+    if text == "all" {
+        return Ok(MostDemonstrations(None));
+    }
+    match text.parse::<NonZeroUsize>() {
+        Ok(most) => Ok(MostDemonstrations(Some(most.get()))),
+        Err(_) => Err("expected `all` or a number from 1 up".into()),
+    }
+}
+
 impl LabelArgs {
     pub(super) fn method(&self, task: &Task, dataset: &Dataset) -> Result<Method> {
         let calibration = self.calibration();
@@ -132,6 +150,7 @@ impl LabelArgs {
             let settings = self.baselines.many_shot(
                 baseline,
                 &self.search,
+                self.num_demonstrations.and_then(|most| most.0),
                 (calibration, order),
                 (task, dataset),
             )?;
@@ -190,7 +209,8 @@ impl LabelArgs {
     /// The first option about the order of demonstrations that is given.
     fn given_of_order(&self) -> Option<&'static str> {
         let first = self.order.map(|_| "order");
-        first.or_else(|| self.given_of_halving())
+        let cap = self.num_demonstrations.map(|_| "num-demonstrations");
+        first.or(cap).or_else(|| self.given_of_halving())
     }
 
     /// The first option of the halving order that is given.
@@ -242,14 +262,20 @@ impl LabelArgs {
     }
 
     fn order_options(&self) -> Result<OrderOptions> {
-        // MERGE: with `num_demonstrations` in OrderOptions, its default is the preset's.
-        let of_preset = self.search.preset().map(|preset| preset.settings.order.order);
-        match self.order.map_or(of_preset.unwrap_or_default(), Into::into) {
+        let preset = self.search.preset().map(|preset| preset.settings.order).unwrap_or_default();
+        let most = self.num_demonstrations.map_or(preset.num_demonstrations, |most| most.0);
+        // The baselines draw theirs from the data once, for all examples.
+        let num_demonstrations = most.filter(|_| self.baseline().is_none());
+        if num_demonstrations.is_some() && self.anchors.is_some() {
+            return Err(usage("`--anchors` has no effect with `--num-demonstrations K`".into())
+                .hint("leave one of them out: K demonstrations are drawn for each prompt anew"));
+        }
+        match self.order.map_or(preset.order, Into::into) {
             Order::Dataset => match self.given_of_halving() {
                 Some(name) => {
                     Err(usage(format!("`--{name}` has no effect with `--order dataset`")))
                 }
-                None => Ok(OrderOptions::DATASET),
+                None => Ok(OrderOptions { num_demonstrations, ..OrderOptions::DATASET }),
             },
             order @ Order::Halving => {
                 let default = OrderOptions::default();
@@ -258,6 +284,7 @@ impl LabelArgs {
                     num_anchors: self.anchors.unwrap_or(default.num_anchors),
                     leaf_block: self.leaf_block.map_or(default.leaf_block, NonZeroUsize::get),
                     num_trees: self.trees.map_or(default.num_trees, NonZeroUsize::get),
+                    num_demonstrations,
                 })
             }
         }

@@ -15,6 +15,7 @@ mod names;
 mod progress;
 mod published;
 mod report;
+mod restarts;
 mod score;
 mod search_args;
 mod settings;

@@ -24,7 +24,11 @@ names!(CalibrationName => Calibration {
     None => Calibration::None,
 });
 names!(OrderName => Order { Halving => Order::Halving, Dataset => Order::Dataset });
-names!(ObjectiveName => Objective { Logprob => Objective::Logprob, LogOdds => Objective::LogOdds });
+names!(ObjectiveName => Objective {
+    Logprob => Objective::Logprob,
+    LogOdds => Objective::LogOdds,
+    Prequential => Objective::Prequential,
+});
 names!(AggregateName => Aggregate { Mean => Aggregate::Mean, Sum => Aggregate::Sum });
 names!(ScheduleName => ScheduleKind {
     Log => ScheduleKind::Log,

@@ -40,6 +40,8 @@ fn exit_now(status: i32) -> ! {
 /// The progress of a labelling.
 pub(super) struct LabelProgress {
     bar: ProgressBar,
+    /// Which of several searches it is.
+    restart: String,
     accepted: u64,
     counts: std::collections::BTreeMap<String, i64>,
     num_examples: usize,
@@ -69,7 +71,13 @@ impl LabelProgress {
             bar.set_style(style.with_key("rate", rate).progress_chars("=> "));
         }
         bar.enable_steady_tick(Duration::from_millis(200));
-        Self { bar, accepted: 0, counts: std::collections::BTreeMap::new(), num_examples }
+        Self {
+            bar,
+            restart: String::new(),
+            accepted: 0,
+            counts: std::collections::BTreeMap::new(),
+            num_examples,
+        }
     }
 
     pub(super) fn update(&mut self, event: &TraceEvent) {
@@ -78,8 +86,12 @@ impl LabelProgress {
                 self.bar.set_length(*total as u64);
                 return self.bar.set_position(*done as u64);
             }
+            TraceEvent::Restart { restart } => {
+                self.restart = format!("restart {restart}, ");
+                return self.counts.clear();
+            }
             TraceEvent::Start { batch, labels, score, num_labelled, .. } => {
-                self.bar.set_prefix(format!("batch {} ", batch + 1));
+                self.bar.set_prefix(format!("{}batch {} ", self.restart, batch + 1));
                 self.bar.reset();
                 self.accepted = 0;
                 for (_, label) in labels {

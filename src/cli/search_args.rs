@@ -1,5 +1,6 @@
 //! The options of the search, and the settings they come to.
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use clap::Args;
@@ -11,8 +12,8 @@ use super::names::{
 use crate::data::{Example, Rule, Task};
 use crate::error::{Error, ErrorKind, Result};
 use crate::label::{
-    BatchSize, Calibration, IcmSettings, Init, OrderOptions, Preset, Schedule, ScheduleKind,
-    ScoreForm,
+    BatchSize, Calibration, IcmSettings, Init, Objective, OrderOptions, Preset, Schedule,
+    ScheduleKind, ScoreForm,
 };
 use crate::run::SeedStream;
 
@@ -54,10 +55,13 @@ pub(super) struct SearchArgs {
     /// context is too short [default: 256]
     #[arg(long, value_name = "N", alias = "batch_size")]
     batch_size: Option<usize>,
-    /// Mutual predictability by log-probability (paper) or log-odds (authors' code)
-    /// [default: logprob]
+    /// Mutual predictability by log-probability (paper), by log-odds (authors' code), or each label
+    /// given only those before it in a few random orders, which is cheaper [default: logprob]
     #[arg(long, value_enum)]
     objective: Option<ObjectiveName>,
+    /// Random orders of the objective prequential [default: 4]
+    #[arg(long, value_name = "N")]
+    prequential_orders: Option<NonZeroUsize>,
     /// Mean or sum over the examples; with sum, alpha depends on their number [default: mean]
     #[arg(long, value_enum)]
     aggregate: Option<AggregateName>,
@@ -87,6 +91,17 @@ pub(super) struct SearchArgs {
     /// Draw a new order of demonstrations after every N accepted changes; 0: never [default: 0]
     #[arg(long, value_name = "N")]
     renew_order_every: Option<u64>,
+    /// Examples drawn and predicted at once, then decided one after another; predictions do not see
+    /// what the same round accepted [default: 1]
+    #[arg(long, value_name = "P")]
+    parallel_proposals: Option<NonZeroUsize>,
+    /// Whole searches from other seeds, each in restarts/K of the run folder; the best is the run's
+    /// result [default: 1]
+    #[arg(long, value_name = "R")]
+    restarts: Option<NonZeroUsize>,
+    /// Leave out the last pass, which scores the labels under a new order of demonstrations
+    #[arg(long)]
+    no_order_check: bool,
 }
 
 pub(super) fn usage(message: String) -> Error {
@@ -116,6 +131,10 @@ impl SearchArgs {
             beta,
             decay,
             renew_order_every,
+            prequential_orders,
+            parallel_proposals,
+            restarts,
+            no_order_check,
         } = self;
         let given = [
             ("preset", preset.is_some()),
@@ -137,6 +156,10 @@ impl SearchArgs {
             ("beta", beta.is_some()),
             ("decay", decay.is_some()),
             ("renew-order-every", renew_order_every.is_some()),
+            ("prequential-orders", prequential_orders.is_some()),
+            ("parallel-proposals", parallel_proposals.is_some()),
+            ("restarts", restarts.is_some()),
+            ("no-order-check", *no_order_check),
         ];
         match given.iter().find(|(name, is)| *is && !allowed.contains(name)) {
             Some((name, _)) => {
@@ -267,9 +290,16 @@ impl SearchArgs {
                 "`--stop-on-collapse` is {share}, expected a share between 0 and 1"
             )));
         }
+        let objective = self.objective.map_or(defaults.form.objective, Into::into);
+        if self.prequential_orders.is_some() && objective != Objective::Prequential {
+            return Err(usage(
+                "`--prequential-orders` has no effect without `--objective prequential`".into(),
+            ));
+        }
+        let or = |given: Option<NonZeroUsize>, default| given.map_or(default, NonZeroUsize::get);
         Ok(IcmSettings {
             form: ScoreForm {
-                objective: self.objective.map_or(defaults.form.objective, Into::into),
+                objective,
                 aggregate: self.aggregate.map_or(defaults.form.aggregate, Into::into),
                 alpha,
             },
@@ -286,6 +316,10 @@ impl SearchArgs {
             calibration,
             stop_when_stable: self.run_all_iterations.map_or(defaults.stop_when_stable, |all| !all),
             stop_on_collapse: self.stop_on_collapse,
+            num_prequential_orders: or(self.prequential_orders, defaults.num_prequential_orders),
+            num_parallel_proposals: or(self.parallel_proposals, defaults.num_parallel_proposals),
+            num_restarts: or(self.restarts, defaults.num_restarts),
+            check_order: !self.no_order_check,
         })
     }
 

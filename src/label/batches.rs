@@ -21,8 +21,8 @@ const SLACK_TOKENS: usize = 16;
 
 /// Returns the examples' indices in batches, in data order, with groups kept whole.
 ///
-/// A batch fits when a prompt with all of its examples as demonstrations and the longest question
-/// after them is within the context.
+/// A batch fits when a prompt with all of its examples as demonstrations, or with the longest `cap` of
+/// them, and the longest question after them is within the context.
 ///
 /// # Errors
 /// [`ErrorKind::Context`] when two examples, a group, or a batch of the size asked for do not fit:
@@ -31,6 +31,7 @@ pub fn split(
     examples: &[Example],
     format: &PromptFormat<'_>,
     size: BatchSize,
+    cap: Option<usize>,
     scorer: &dyn Scorer,
 ) -> Result<Vec<Vec<usize>>> {
     let mut lengths = Vec::with_capacity(examples.len());
@@ -44,8 +45,11 @@ pub fn split(
     let room = scorer.max_tokens();
     let fixed = scorer.count_tokens(format.instruction())? + SLACK_TOKENS;
     let need = |members: &[usize]| {
-        let longest = members.iter().map(|&i| lengths[i]).max().unwrap_or(0);
-        members.iter().map(|&i| lengths[i]).sum::<usize>() + longest + fixed
+        let mut held: Vec<usize> = members.iter().map(|&i| lengths[i]).collect();
+        held.sort_unstable_by(|a, b| b.cmp(a));
+        let longest = held.first().copied().unwrap_or(0);
+        held.truncate(cap.unwrap_or(usize::MAX));
+        held.iter().sum::<usize>() + longest + fixed
     };
     let (most, strict) = match size {
         BatchSize::AtMost(n) => (n, false),

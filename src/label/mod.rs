@@ -10,8 +10,10 @@ mod consistency;
 mod icm;
 mod objective;
 mod order;
+mod prequential;
 mod preset;
 mod prompting;
+mod restarts;
 mod schedule;
 mod trace;
 
@@ -21,11 +23,13 @@ use serde_json::{Map, Value};
 pub use batches::BatchSize;
 pub use calibrate::{Calibration, best_label, distribution, log_odds, margin, mean_logprobs};
 pub use consistency::Consistency;
-pub use icm::{GivenLabels, Icm, IcmResult, IcmSettings, Init};
+pub use icm::{GivenLabels, Icm, IcmResult, IcmSettings, Init, OrderCheck};
 pub use objective::{Aggregate, Objective, Score, ScoreForm, accepts};
 pub use order::{Asked, Items, Order, OrderOptions, OrderPlan};
+pub use prequential::{AskedChains, ChainPlan};
 pub use preset::Preset;
 pub use prompting::{DemonstrationLabels, ManyShot, ManyShotSummary};
+pub use restarts::{Restart, RestartSummary};
 pub use schedule::{Schedule, ScheduleKind};
 pub use trace::{Change, TraceEvent};
 
@@ -35,7 +39,7 @@ use crate::data::{Example, LabelRecord, Rule, Task};
 use crate::error::{Error, ErrorKind, Result};
 use crate::prompt::PromptFormat;
 use crate::run::SeedStream;
-use crate::score::{Scorer, Usage};
+use crate::score::Scorer;
 
 /// How labels are found.
 #[derive(Clone, Debug)]
@@ -117,11 +121,17 @@ pub struct Summary {
     pub num_accepted: Option<u64>,
     /// Proposals scored.
     pub num_proposals: Option<u64>,
-    /// Leave-one-out passes computed.
+    /// Passes over a labelling computed, by all searches.
     pub num_passes: Option<u64>,
     /// What many-shot prompting did; the methods that do it only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub many_shot: Option<ManyShotSummary>,
+    /// Labelled examples that were never drawn again after their first label.
+    pub num_never_revisited: Option<usize>,
+    /// What a new order of demonstrations does to the result of a search.
+    pub order_check: Option<OrderCheck>,
+    /// Each of several searches.
+    pub restarts: Option<Vec<RestartSummary>>,
     /// Tokens run through the model.
     pub tokens_computed: u64,
     /// Tokens that full prompts would have run.
@@ -137,6 +147,8 @@ pub struct Labelling {
     pub records: Vec<LabelRecord>,
     /// What was done.
     pub summary: Summary,
+    /// All searches, the kept one too, if there were several.
+    pub restarts: Vec<Restart>,
 }
 
 /// An example's label with the numbers behind it.
@@ -165,6 +177,7 @@ pub fn label<S: Scorer>(
     let names: Vec<String> = task.labels.iter().map(|label| label.name.clone()).collect();
     let mut found: Vec<Option<Found>> = Vec::new();
     found.resize_with(examples.len(), || None);
+    let mut restarts = Vec::new();
     let mut summary = Summary {
         method: method.name().into(),
         num_examples: examples.len(),
@@ -179,6 +192,9 @@ pub fn label<S: Scorer>(
         num_proposals: None,
         num_passes: None,
         many_shot: None,
+        num_never_revisited: None,
+        order_check: None,
+        restarts: None,
         tokens_computed: 0,
         tokens_full_prompts: 0,
         num_questions: 0,
@@ -186,32 +202,18 @@ pub fn label<S: Scorer>(
     let mut prompting = Prompting::new(&format, examples, streams, &mut *scorer, &mut *observe);
     let usage = match method {
         Method::Icm { settings, rules, batch_size } => {
-            let batches = batches::split(examples, &format, *batch_size, &*scorer)?;
-            let mut totals = Totals::new(names.len());
-            for (number, members) in batches.iter().enumerate() {
-                let batch: Vec<&Example> = members.iter().map(|&i| &examples[i]).collect();
-                let items = Items::new(&format, &batch)?;
-                let consistency = Consistency::new(task, rules, &batch);
-                let icm = Icm::new(
-                    &items,
-                    &consistency,
-                    &names,
-                    settings.clone(),
-                    streams,
-                    number as u64,
-                    &mut *scorer,
-                )?;
-                let result = icm.run(observe)?;
-                totals.add(&result);
-                let rows = result.labels.iter().zip(result.logprobs).zip(result.last_flip);
-                for (&i, ((label, logprobs), last_flip)) in members.iter().zip(rows) {
-                    if let (Some(label), Some(logprobs)) = (*label, logprobs) {
-                        found[i] = Some(Found { label, logprobs, last_flip });
-                    }
-                }
-            }
-            totals.write(&names, batches.len(), settings, &mut summary);
-            totals.usage
+            let searches = restarts::Searches {
+                task,
+                examples,
+                format: &format,
+                names: &names,
+                settings,
+                rules,
+                batch_size: *batch_size,
+            };
+            let (kept, all, usage) = searches.run(streams, scorer, observe, &mut summary)?;
+            (found, restarts) = (kept, all);
+            usage
         }
         Method::ZeroShot { calibration } => {
             found = all_found(prompting.zero_shot(*calibration)?);
@@ -236,24 +238,14 @@ pub fn label<S: Scorer>(
     summary.tokens_full_prompts = usage.tokens_full_prompts;
     summary.num_questions = usage.num_questions;
     let mut counts = vec![0_usize; names.len()];
-    let mut records = Vec::with_capacity(examples.len());
-    for (example, found) in examples.iter().zip(&found) {
-        let Some(found) = found else {
-            summary.num_unlabelled += 1;
-            continue;
-        };
+    for found in found.iter().flatten() {
         counts[found.label] += 1;
-        records.push(LabelRecord {
-            id: example.id.clone(),
-            label: names[found.label].clone(),
-            logprobs: names.iter().cloned().zip(found.logprobs.iter().copied()).collect(),
-            margin: margin(&found.logprobs, found.label),
-            last_flip: found.last_flip,
-        });
     }
+    let records = restarts::records(examples, &names, &found);
+    summary.num_unlabelled = examples.len() - records.len();
     let share = |n: usize| n as f64 / records.len().max(1) as f64;
     summary.share = names.iter().zip(&counts).map(|(l, n)| (l.clone(), share(*n).into())).collect();
-    Ok(Labelling { records, summary })
+    Ok(Labelling { records, summary, restarts })
 }
 
 fn all_found(rows: Vec<Found>) -> Vec<Option<Found>> {
@@ -264,68 +256,4 @@ fn all_found(rows: Vec<Found>) -> Vec<Option<Found>> {
 fn few_examples(num: usize) -> Error {
     Error::new(ErrorKind::Data, format!("{num} example to label, expected at least 2"))
         .hint("labels are found by how well examples predict each other; give more examples")
-}
-
-/// Sums over batches.
-struct Totals {
-    usage: Usage,
-    num_accepted: u64,
-    num_proposals: u64,
-    num_passes: u64,
-    num_examples: f64,
-    score: f64,
-    constant_scores: Vec<f64>,
-    alphas: Vec<f64>,
-    num_collapsed: usize,
-}
-
-impl Totals {
-    fn new(num_labels: usize) -> Self {
-        Self {
-            usage: Usage::default(),
-            num_accepted: 0,
-            num_proposals: 0,
-            num_passes: 0,
-            num_examples: 0.0,
-            score: 0.0,
-            constant_scores: vec![0.0; num_labels],
-            alphas: Vec::new(),
-            num_collapsed: 0,
-        }
-    }
-
-    fn add(&mut self, result: &IcmResult) {
-        let size = result.labels.len() as f64;
-        self.usage = self.usage.plus(result.usage);
-        self.num_accepted += result.num_accepted;
-        self.num_proposals += result.num_proposals;
-        self.num_passes += result.num_passes;
-        self.num_examples += size;
-        self.score += size * result.score;
-        self.alphas.push(result.alpha);
-        self.num_collapsed += usize::from(result.reason == "collapsed");
-        for (sum, score) in self.constant_scores.iter_mut().zip(&result.constant_scores) {
-            *sum += size * score;
-        }
-    }
-
-    fn write(
-        &self,
-        names: &[String],
-        num_batches: usize,
-        settings: &IcmSettings,
-        summary: &mut Summary,
-    ) {
-        let mean = |sum: f64| sum / self.num_examples.max(1.0);
-        summary.score = Some(mean(self.score));
-        let constants = names.iter().zip(&self.constant_scores);
-        summary.constant_scores =
-            Some(constants.map(|(name, sum)| (name.clone(), mean(*sum).into())).collect());
-        summary.num_batches = Some(num_batches);
-        summary.alphas = settings.auto_alpha.map(|_| self.alphas.clone());
-        summary.num_collapsed = settings.stop_on_collapse.map(|_| self.num_collapsed);
-        summary.num_accepted = Some(self.num_accepted);
-        summary.num_proposals = Some(self.num_proposals);
-        summary.num_passes = Some(self.num_passes);
-    }
 }

@@ -13,6 +13,8 @@ pub enum Objective {
     Logprob,
     /// The log-odds of y_i: the authors' code.
     LogOdds,
+    /// log p(y_i | x_i, those before it in a random order), averaged over a few orders: ours.
+    Prequential,
 }
 
 /// How mutual predictability is put together from the examples' shares.
@@ -72,7 +74,8 @@ impl ScoreForm {
         Score { total, ..score }
     }
 
-    /// Returns the score of labelled examples, each given by its leave-one-out log distribution and
+    /// Returns the score of labelled examples, each given by its log distribution (leave-one-out, or
+    /// the mean over the orders of prequential ones) and
     /// its label, with `inconsistency` violated pairs. An empty labelling has P = 0.
     ///
     /// # Source
@@ -87,7 +90,7 @@ impl ScoreForm {
         for (logprobs, label) in labelled {
             num += 1;
             sum += match self.objective {
-                Objective::Logprob => logprobs[label],
+                Objective::Logprob | Objective::Prequential => logprobs[label],
                 Objective::LogOdds => log_odds(logprobs, label),
             };
         }

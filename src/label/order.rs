@@ -13,6 +13,13 @@
 //! block of all. Several *trees*, each over a permutation of its own, average what remains of the
 //! order's noise: a label's log-probability is the mean over them.
 //!
+//! A *cap* of K demonstrations (published with K = 6, drawn anew for every prompt and without regard
+//! to balance) puts K of the others behind every example. Ours are fixed by the plan, for current and
+//! proposed labelling must be compared under the same: the permutation is cut in blocks of K + 1
+//! places, within which each member stands behind the other labelled ones; what lacks to K are the
+//! labelled examples that follow the block. So an example is predicted and later scored behind the
+//! same K, and a new label changes the demonstrations of few others.
+//!
 //! Members of a consistency group are scattered by the permutation, not kept together. Side by side
 //! they stand last in each other's context, and a small model copies the label of a claim so like
 //! the one asked about: gold few-shot accuracy of gemma-3-270m on the demo's contrast pairs was
@@ -50,12 +57,20 @@ pub struct OrderOptions {
     pub leaf_block: usize,
     /// Permutations over which log-probabilities are averaged (`halving` only); at least 1.
     pub num_trees: usize,
+    /// Demonstrations in every prompt, where there are more to choose from; there are no anchors
+    /// then. None: all.
+    pub num_demonstrations: Option<usize>,
 }
 
 impl OrderOptions {
     /// The data's order.
-    pub const DATASET: Self =
-        Self { order: Order::Dataset, num_anchors: 0, leaf_block: 1, num_trees: 1 };
+    pub const DATASET: Self = Self {
+        order: Order::Dataset,
+        num_anchors: 0,
+        leaf_block: 1,
+        num_trees: 1,
+        num_demonstrations: None,
+    };
     /// Halves down to single examples, in one tree without anchors.
     pub const PURE_HALVING: Self = Self { order: Order::Halving, ..Self::DATASET };
 }
@@ -125,6 +140,9 @@ impl Items {
 pub struct OrderPlan {
     trees: Vec<TreePlan>,
     leaf_block: usize,
+    cap: Option<usize>,
+    /// Whether the permutations only say which demonstrations are taken, not how they stand.
+    keeps_data_order: bool,
 }
 
 /// The order of one tree.
@@ -176,17 +194,24 @@ impl OrderPlan {
         items: &Items,
         labels: &[Option<usize>],
         streams: &SeedStream,
-        (batch, epoch): (u64, u64),
+        epoch: (u64, u64),
     ) -> Self {
-        let num_trees = options.num_trees.max(1) as u64;
-        let sequences = (0..num_trees).map(|tree| {
-            let mut sequence: Vec<usize> = (0..items.len()).collect();
-            if options.order == Order::Halving {
-                sequence.shuffle(&mut streams.rng("label/order", &[batch, epoch, tree]));
-            }
-            sequence
-        });
-        Self::with_sequences(options, sequences.collect(), items, labels)
+        let is_drawn = options.order == Order::Halving || options.num_demonstrations.is_some();
+        let sequences = sequences(options, items.len(), is_drawn, streams, epoch);
+        Self::with_sequences(options, sequences, items, labels)
+    }
+
+    /// As [`new`](Self::new), with permutations for the data's order too: what the labels are worth
+    /// under another order.
+    pub fn shuffled(
+        options: OrderOptions,
+        items: &Items,
+        labels: &[Option<usize>],
+        streams: &SeedStream,
+        epoch: (u64, u64),
+    ) -> Self {
+        let sequences = sequences(options, items.len(), true, streams, epoch);
+        Self::with_sequences(options, sequences, items, labels)
     }
 
     /// Returns the order of one tree for each of `sequences`, which are permutations of all examples.
@@ -198,13 +223,20 @@ impl OrderPlan {
     ) -> Self {
         let (num_anchors, leaf_block) = match options.order {
             Order::Dataset => (0, items.len()),
+            Order::Halving if options.num_demonstrations.is_some() => (0, options.leaf_block),
             Order::Halving => (options.num_anchors, options.leaf_block),
         };
         let trees = sequences.into_iter().map(|sequence| TreePlan {
             anchors: pick_anchors(num_anchors, items, labels, &sequence),
             sequence,
         });
-        Self { trees: trees.collect(), leaf_block: leaf_block.max(1) }
+        Self {
+            trees: trees.collect(),
+            leaf_block: leaf_block.max(1),
+            cap: options.num_demonstrations.map(|cap| cap.max(1)),
+            keeps_data_order: options.order == Order::Dataset
+                && options.num_demonstrations.is_some(),
+        }
     }
 
     /// Returns whether the anchors have lost a label that the labelled examples have.
@@ -219,13 +251,15 @@ impl OrderPlan {
         })
     }
 
-    /// Returns the tree that asks for each of `targets` behind all labelled examples but itself,
-    /// with the content-free questions behind all labelled examples if `content_free`.
+    /// Returns the tree that asks for each of `targets` behind all labelled examples but itself (or
+    /// as many as the cap allows), with the content-free questions behind all labelled examples (or
+    /// some, as many) if `content_free`.
     ///
     /// # Cost
     /// With N labelled examples about N^2 / 2 demonstrations (`dataset`) or, for each tree,
     /// N (log2 N + anchors) (`halving`; blocks of B add about N (B / 2 - log2 B)); an unlabelled
-    /// target adds the anchors and its own question.
+    /// target adds the anchors and its own question. Under a cap of K the same with K + 1 in place of
+    /// N, N / (K + 1) times.
     pub fn ask(
         &self,
         items: &Items,
@@ -249,15 +283,27 @@ impl OrderPlan {
             places: vec![None; items.len()],
             asked: Vec::new(),
         };
+        let num_labelled = labels.iter().flatten().count();
+        let cap = self.cap.filter(|cap| num_labelled > *cap);
         let mut questions = Vec::new();
         for plan in &self.trees {
             let labelled = |&a: &usize| labels[a].is_some();
             builder.anchors = plan.anchors.iter().copied().filter(labelled).collect();
             let anchors = &builder.anchors;
-            let rest: Vec<usize> =
+            let mut rest: Vec<usize> =
                 plan.sequence.iter().copied().filter(|i| !anchors.contains(i)).collect();
-            builder.halve(root, &rest);
-            builder.behind_all(root, &rest);
+            if let Some(cap) = cap {
+                builder.in_blocks(root, &rest, cap, self.keeps_data_order);
+                rest.retain(|&i| labels[i].is_some());
+                rest.truncate(cap);
+            }
+            if self.keeps_data_order {
+                rest.sort_unstable();
+            }
+            if cap.is_none() {
+                builder.halve(root, &rest);
+                builder.behind_all(root, &rest);
+            }
             if content_free {
                 let text = builder.text(rest.iter().chain(&builder.anchors).copied());
                 let node = builder.tree.child(root, text);
@@ -269,6 +315,24 @@ impl OrderPlan {
         }
         Asked { tree: builder.tree, items: builder.asked, content_free: questions }
     }
+}
+
+/// Returns a permutation for each tree, or the data's order.
+fn sequences(
+    options: OrderOptions,
+    num: usize,
+    is_drawn: bool,
+    streams: &SeedStream,
+    (batch, epoch): (u64, u64),
+) -> Vec<Vec<usize>> {
+    let sequence = |tree| {
+        let mut sequence: Vec<usize> = (0..num).collect();
+        if is_drawn {
+            sequence.shuffle(&mut streams.rng("label/order", &[batch, epoch, tree]));
+        }
+        sequence
+    };
+    (0..options.num_trees.max(1) as u64).map(sequence).collect()
 }
 
 /// Returns up to `num` labelled examples for anchors: the labels in turn, the shortest first.
@@ -373,6 +437,49 @@ impl Builder<'_> {
                 trunk = self.tree.child(trunk, own);
             }
         }
+    }
+
+    /// Asks for every target behind exactly `cap` labelled examples: those of its block of `cap + 1`
+    /// places, and for what lacks, those that follow the block.
+    fn in_blocks(&mut self, root: NodeId, sequence: &[usize], cap: usize, in_data_order: bool) {
+        let wanted = std::mem::replace(&mut self.wanted, vec![false; self.items.len()]);
+        let labels = self.labels;
+        for (number, block) in sequence.chunks(cap + 1).enumerate() {
+            let (before, after) = sequence.split_at(number * (cap + 1));
+            let is_labelled = |i: &usize| labels[*i].is_some();
+            let own: Vec<usize> = block.iter().copied().filter(is_labelled).collect();
+            let others = after[block.len()..].iter().chain(before).copied().filter(is_labelled);
+            let borrowed: Vec<usize> = others.take(cap + 1 - own.len()).collect();
+            let (labelled, unlabelled): (Vec<usize>, Vec<usize>) =
+                block.iter().copied().filter(|&i| wanted[i]).partition(is_labelled);
+            for &i in &labelled {
+                self.wanted[i] = true;
+            }
+            if in_data_order {
+                let mut all = [borrowed.as_slice(), &own].concat();
+                all.sort_unstable();
+                self.in_order(root, &all);
+            } else if !labelled.is_empty() {
+                let text = self.text(borrowed.iter().copied());
+                let node = self.tree.child(root, text);
+                self.halve(node, &own);
+            }
+            for &i in &labelled {
+                self.wanted[i] = false;
+            }
+            if let Some((_, fewer)) = borrowed.split_last().filter(|_| !unlabelled.is_empty()) {
+                let mut all = [fewer, &own].concat();
+                if in_data_order {
+                    all.sort_unstable();
+                }
+                let text = self.text(all.into_iter());
+                let node = self.tree.child(root, text);
+                for &i in &unlabelled {
+                    self.ask(node, String::new(), i);
+                }
+            }
+        }
+        self.wanted = wanted;
     }
 
     fn is_target(&self, i: usize) -> bool {

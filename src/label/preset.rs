@@ -31,8 +31,6 @@ pub struct Preset {
     pub prompt_variant: Option<&'static str>,
     /// Whether a task without that variant cannot be labelled so.
     pub needs_variant: bool,
-    /// Most demonstrations of one prompt.
-    pub num_demonstrations: Option<usize>,
 }
 
 impl Preset {
@@ -68,7 +66,6 @@ impl Preset {
             rules: None,
             prompt_variant: None,
             needs_variant: false,
-            num_demonstrations: None,
         }
     }
 
@@ -90,7 +87,6 @@ impl Preset {
             rules: None,
             prompt_variant: None,
             needs_variant: false,
-            num_demonstrations: None,
         }
     }
 
@@ -115,7 +111,6 @@ impl Preset {
             rules: Some(Vec::new()),
             prompt_variant: Some("vllm-fork"),
             needs_variant: false,
-            num_demonstrations: None,
         }
     }
 
@@ -138,12 +133,15 @@ impl Preset {
                 iterations: 2500,
                 init: Init::Unbalanced,
                 consistency_fix_iterations: 20,
+                order: OrderOptions {
+                    num_demonstrations: Some(NEUTRAL_NUM_DEMONSTRATIONS),
+                    ..code.order
+                },
                 ..code
             },
             rules: None,
             prompt_variant: Some("neutral"),
             needs_variant: true,
-            num_demonstrations: Some(NEUTRAL_NUM_DEMONSTRATIONS),
         }
     }
 
@@ -175,5 +173,9 @@ fn published() -> IcmSettings {
         calibration: Calibration::None,
         stop_when_stable: false,
         stop_on_collapse: None,
+        num_prequential_orders: 1,
+        num_parallel_proposals: 1,
+        num_restarts: 1,
+        check_order: true,
     }
 }

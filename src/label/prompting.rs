@@ -144,7 +144,13 @@ impl<'a, S: Scorer> Prompting<'a, S> {
         }
         let batches = match settings.num_demonstrations {
             Some(_) => vec![(0..num).collect()],
-            None => batches::split(self.examples, self.format, settings.batch_size, &*self.scorer)?,
+            None => batches::split(
+                self.examples,
+                self.format,
+                settings.batch_size,
+                None,
+                &*self.scorer,
+            )?,
         };
         let rounds = match &settings.labels {
             DemonstrationLabels::ZeroShot { rounds } => (*rounds).max(1),

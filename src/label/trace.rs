@@ -16,6 +16,11 @@ pub enum TraceEvent {
         /// Examples to score.
         total: usize,
     },
+    /// One of several searches begins; never written to `trace.jsonl`.
+    Restart {
+        /// Number of the search, from 0.
+        restart: usize,
+    },
     /// The search of a batch begins with these labels.
     Start {
         /// Number of the batch, from 0.

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::eval::{CurvePoint, Diagnostics, Evaluation};
+use crate::eval::{Basins, CurvePoint, Diagnostics, Evaluation};
 
 /// A run folder's content, as far as it is shown.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub(super) struct Run {
     pub curve: Vec<CurvePoint>,
     /// None for runs that were evaluated before there were diagnostics.
     pub diagnostics: Option<Diagnostics>,
+    /// Which of several searches found the same, for a run with restarts.
+    pub basins: Option<Basins>,
 }
 
 /// The part of `summary.json` that is shown.
@@ -38,10 +40,22 @@ pub(super) struct Summary {
     pub score: Option<f64>,
     #[serde(default)]
     pub constant_scores: Option<BTreeMap<String, Option<f64>>>,
+    /// None for other methods than the search, or where it was left out.
+    #[serde(default)]
+    pub order_check: Option<OrderCheck>,
     #[serde(default)]
     pub tokens_computed: Option<u64>,
     #[serde(default)]
     pub tokens_full_prompts: Option<u64>,
+}
+
+/// What a new order of demonstrations does to the result.
+#[derive(Debug, Deserialize)]
+pub(super) struct OrderCheck {
+    pub score: f64,
+    pub score_change: f64,
+    pub mean_margin_change_nats: f64,
+    pub share_predicted_otherwise: f64,
 }
 
 impl Summary {
@@ -106,6 +120,7 @@ impl Run {
             summary,
             curve: read_curve(&dir.join("curve.jsonl"))?,
             diagnostics: read_optional(&dir.join("diagnostics.json"))?,
+            basins: read_optional(&dir.join("basins.json"))?,
         })
     }
 

@@ -18,7 +18,13 @@ pub(super) fn sections(runs: &[Run], names: &[String], basins: Option<&Basins>) 
     each_label(runs, names, &mut page);
     trust(runs, names, &mut page);
     if let Some(basins) = basins {
-        basin_table(basins, &mut page);
+        basin_table("Basins", basins, &mut page);
+    } else {
+        for (run, name) in runs.iter().zip(names) {
+            if let Some(basins) = &run.basins {
+                basin_table(&format!("Basins of {}", markdown(name)), basins, &mut page);
+            }
+        }
     }
     page
 }
@@ -148,6 +154,7 @@ fn trust(runs: &[Run], names: &[String], page: &mut String) {
             ],
         );
     }
+    order_checks(runs, names, page);
     for (run, name) in runs.iter().zip(names) {
         if let Some(search) = search_of(run) {
             sweeps(search, name, page);
@@ -248,14 +255,45 @@ fn bins(reliability: &Reliability, name: &str, page: &mut String) {
     }
 }
 
-fn basin_table(found: &Basins, page: &mut String) {
+/// What is left of the labels under another order of demonstrations.
+fn order_checks(runs: &[Run], names: &[String], page: &mut String) {
+    if runs.iter().all(|run| run.summary.order_check.is_none()) {
+        return;
+    }
+    head(
+        page,
+        "Final labels scored once more, under an order of demonstrations that the search never used:",
+        &[
+            "method",
+            "score U",
+            "change of U",
+            "mean change of the margin (nats)",
+            "predicted otherwise",
+        ],
+    );
+    for (run, name) in runs.iter().zip(names) {
+        let Some(check) = &run.summary.order_check else { continue };
+        row(
+            page,
+            &[
+                markdown(name),
+                format!("{:.3}", check.score),
+                format!("{:+.3}", check.score_change),
+                format!("{:.3}", check.mean_margin_change_nats),
+                share(Some(check.share_predicted_otherwise)),
+            ],
+        );
+    }
+}
+
+fn basin_table(title: &str, found: &Basins, page: &mut String) {
     let names: Vec<String> = found
         .basins
         .first()
         .map(|basin| basin.columns.iter().map(|c| markdown(&c.column)).collect())
         .unwrap_or_default();
     let title = format!(
-        "## Basins\n\nRuns with {}% or more equal labels, up to a renaming of the labels, are one basin. \
+        "## {title}\n\nRuns with {}% or more equal labels, up to a renaming of the labels, are one basin. \
          Agreement with gold is up to a renaming too; in brackets the runs that use other names than gold.",
         percent(found.threshold)
     );

@@ -43,7 +43,11 @@ const OURS: &[&str] = &[
     "eval.json",
     "curve.jsonl",
     "diagnostics.json",
+    "basins.json",
 ];
+/// The folder of several searches, each with files of these names in a folder of its own.
+const RESTARTS: &str = "restarts";
+const RESTART_FILES: [&str; 2] = ["labels.jsonl", "trace.jsonl"];
 
 impl RunDir {
     /// Returns the run folder at `path` for the run that `manifest` describes.
@@ -93,6 +97,7 @@ impl RunDir {
                                 .map_err(|e| Error::io("delete the old run's file", &file, &e))?;
                         }
                     }
+                    folder.delete_restarts()?;
                 }
             }
         }
@@ -112,6 +117,24 @@ impl RunDir {
                 .at(path)
                 .hint("expected a folder that `w2s label --out` made, with a manifest.json")),
         }
+    }
+
+    /// Deletes what an old run with several searches left, and the folders if nothing else is there.
+    fn delete_restarts(&self) -> Result<()> {
+        let all = self.file(RESTARTS);
+        let Ok(entries) = fs::read_dir(&all) else { return Ok(()) };
+        for entry in entries.flatten().map(|entry| entry.path()) {
+            for file in RESTART_FILES.map(|name| entry.join(name)) {
+                if file.exists() {
+                    fs::remove_file(&file)
+                        .map_err(|e| Error::io("delete the old run's file", &file, &e))?;
+                }
+            }
+            // Fails where the user keeps something there, which then stays.
+            let _ = fs::remove_dir(&entry);
+        }
+        let _ = fs::remove_dir(&all);
+        Ok(())
     }
 
     fn read_manifest(&self) -> Result<Option<Manifest>> {

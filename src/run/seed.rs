@@ -1,7 +1,7 @@
 //! Named random streams: one seed, and for every purpose a generator of its own.
 
 use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::SeedableRng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
 use sha2::{Digest, Sha256};
 
 /// The source of all randomness of a run.
@@ -17,6 +17,16 @@ impl SeedStream {
     /// Returns the streams of `seed`.
     pub fn new(seed: u64) -> Self {
         Self { seed }
+    }
+
+    /// Returns the streams of restart `restart`: those of the seed itself for 0, others for each
+    /// other.
+    #[must_use]
+    pub fn restart(&self, restart: usize) -> Self {
+        match restart {
+            0 => *self,
+            _ => Self::new(self.rng("restart", &[restart as u64]).next_u64()),
+        }
     }
 
     /// Returns the generator of the stream `name` at `indices`.
@@ -55,5 +65,8 @@ mod tests {
         for (i, x) in all.iter().enumerate() {
             assert!(!all[i + 1..].contains(x));
         }
+        let first = |restart| SeedStream::new(1).restart(restart).rng("a", &[2, 3]).next_u64();
+        assert_eq!(first(0), all[0]);
+        assert!(!all.contains(&first(1)) && first(1) != first(2));
     }
 }

@@ -38,3 +38,11 @@ pub fn copy_of(name: &str) -> tempfile::TempDir {
 pub fn golden(folder: &Path) -> Vec<GoldenPrompt> {
     crate::golden::golden(folder).unwrap()
 }
+
+/// Made-up reviews `text 0`, `text 1`, ... as the sentiment task writes them.
+pub fn sentiment_items(num: usize) -> w2s::label::Items {
+    let task = w2s::data::Task::load("sentiment").unwrap();
+    let format = w2s::prompt::PromptFormat::new(&task).unwrap();
+    let data = crate::search::examples(num);
+    w2s::label::Items::new(&format, &data.iter().collect::<Vec<_>>()).unwrap()
+}

@@ -80,6 +80,61 @@ fn every_example_is_scored_behind_exactly_the_others() {
 }
 
 #[test]
+fn under_a_cap_everyone_sees_exactly_that_many_others() {
+    for (num, cap) in [(9, 1), (9, 3), (13, 6), (20, 6), (20, 18)] {
+        for unlabelled in [0, num / 4] {
+            let mut labels: Vec<Option<usize>> = (0..num).map(|i| Some(i % 2)).collect();
+            labels.iter_mut().skip(2).take(unlabelled).for_each(|label| *label = None);
+            let num_labelled = num - unlabelled;
+            for order in [
+                OrderOptions::DATASET,
+                halving(0, 1),
+                halving(0, 3),
+                OrderOptions { num_trees: 2, ..halving(0, 1) },
+            ] {
+                let capped = OrderOptions { num_demonstrations: Some(cap), ..order };
+                let contexts = contexts(capped, &labels);
+                assert_eq!(contexts.len(), num * order.num_trees);
+                for (i, context) in contexts {
+                    let distinct: BTreeSet<usize> = context.iter().copied().collect();
+                    let others = num_labelled - usize::from(labels[i].is_some());
+                    assert_eq!((distinct.len(), context.len()), (cap.min(others), cap.min(others)));
+                    assert!(
+                        !distinct.contains(&i) && distinct.iter().all(|&j| labels[j].is_some())
+                    );
+                    if order.order == OrderOptions::DATASET.order {
+                        assert!(context.is_sorted(), "the data's order: {context:?}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// So that an example is scored as it was predicted, and a new label disturbs few.
+#[test]
+fn under_a_cap_a_new_label_stands_behind_what_it_was_predicted_from() {
+    let (num, cap) = (20, 4);
+    let order = OrderOptions { num_demonstrations: Some(cap), ..halving(0, 1) };
+    let set = |contexts: Vec<(usize, Vec<usize>)>| -> BTreeMap<usize, BTreeSet<usize>> {
+        contexts.into_iter().map(|(i, context)| (i, context.into_iter().collect())).collect()
+    };
+    let all: Vec<Option<usize>> = vec![Some(0); num];
+    let after = set(contexts(order, &all));
+    for i in 0..num {
+        let mut labels = all.clone();
+        labels[i] = None;
+        let before = set(contexts(order, &labels));
+        assert_eq!(before[&i], after[&i]);
+        let changed = (0..num).filter(|j| before[j] != after[j]).count();
+        // The others of its block of 5 see it now; no other block borrows, as 20 are 4 blocks.
+        assert_eq!(changed, cap, "example {i}");
+    }
+    let flipped: Vec<Option<usize>> = (0..num).map(|i| Some(i % 2)).collect();
+    assert_eq!(contexts(order, &flipped), contexts(order, &all), "labels do not choose");
+}
+
+#[test]
 fn anchors_stand_last_everywhere_and_hold_every_label() {
     let labels: Vec<Option<usize>> = (0..12).map(|i| Some(i % 2)).collect();
     let contexts = contexts(halving(4, 1), &labels);
@@ -139,6 +194,20 @@ fn leaf_blocks_compute_what_counting_by_hand_gives() {
     // Two anchors leave 6 examples, halved to 3 and 3: 6 + 2 * (2 + 3) = 16 in the tree. The two
     // anchors stand behind each of the 6 (12), and the 6 and the other one before each anchor (8).
     assert_eq!(num_demonstrations(halving(2, 3), 8), 16 + 12 + 6 + 2);
+}
+
+#[test]
+fn a_cap_costs_what_counting_by_hand_gives() {
+    let capped = |cap, order| OrderOptions { num_demonstrations: Some(cap), ..order };
+    // Blocks of 4, each halved twice: 4 * 2 a block. A ninth example stands behind three others.
+    assert_eq!(num_demonstrations(capped(3, halving(0, 1)), 8), 2 * 8);
+    assert_eq!(num_demonstrations(capped(3, halving(0, 1)), 9), 2 * 8 + 3);
+    // Two more: two borrowed, then each behind the other.
+    assert_eq!(num_demonstrations(capped(3, halving(0, 1)), 10), 2 * 8 + 2 + 2);
+    // In the data's order a block of 4 costs 3 + (3 + 2 + 1).
+    assert_eq!(num_demonstrations(capped(3, OrderOptions::DATASET), 8), 2 * 9);
+    // A cap that holds all is none.
+    assert_eq!(num_demonstrations(capped(8, halving(0, 1)), 8), 8 * 3);
 }
 
 #[test]

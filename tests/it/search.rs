@@ -65,7 +65,7 @@ pub fn signs(values: &[f64]) -> BTreeMap<String, f64> {
 }
 
 /// U of a labelling, computed from the formula alone.
-fn score_by_formula(values: &[f64], labels: &[usize], inconsistency: f64) -> f64 {
+pub fn score_by_formula(values: &[f64], labels: &[usize], inconsistency: f64) -> f64 {
     let spin = |label: usize| if label == 1 { 1.0 } else { -1.0 };
     let mean: f64 = (0..values.len())
         .map(|i| {
@@ -79,7 +79,7 @@ fn score_by_formula(values: &[f64], labels: &[usize], inconsistency: f64) -> f64
     50.0 * mean - inconsistency
 }
 
-fn icm(settings: IcmSettings, rules: Vec<Rule>) -> Method {
+pub fn icm(settings: IcmSettings, rules: Vec<Rule>) -> Method {
     Method::Icm { settings, rules, batch_size: BatchSize::AtMost(256) }
 }
 
@@ -92,7 +92,7 @@ pub fn plain() -> IcmSettings {
     }
 }
 
-fn names_to_labels(records: &[w2s::data::LabelRecord]) -> Vec<usize> {
+pub fn names_to_labels(records: &[w2s::data::LabelRecord]) -> Vec<usize> {
     records.iter().map(|record| usize::from(record.label == "positive")).collect()
 }
 

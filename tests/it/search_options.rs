@@ -236,7 +236,10 @@ fn presets_are_the_published_numbers() {
         (&s.init, s.calibration, s.stop_when_stable),
         (&Init::Balanced, Calibration::None, false)
     );
-    assert_eq!((code.rules, code.prompt_variant, code.num_demonstrations), (None, None, None));
+    assert_eq!(
+        (code.rules, code.prompt_variant, code.settings.order.num_demonstrations),
+        (None, None, None)
+    );
     let paper = Preset::icm_paper();
     assert_eq!(
         paper.settings.form,
@@ -248,7 +251,10 @@ fn presets_are_the_published_numbers() {
     assert_eq!(fork.settings.schedule, Schedule { beta: 4.0, ..log });
     assert_eq!((fork.rules, fork.prompt_variant), (Some(vec![]), Some("vllm-fork")));
     let neutral = Preset::neutral_fork();
-    assert_eq!((neutral.num_demonstrations, neutral.prompt_variant), (Some(6), Some("neutral")));
+    assert_eq!(
+        (neutral.settings.order.num_demonstrations, neutral.prompt_variant),
+        (Some(6), Some("neutral"))
+    );
     let s = &neutral.settings;
     assert_eq!(
         (&s.init, s.iterations, s.consistency_fix_iterations),

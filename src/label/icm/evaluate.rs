@@ -1,23 +1,35 @@
 //! Scoring and repairing labellings within a search.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::{Icm, Labels, Scored};
 use crate::error::Result;
 use crate::label::calibrate::{Calibration, best_label, distribution, mean_logprobs};
+use crate::label::objective::Objective;
 use crate::label::order::Asked;
-use crate::score::{LabelScores, Scorer};
+use crate::score::{LabelScores, QuestionId, Scorer};
 
 impl<S: Scorer + ?Sized> Icm<'_, S> {
-    /// The label that all other labelled examples predict for `i`.
-    pub(super) fn predict(&mut self, i: usize, labels: &Labels, current: &Scored) -> Result<usize> {
-        if let Some(row) = &current.rows[i] {
-            return Ok(best_label(row));
+    /// The label that all other labelled examples predict for each of `drawn`: read off `current`
+    /// for a labelled one, asked for in one call for the others.
+    pub(super) fn predict(
+        &mut self,
+        drawn: &[usize],
+        labels: &Labels,
+        current: &Scored,
+    ) -> Result<Vec<usize>> {
+        let unknown = |i: &usize| current.rows[*i].is_none();
+        let unlabelled: Vec<usize> = drawn.iter().copied().filter(unknown).collect();
+        let mut asked_for: HashMap<usize, usize> = HashMap::new();
+        if !unlabelled.is_empty() {
+            let asked = self.plan.ask(self.items, labels, &unlabelled, false);
+            let scores = self.score(&asked)?;
+            let best = |row: &[f64]| best_label(&distribution(row, &current.offset));
+            asked_for.extend(asked.rows(&scores).iter().map(|(i, row)| (*i, best(row))));
         }
-        let asked = self.plan.ask(self.items, labels, &[i], false);
-        let scores = self.score(&asked)?;
-        let (_, row) = &asked.rows(&scores)[0];
-        Ok(best_label(&distribution(row, &current.offset)))
+        let label =
+            |i: &usize| current.rows[*i].as_deref().map_or_else(|| asked_for[i], best_label);
+        Ok(drawn.iter().map(label).collect())
     }
 
     pub(super) fn score(&mut self, asked: &Asked) -> Result<Vec<LabelScores>> {
@@ -26,39 +38,39 @@ impl<S: Scorer + ?Sized> Icm<'_, S> {
         Ok(scores)
     }
 
-    /// The model's bias to each label in one pass, as the calibration takes it.
-    pub(super) fn offset(
-        &self,
-        asked: &Asked,
-        scores: &[LabelScores],
-        raw: &[(usize, Vec<f64>)],
-    ) -> Vec<f64> {
-        let num_labels = self.label_names.len();
-        match self.settings.calibration {
-            Calibration::None => vec![0.0; num_labels],
-            Calibration::Batch => {
-                mean_logprobs(raw.iter().map(|(_, row)| row.as_slice()), num_labels)
-            }
-            Calibration::ContentFree => {
-                let free = asked.content_free.iter();
-                mean_logprobs(free.map(|q| scores[q.index()].logprobs.as_slice()), num_labels)
-            }
-        }
-    }
-
-    /// Scores a labelling: one leave-one-out pass, unless this very labelling was scored before
-    /// under the same order.
+    /// Scores a labelling: one pass, unless this very labelling was scored before under the same
+    /// order.
     pub(super) fn evaluate(&mut self, labels: &Labels) -> Result<Scored> {
         if let Some(scored) = self.memo.get(labels) {
             return Ok(scored.clone());
         }
+        let scored = match self.settings.form.objective {
+            Objective::Logprob | Objective::LogOdds => self.leave_one_out(labels)?,
+            Objective::Prequential => self.along_chains(labels)?,
+        };
+        self.memo.insert(labels.clone(), scored.clone());
+        Ok(scored)
+    }
+
+    /// Adds the leave-one-out predictions that the objective did not need.
+    pub(super) fn complete(&mut self, labels: &Labels, scored: &mut Scored) -> Result<()> {
+        if scored.rows.iter().all(Option::is_none) {
+            let Scored { rows, offset, .. } = self.leave_one_out(labels)?;
+            *scored = Scored { rows, offset, score: scored.score };
+            self.memo.insert(labels.clone(), scored.clone());
+        }
+        Ok(())
+    }
+
+    fn leave_one_out(&mut self, labels: &Labels) -> Result<Scored> {
         let labelled: Vec<usize> = (0..labels.len()).filter(|&i| labels[i].is_some()).collect();
         let content_free = self.settings.calibration == Calibration::ContentFree;
         let asked = self.plan.ask(self.items, labels, &labelled, content_free);
         let scores = self.score(&asked)?;
         self.num_passes += 1;
         let raw = asked.rows(&scores);
-        let offset = self.offset(&asked, &scores, &raw);
+        let all = raw.iter().map(|(_, row)| row.as_slice());
+        let offset = self.offset(all, &asked.content_free, &scores);
         let mut rows = vec![None; labels.len()];
         for (i, row) in raw {
             rows[i] = Some(distribution(&row, &offset));
@@ -66,9 +78,51 @@ impl<S: Scorer + ?Sized> Icm<'_, S> {
         let predicted =
             rows.iter().zip(labels).filter_map(|(row, label)| Some((row.as_deref()?, (*label)?)));
         let score = self.settings.form.score(predicted, self.consistency.inconsistency(labels));
-        let scored = Scored { rows, offset, score };
-        self.memo.insert(labels.clone(), scored.clone());
-        Ok(scored)
+        Ok(Scored { rows, offset, score })
+    }
+
+    /// Scores a labelling by the log-probabilities along the chains, the mean over the orders for
+    /// each example. One bias is taken off wherever in a chain an example stands: a few orders do not
+    /// tell the bias behind each number of demonstrations.
+    fn along_chains(&mut self, labels: &Labels) -> Result<Scored> {
+        let content_free = self.settings.calibration == Calibration::ContentFree;
+        let asked = self.chains.ask(self.items, labels, content_free);
+        let (scores, cost) = self.scorer.score(&asked.tree)?;
+        self.usage = self.usage.plus(asked.usage(cost, &scores));
+        self.num_passes += 1;
+        let offset =
+            self.offset(asked.rows(&scores).map(|(_, row)| row), &asked.content_free, &scores);
+        let mut rows: Vec<Vec<Vec<f64>>> = vec![Vec::new(); labels.len()];
+        for (i, row) in asked.rows(&scores) {
+            rows[i].push(distribution(row, &offset));
+        }
+        let means: Vec<(Vec<f64>, usize)> = rows
+            .iter()
+            .zip(labels)
+            .filter_map(|(rows, label)| {
+                let rows = rows.iter().map(Vec::as_slice);
+                label.map(|label| (mean_logprobs(rows, self.label_names.len()), label))
+            })
+            .collect();
+        let predicted = means.iter().map(|(row, label)| (row.as_slice(), *label));
+        let score = self.settings.form.score(predicted, self.consistency.inconsistency(labels));
+        Ok(Scored { rows: vec![None; labels.len()], offset, score })
+    }
+
+    /// The bias to each label, by the setting.
+    pub(super) fn offset<'r>(
+        &self,
+        rows: impl Iterator<Item = &'r [f64]>,
+        content_free: &[QuestionId],
+        scores: &[LabelScores],
+    ) -> Vec<f64> {
+        let num_labels = self.label_names.len();
+        let row = |question: &QuestionId| scores[question.index()].logprobs.as_slice();
+        match self.settings.calibration {
+            Calibration::None => vec![0.0; num_labels],
+            Calibration::Batch => mean_logprobs(rows, num_labels),
+            Calibration::ContentFree => mean_logprobs(content_free.iter().map(row), num_labels),
+        }
     }
 
     /// Repairs inconsistent pairs one by one: each gets the best of its consistent joint labels, if

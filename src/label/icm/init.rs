@@ -130,7 +130,8 @@ impl<S: Scorer + ?Sized> Icm<'_, S> {
         let asked = plan.ask(self.items, &nothing, targets, free);
         let scores = self.score(&asked)?;
         let raw = asked.rows(&scores);
-        let offset = self.offset(&asked, &scores, &raw);
+        let all = raw.iter().map(|(_, row)| row.as_slice());
+        let offset = self.offset(all, &asked.content_free, &scores);
         let answers: HashMap<usize, usize> =
             raw.iter().map(|(i, row)| (*i, best_label(&distribution(row, &offset)))).collect();
         Ok(examples.iter().map(|i| answers[i]).collect())

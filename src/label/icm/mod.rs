@@ -10,13 +10,20 @@
 //! prediction for an example that is already labelled is read off the scoring of the current labels,
 //! of which it is a part, so an iteration that proposes nothing costs nothing; and labellings that
 //! were scored before under the same order are not scored again.
+//!
+//! Under the prequential objective ([`super::prequential`]) labellings are scored along chains, but
+//! predictions, the bias taken off them, and the log-probabilities given out come from a leave-one-out
+//! pass over the labels held, one for each that was accepted. Along a chain an example has any number
+//! of demonstrations behind it, down to none: its mean over a few orders is a worse prediction than
+//! that from all others, and worse for the examples that happen to stand early.
 
 mod alpha;
 mod collapse;
 mod evaluate;
 mod init;
+mod order_check;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use rand::Rng;
 use serde::Serialize;
@@ -30,11 +37,14 @@ use super::consistency::Consistency;
 use super::few_examples;
 use super::objective::{Score, ScoreForm, accepts};
 use super::order::{Items, OrderOptions, OrderPlan};
+use super::prequential::ChainPlan;
 use super::schedule::Schedule;
 use super::trace::{Change, TraceEvent};
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::SeedStream;
 use crate::score::{Scorer, Usage};
+
+pub use order_check::OrderCheck;
 
 /// Settings of the search; the README says how they work together.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -65,6 +75,15 @@ pub struct IcmSettings {
     pub stop_when_stable: bool,
     /// Stop when all examples are labelled and one label had more than this share for a whole sweep.
     pub stop_on_collapse: Option<f64>,
+    /// Random orders over which the prequential objective is averaged; at least 1.
+    pub num_prequential_orders: usize,
+    /// Examples that are drawn and predicted at once. They are decided one after another, so the
+    /// prediction of a later one knows nothing of what was accepted before it in the round.
+    pub num_parallel_proposals: usize,
+    /// Whole searches, from other seeds; the best is kept.
+    pub num_restarts: usize,
+    /// Score the final labels once more under a new order of demonstrations.
+    pub check_order: bool,
 }
 
 impl Default for IcmSettings {
@@ -82,6 +101,10 @@ impl Default for IcmSettings {
             calibration: Calibration::Batch,
             stop_when_stable: true,
             stop_on_collapse: None,
+            num_prequential_orders: 4,
+            num_parallel_proposals: 1,
+            num_restarts: 1,
+            check_order: true,
         }
     }
 }
@@ -94,11 +117,20 @@ type Labels = Vec<Option<usize>>;
 /// A labelling under the model: distributions and score.
 #[derive(Clone, Debug)]
 struct Scored {
-    /// Calibrated log distribution of each labelled example.
+    /// Calibrated leave-one-out log distribution of each labelled example; none at first where the
+    /// objective has no need of it.
     rows: Vec<Option<Vec<f64>>>,
     /// The bias that was taken off.
     offset: Vec<f64>,
     score: Score,
+}
+
+/// An example drawn for a proposal.
+struct Drawn {
+    example: usize,
+    /// In (0, 1], so that its logarithm is finite.
+    uniform: f64,
+    predicted: usize,
 }
 
 /// What a search found.
@@ -122,7 +154,11 @@ pub struct IcmResult {
     pub num_accepted: u64,
     /// Proposals that were scored.
     pub num_proposals: u64,
-    /// Leave-one-out passes that were computed.
+    /// Labelled examples that were never drawn again after their first label.
+    pub num_never_revisited: usize,
+    /// What a new order of demonstrations does to the result.
+    pub order_check: Option<OrderCheck>,
+    /// Passes over a labelling that were computed.
     pub num_passes: u64,
     /// Cost.
     pub usage: Usage,
@@ -138,6 +174,8 @@ pub struct Icm<'a, S: Scorer + ?Sized> {
     label_names: &'a [String],
     scorer: &'a mut S,
     plan: OrderPlan,
+    chains: ChainPlan,
+    check_streams: SeedStream,
     epoch: u64,
     memo: HashMap<Labels, Scored>,
     num_passes: u64,
@@ -171,6 +209,8 @@ impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
         }
         let nothing = vec![None; items.len()];
         let plan = OrderPlan::new(settings.order, items, &nothing, &streams, (batch, 0));
+        let num_orders = settings.num_prequential_orders;
+        let chains = ChainPlan::new(num_orders, items.len(), &streams, (batch, 0));
         Ok(Self {
             items,
             consistency,
@@ -180,6 +220,8 @@ impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
             label_names,
             scorer,
             plan,
+            chains,
+            check_streams: streams,
             epoch: 0,
             memo: HashMap::new(),
             num_passes: 0,
@@ -217,21 +259,28 @@ impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
             observe(&event)?;
         }
         let mut refused = vec![false; num];
+        let mut revisited = vec![false; num];
+        let mut round: VecDeque<Drawn> = VecDeque::new();
+        let mut is_fresh = true;
         let mut iteration = 0;
         let mut reason = "iterations";
         let mut watch = self.settings.stop_on_collapse.map(CollapseWatch::new);
         while iteration < self.settings.iterations {
-            if self.settings.stop_when_stable && is_stable(&labels, &current, &refused) {
-                reason = "converged";
-                break;
+            if round.is_empty() {
+                self.complete(&labels, &mut current)?;
+                if self.settings.stop_when_stable && is_stable(&labels, &current, &refused) {
+                    reason = "converged";
+                    break;
+                }
+                round = self.draw_round(iteration, &labels, &current)?;
+                is_fresh = true;
             }
+            let Some(Drawn { example: drawn, uniform, predicted }) = round.pop_front() else {
+                break;
+            };
             iteration += 1;
-            let mut rng = self.streams.rng("icm/iteration", &[self.batch, iteration]);
-            let drawn = self.draw(&labels, &mut rng);
-            // In (0, 1], so that its logarithm is finite.
-            let uniform = 1.0 - rng.random::<f64>();
+            revisited[drawn] |= labels[drawn].is_some();
             let temperature = self.settings.schedule.temperature(iteration, accepted_total);
-            let predicted = self.predict(drawn, &labels, &current)?;
             let before = current.score.total;
             let from = labels[drawn].map(|label| self.label_names[label].clone());
             let mut changes = Vec::new();
@@ -242,7 +291,8 @@ impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
                 candidate[drawn] = Some(predicted);
                 let (fixed, scored) = self.fix(candidate)?;
                 if fixed == labels {
-                    refused[drawn] = true;
+                    // A stale prediction that fails says nothing of the one that is due now.
+                    refused[drawn] = is_fresh;
                 } else {
                     num_proposals += 1;
                     proposed = Some(scored.score);
@@ -251,6 +301,7 @@ impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
                     if accepted {
                         accepted_total += 1;
                         refused.fill(false);
+                        is_fresh = false;
                         for (i, flip) in last_flip.iter_mut().enumerate() {
                             if labels[i] != fixed[i] {
                                 *flip = Some(iteration);
@@ -259,7 +310,7 @@ impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
                         labels = fixed;
                         current = scored;
                     } else {
-                        refused[drawn] = true;
+                        refused[drawn] = is_fresh;
                     }
                 }
             }
@@ -298,6 +349,7 @@ impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
                 break;
             }
         }
+        self.complete(&labels, &mut current)?;
         let constant_scores = self.constant_scores()?;
         let map = |(name, score): (&String, &f64)| (name.clone(), (*score).into());
         observe(&TraceEvent::End {
@@ -310,7 +362,14 @@ impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
             num_labelled: labels.iter().flatten().count(),
             constant_scores: self.label_names.iter().zip(&constant_scores).map(map).collect(),
         })?;
+        let order_check = match self.settings.check_order {
+            true => Some(self.check_order(&labels, &current)?),
+            false => None,
+        };
+        let is_left_alone = |&i: &usize| labels[i].is_some() && !revisited[i];
         Ok(IcmResult {
+            num_never_revisited: (0..num).filter(is_left_alone).count(),
+            order_check,
             logprobs: current.rows,
             labels,
             last_flip,
@@ -334,18 +393,50 @@ impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
             &self.streams,
             (self.batch, self.epoch),
         );
+        let num_orders = self.settings.num_prequential_orders;
+        let epoch = (self.batch, self.epoch);
+        self.chains = ChainPlan::new(num_orders, self.items.len(), &self.streams, epoch);
         self.epoch += 1;
     }
 
-    /// Draws an example: weight 1, or 100 if it is unlabelled and its group has a label.
-    fn draw(&self, labels: &Labels, rng: &mut impl Rng) -> usize {
+    /// Draws the examples of the iterations after `iteration` that are predicted at once, each with
+    /// its iteration's random numbers and none twice, under the labels now held.
+    fn draw_round(
+        &mut self,
+        iteration: u64,
+        labels: &Labels,
+        current: &Scored,
+    ) -> Result<VecDeque<Drawn>> {
+        let most = (self.settings.iterations - iteration).min(labels.len() as u64);
+        let num = (self.settings.num_parallel_proposals.max(1) as u64).min(most);
+        let mut examples = Vec::new();
+        let mut uniforms = Vec::new();
+        for next in iteration + 1..=iteration + num {
+            let mut rng = self.streams.rng("icm/iteration", &[self.batch, next]);
+            examples.push(self.draw(labels, &examples, &mut rng));
+            uniforms.push(1.0 - rng.random::<f64>());
+        }
+        let predicted = self.predict(&examples, labels, current)?;
+        let all = examples.into_iter().zip(uniforms).zip(predicted);
+        Ok(all
+            .map(|((example, uniform), predicted)| Drawn { example, uniform, predicted })
+            .collect())
+    }
+
+    /// Draws an example that is not `taken`: weight 1, or 100 if it is unlabelled and its group has a
+    /// label.
+    fn draw(&self, labels: &Labels, taken: &[usize], rng: &mut impl Rng) -> usize {
         let known: HashSet<usize> = (0..labels.len())
             .filter(|&i| labels[i].is_some())
             .filter_map(|i| self.consistency.group(i))
             .collect();
         let weight = |i: usize| {
             let pulled = self.consistency.group(i).is_some_and(|group| known.contains(&group));
-            if labels[i].is_none() && pulled { GROUP_WEIGHT } else { 1 }
+            match (taken.contains(&i), labels[i].is_none() && pulled) {
+                (true, _) => 0,
+                (false, true) => GROUP_WEIGHT,
+                (false, false) => 1,
+            }
         };
         let total: u64 = (0..labels.len()).map(weight).sum();
         let mut at = rng.random_range(0..total);
