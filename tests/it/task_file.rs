@@ -278,6 +278,18 @@ fn a_prompt_is_asked_in_the_words_of_its_variant_and_case() {
     assert_eq!(format.words_of(&data.examples[0]), ["wrong", "right"]);
     assert_eq!(format.words_of(&data.examples[3]), ["no", "yes"]);
 
+    let message = |task: &Task, i: usize| {
+        PromptFormat::new(task).unwrap().chat_message(&data.examples[i]).unwrap()
+    };
+    assert_eq!(message(&task, 0), "Long T: a\nA:\n\nAnswer with wrong or right only.");
+    assert_eq!(message(&neutral, 3), "Go on.\nd\n\nAnswer with B or A only.");
+    let asked = MORE
+        .replace("[[prompt.cases]]", "chat_request = \"One word: {words}.\\n\"\n[[prompt.cases]]")
+        .replace("[variants.tight]", "[variants.tight]\nchat_request = \"{{yes}}?\"");
+    let asked = load(&asked).unwrap();
+    assert_eq!(message(&asked, 0), "Long T: a\nA:\n\nOne word: wrong or right.");
+    assert_eq!(message(&asked.with_variant("tight").unwrap(), 2), "T: c\nA:\n\n{yes}?");
+
     let error = task.with_variant("neutrel").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Usage);
     assert_eq!(
@@ -322,6 +334,16 @@ fn wrong_variants_and_gold_are_refused_with_their_line() {
         (MORE.replace("otherwise = \"no\"\n", ""), 23, "know one label only"),
         (MORE.replace("above = 2\n", ""), 23, "takes `labels`, or `above`"),
         (MORE.replace("split = \"test\"", "split = \"train\""), 28, "split `train` has no file"),
+        (
+            MORE.replace("[variants.tight]", "[variants.tight]\nchat_request = \"{word}\""),
+            18,
+            "chat_request names `word`",
+        ),
+        (
+            MORE.replace("[variants.tight]", "[variants.tight]\nchat_request = \" \""),
+            18,
+            "chat_request is empty",
+        ),
         (MORE.replace("[fields]", "reader = \"magic\"\n[fields]"), 3, "unknown variant `magic`"),
     ];
     for (toml, expected_line, words) in cases {

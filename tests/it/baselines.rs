@@ -1,0 +1,486 @@
+//! The baselines: on a table with answers worked out by hand, and as their users run them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+use w2s::data::{Example, Task};
+use w2s::error::{ErrorKind, Result};
+use w2s::label::{
+    BatchSize, Calibration, DemonstrationLabels, Labelling, ManyShot, Method, OrderOptions, label,
+};
+use w2s::run::SeedStream;
+use w2s::score::{LmScorer, LmScorerOptions, PromptTree, Question, Scorer, TableScorer};
+
+use crate::cli::{Place, good, strs, text, w2s, with};
+use crate::common::{copy_of, model, project, tiny};
+use crate::search::{examples, parse};
+
+/// A prompt's demonstrations, text and label, and the text asked about.
+type Seen = Vec<(Vec<(String, usize)>, String)>;
+
+/// Labels by a model whose log-odds of `positive` are `own` for a question alone, and behind
+/// demonstrations the positive ones less the negative ones and a tenth.
+fn by_majority(
+    method: &Method,
+    data: &[Example],
+    seed: u64,
+    own: impl Fn(&str) -> f64,
+) -> Result<(Labelling, Seen)> {
+    let mut seen = Vec::new();
+    let mut scorer = TableScorer::new(|prompt: &str, _: &Question| {
+        let (demonstrations, asked) = parse(prompt);
+        let spin = |label: usize| if label == 1 { 1.0 } else { -1.0 };
+        let log_odds = match demonstrations.as_slice() {
+            [] => own(&asked),
+            all => all.iter().map(|(_, label)| spin(*label)).sum::<f64>() + 0.1,
+        };
+        seen.push((demonstrations, asked));
+        vec![0.0, log_odds]
+    });
+    let task = Task::load("sentiment").unwrap();
+    let streams = SeedStream::new(seed);
+    let labelling = label(&task, data, method, streams, &mut scorer, &mut |_| Ok(()))?;
+    drop(scorer);
+    Ok((labelling, seen))
+}
+
+fn many_shot(labels: DemonstrationLabels, num: Option<usize>, batch_size: BatchSize) -> Method {
+    Method::ManyShot(ManyShot {
+        labels,
+        num_demonstrations: num,
+        batch_size,
+        calibration: Calibration::None,
+        order: OrderOptions::default(),
+    })
+}
+
+const FITTING: BatchSize = BatchSize::AtMost(256);
+
+fn given(labels: &[Option<usize>]) -> DemonstrationLabels {
+    let all = labels.iter().enumerate();
+    DemonstrationLabels::Given(
+        all.filter_map(|(i, label)| Some((format!("e{i}"), (*label)?))).collect(),
+    )
+}
+
+fn margins(labelling: &Labelling) -> Vec<(&str, f64)> {
+    let round = |x: f64| (x * 1e6).round() / 1e6;
+    labelling.records.iter().map(|r| (r.label.as_str(), round(r.margin))).collect()
+}
+
+#[test]
+fn gold_demonstrations_leave_the_example_out() {
+    // Three positive, two negative, one unknown. A positive one sees 2 against 2, a negative one 3
+    // against 1, the unknown one 3 against 2.
+    let gold = given(&[Some(1), Some(1), Some(1), Some(0), Some(0), None]);
+    let method = many_shot(gold, None, FITTING);
+    assert_eq!(method.name(), "few-shot-gold");
+    let (labelling, seen) = by_majority(&method, &examples(6), 0, |_| -9.0).unwrap();
+    let (tie, ahead, unknown) = (("positive", 0.1), ("positive", 2.1), ("positive", 1.1));
+    assert_eq!(margins(&labelling), [tie, tie, tie, ahead, ahead, unknown]);
+    for (demonstrations, asked) in &seen {
+        assert!(demonstrations.iter().all(|(text, _)| text != asked && text != "text 5"));
+    }
+    // Two trees ask each.
+    assert_eq!(seen.len(), 12);
+    let many = labelling.summary.many_shot.unwrap();
+    assert_eq!((many.num_batches, many.num_demonstrations), (1, 5));
+}
+
+#[test]
+fn random_demonstrations_are_balanced_and_the_seeds() {
+    let method = many_shot(DemonstrationLabels::Random, None, BatchSize::Exactly(6));
+    assert_eq!(method.name(), "few-shot-random");
+    let labels_of = |seed| {
+        let (labelling, seen) = by_majority(&method, &examples(12), seed, |_| -9.0).unwrap();
+        let mut labels: BTreeMap<String, usize> = BTreeMap::new();
+        for (demonstrations, asked) in &seen {
+            assert_eq!(demonstrations.len(), 5);
+            for (text, label) in demonstrations {
+                assert_ne!(text, asked);
+                // The same label wherever it is shown.
+                assert_eq!(labels.entry(text.clone()).or_insert(*label), label);
+            }
+        }
+        assert_eq!(labelling.summary.many_shot.as_ref().unwrap().num_batches, 2);
+        for batch in [0..6, 6..12] {
+            let positive: usize = batch.clone().map(|i| labels[&format!("text {i}")]).sum();
+            assert_eq!(positive, 3);
+            // Behind 3 against 2 of the other label an example gets the other label.
+            for i in batch {
+                let record = &labelling.records[i];
+                let own = labels[&format!("text {i}")];
+                assert_eq!(record.label, ["positive", "negative"][own], "{i}");
+            }
+        }
+        labels
+    };
+    assert_eq!(labels_of(0), labels_of(0));
+    assert_ne!(labels_of(0), labels_of(1));
+}
+
+#[test]
+fn bootstrapping_goes_on_from_the_labels_of_the_round_before() {
+    let own = |text: &str| if text == "text 4" { -1.0 } else { 1.0 };
+    let run = |rounds| {
+        let method = many_shot(DemonstrationLabels::ZeroShot { rounds }, None, FITTING);
+        assert_eq!(method.name(), "bootstrap");
+        by_majority(&method, &examples(5), 0, own).unwrap()
+    };
+    // Zero-shot: four positive, one negative. The four see 3 against 1, the one sees 4.
+    let (once, seen) = run(1);
+    let round = [("positive", 2.1); 4].into_iter().chain([("positive", 4.1)]).collect::<Vec<_>>();
+    assert_eq!(margins(&once), round);
+    assert_eq!(once.summary.many_shot.unwrap().changed_by_round, [1]);
+    let zero_shot = seen.iter().filter(|(demonstrations, _)| demonstrations.is_empty());
+    assert_eq!((zero_shot.count(), seen.len()), (5, 15));
+    // Now all see four positive.
+    let (twice, _) = run(2);
+    assert_eq!(margins(&twice), [("positive", 4.1); 5]);
+    assert_eq!(twice.summary.many_shot.unwrap().changed_by_round, [1, 0]);
+    assert_eq!(twice.summary.num_questions, 25);
+}
+
+#[test]
+fn drawn_demonstrations_are_the_same_for_all_and_balanced() {
+    let gold: Vec<Option<usize>> = (0..20).map(|i| Some(usize::from(i % 5 == 0))).collect();
+    let method = many_shot(given(&gold), Some(6), FITTING);
+    let (labelling, seen) = by_majority(&method, &examples(20), 3, |_| 0.0).unwrap();
+    let whole: BTreeSet<_> = seen
+        .iter()
+        .filter(|(demonstrations, _)| demonstrations.len() == 6)
+        .map(|(demonstrations, _)| {
+            let mut all = demonstrations.clone();
+            all.sort();
+            all
+        })
+        .collect();
+    assert_eq!(whole.len(), 1);
+    let drawn = whole.first().unwrap();
+    assert_eq!(drawn.iter().map(|(_, label)| label).sum::<usize>(), 3);
+    for (demonstrations, asked) in &seen {
+        let among = drawn.iter().any(|(text, _)| text == asked);
+        assert_eq!(demonstrations.len(), 6 - usize::from(among), "{asked}");
+    }
+    assert_eq!(labelling.summary.many_shot.unwrap().num_demonstrations, 6);
+    // Of a label with too few, all are taken.
+    let few: Vec<Option<usize>> = (0..20).map(|i| Some(usize::from(i == 7))).collect();
+    let method = many_shot(given(&few), Some(6), FITTING);
+    let (_, seen) = by_majority(&method, &examples(20), 3, |_| 0.0).unwrap();
+    let full = seen.iter().find(|(demonstrations, _)| demonstrations.len() == 6).unwrap();
+    assert_eq!(full.0.iter().filter(|(_, label)| *label == 1).count(), 1);
+    for wanted in [1, 21] {
+        let method = many_shot(given(&few), Some(wanted), FITTING);
+        let error = by_majority(&method, &examples(20), 0, |_| 0.0).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage);
+        assert!(error.message().contains("expected 2 to 20"), "{error}");
+    }
+}
+
+#[test]
+fn given_labels_that_predict_nothing_are_refused() {
+    let refused = |labels: &[Option<usize>], batch_size, part: &str| {
+        let method = many_shot(given(labels), None, batch_size);
+        let error = by_majority(&method, &examples(labels.len()), 0, |_| 0.0).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Data);
+        assert!(error.to_string().contains(part), "{error}");
+    };
+    refused(&[Some(1), None, None], FITTING, "1 of 3 examples");
+    refused(&[Some(1), Some(1), None], FITTING, "are the same");
+    let sorted: Vec<Option<usize>> = (0..16).map(|i| Some(i / 8)).collect();
+    refused(&sorted, BatchSize::Exactly(8), "`e0` has 8 labelled examples, all with the same");
+    let gap = [Some(1), Some(0), None, Some(1)];
+    refused(&gap, BatchSize::Exactly(2), "`e2` has 1 labelled examples, expected at least 2");
+    refused(&[Some(0)], FITTING, "1 example to label");
+}
+
+#[test]
+fn a_chat_model_is_asked_in_a_message() {
+    let task = Task::load("sentiment").unwrap();
+    let mut prompts = BTreeSet::new();
+    let mut scorer = TableScorer::new(|prompt: &str, question: &Question| {
+        assert_eq!(*question.labels, ["negative".to_owned(), "positive".to_owned()]);
+        prompts.insert(prompt.to_owned());
+        vec![0.0, 3.0 + if prompt.contains("text 1") { 1.0 } else { -1.0 }]
+    });
+    let run = |calibration, scorer: &mut _| {
+        let (method, streams) = (Method::ZeroShotChat { calibration }, SeedStream::new(0));
+        label(&task, &examples(2), &method, streams, scorer, &mut |_| Ok(())).unwrap()
+    };
+    assert_eq!(
+        margins(&run(Calibration::None, &mut scorer)),
+        [("positive", 2.0), ("positive", 4.0)]
+    );
+    // The mean of 2 and 4 is taken off; then what is 2 after a message without content.
+    let pulled = [("negative", 1.0), ("positive", 1.0)];
+    assert_eq!(margins(&run(Calibration::Batch, &mut scorer)), pulled);
+    let free = run(Calibration::ContentFree, &mut scorer);
+    assert_eq!((margins(&free)[1], free.summary.num_questions), (("positive", 2.0), 5));
+    drop(scorer);
+    let message = |text: &str| {
+        format!(
+            "<user>Review: {text}\nSentiment:\n\nAnswer with negative or positive only.<assistant>"
+        )
+    };
+    let expected = ["text 0", "text 1", "N/A", "", "[MASK]"].map(message);
+    assert_eq!(prompts, BTreeSet::from(expected));
+}
+
+/// A tiny model with a chat template, and a tokenizer that adds the begin token the template spells.
+fn tiny_chat() -> tempfile::TempDir {
+    let folder = copy_of("llama");
+    for (from, name) in [
+        (tiny("llama").join("tokenizer_config.json"), "tokenizer_config.json"),
+        (project().join("tests/data/chat_template.jinja"), "chat_template.jinja"),
+    ] {
+        std::fs::copy(from, folder.path().join(name)).unwrap();
+    }
+    let path = folder.path().join("tokenizer.json");
+    let mut tokenizer: Value =
+        serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    let begin = json!({"SpecialToken": {"id": "<s>", "type_id": 0}});
+    let processor = &mut tokenizer["post_processor"];
+    for form in ["single", "pair"] {
+        processor[form].as_array_mut().unwrap().insert(0, begin.clone());
+    }
+    processor["special_tokens"] = json!({"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}});
+    std::fs::write(&path, tokenizer.to_string()).unwrap();
+    folder
+}
+
+/// The numbers are those of `scripts/bench/parity_chat.py`.
+#[test]
+fn answers_to_messages_agree_with_transformers() {
+    let expected: Value = serde_json::from_str(
+        &std::fs::read_to_string(project().join("tests/parity/chat.json")).unwrap(),
+    )
+    .unwrap();
+    let tiny = tiny_chat();
+    let folders = [
+        ("llama", tiny.path().to_path_buf()),
+        ("smollm2-135m-instruct", model("smollm2-135m-instruct")),
+    ];
+    let task = Task::load("sentiment").unwrap();
+    let format = w2s::prompt::PromptFormat::new(&task).unwrap();
+    for (name, folder) in folders {
+        let options = LmScorerOptions {
+            device: "cpu".parse().unwrap(),
+            dtype: "f32".parse().unwrap(),
+            ..Default::default()
+        };
+        let mut scorer = LmScorer::open(&folder, options).unwrap();
+        let words = PromptTree::labels(format.label_words());
+        let rows = expected[name].as_array().unwrap();
+        let mut tree = PromptTree::new();
+        for row in rows {
+            let example = crate::search::example("r", row["text"].as_str().unwrap(), None);
+            let message = format.chat_message(&example).unwrap();
+            assert_eq!(message, row["message"].as_str().unwrap());
+            let prompt = scorer.chat(&message).unwrap();
+            let whole = row["prompt"].as_str().unwrap();
+            // The tokenizer adds the begin token itself.
+            assert_eq!(whole.strip_prefix("<s>").unwrap_or(whole), prompt);
+            let leaf = tree.child(PromptTree::ROOT, prompt);
+            tree.ask(leaf, "r", &words);
+        }
+        let (scores, _) = scorer.score(&tree).unwrap();
+        let mut worst = 0.0_f64;
+        for (row, score) in rows.iter().zip(&scores) {
+            assert_eq!(row["num_prompt_tokens"], score.num_prompt_tokens);
+            for (label, logprob) in score.logprobs.iter().enumerate() {
+                worst = worst.max((row["logprobs"][label].as_f64().unwrap() - logprob).abs());
+            }
+        }
+        println!("chat {name:<24} {worst:.1e}");
+        assert!(worst < 1e-4 && rows.len() == 4, "{name}: {worst}");
+    }
+}
+
+/// Every method with what its command adds, and whether gold may matter.
+const METHODS: [(&str, &[&str], bool); 8] = [
+    ("icm", &["--num-seed", "4", "--method", "icm"], false),
+    ("zero-shot", &["--method", "zero-shot"], false),
+    ("zero-shot-chat", &["--method", "zero-shot-chat"], false),
+    ("few-shot-random", &["--method", "few-shot-random"], false),
+    ("random-drawn", &["--method", "few-shot-random", "--num-demonstrations", "3"], false),
+    ("bootstrap", &["--method", "bootstrap", "--rounds", "2"], false),
+    ("batches", &["--method", "bootstrap", "--batch-size", "3"], false),
+    ("few-shot-gold", &["--method", "few-shot-gold"], true),
+];
+
+struct Stage {
+    place: Place,
+    chat: tempfile::TempDir,
+}
+
+impl Stage {
+    fn new() -> Self {
+        Self { place: Place::new(), chat: tiny_chat() }
+    }
+
+    fn args(&self, out: &str, more: &[&str]) -> Vec<String> {
+        with(&self.place.label(out, more), "--model", &self.chat.path().display().to_string())
+    }
+
+    fn run(&self, out: &str, more: &[&str]) {
+        good(&strs(&self.args(out, more)));
+    }
+
+    /// The claims with the gold labels that `gold` makes of their own.
+    fn relabel(&self, gold: impl Fn(usize) -> Option<bool>) {
+        let mut lines = String::new();
+        for (i, line) in self.place.read("claims.jsonl").lines().enumerate() {
+            let mut record: serde_json::Map<String, Value> = serde_json::from_str(line).unwrap();
+            match gold(i) {
+                Some(label) => record.insert("label".into(), label.into()),
+                None => record.remove("label"),
+            };
+            lines += &(serde_json::to_string(&record).unwrap() + "\n");
+        }
+        self.place.write("claims.jsonl", lines);
+    }
+}
+
+#[test]
+fn labels_do_not_depend_on_gold() {
+    let stage = Stage::new();
+    let golds: [(&str, fn(usize) -> Option<bool>); 4] = [
+        ("own", |i| Some(i % 2 == 0)),
+        ("inverted", |i| Some(i % 2 == 1)),
+        ("shuffled", |i| Some([true, false, false, true, true, false][i])),
+        ("removed", |_| None),
+    ];
+    for (gold, of) in golds {
+        stage.relabel(of);
+        for (name, more, uses_gold) in METHODS {
+            let out = format!("{gold}-{name}");
+            if uses_gold && gold == "removed" {
+                let output = w2s(&strs(&stage.args(&out, more)));
+                let message = text(&output.stderr);
+                assert_eq!(output.status.code(), Some(1), "{message}");
+                assert!(message.contains("no record has a gold label"), "{message}");
+                assert!(message.contains("--gold FILE"), "{message}");
+                continue;
+            }
+            let output = w2s(&strs(&stage.args(&out, more)));
+            let message = text(&output.stderr);
+            assert!(output.status.success(), "{out}: {message}");
+            let labels = stage.place.read(&format!("{out}/labels.jsonl"));
+            let own = stage.place.read(&format!("own-{name}/labels.jsonl"));
+            let manifest = stage.place.read(&format!("{out}/manifest.json"));
+            let manifest: Value = serde_json::from_str(&manifest).unwrap();
+            if uses_gold {
+                assert_eq!(labels == own, gold == "own", "{out}: gold must matter here");
+                let reason = manifest["gold_used"].as_str().unwrap();
+                assert!(reason.starts_with("few-shot-gold: "), "{reason}");
+                assert!(message.contains("gold is used: few-shot-gold"), "{message}");
+            } else {
+                assert_eq!(labels, own, "{out}: labels changed with gold");
+                assert_eq!(manifest["gold_used"], false);
+                assert!(!message.contains("gold"), "{message}");
+            }
+        }
+    }
+}
+
+/// A second run has the same bytes, and so has one that is resumed from half of its journal.
+#[test]
+fn every_method_repeats_and_resumes() {
+    let stage = Stage::new();
+    let place = &stage.place;
+    for (name, more, _) in METHODS {
+        let seeded = [more, &["--seed", "5"]].concat();
+        let [one, two, cut] = ["one", "two", "cut"].map(|run| format!("{name}-{run}"));
+        stage.run(&one, &seeded);
+        stage.run(&two, &seeded);
+        let journal = place.read(&format!("{one}/journal.jsonl"));
+        std::fs::create_dir(place.path(&cut)).unwrap();
+        let manifest = place.read(&format!("{one}/manifest.json"));
+        place.write(&format!("{cut}/manifest.json"), manifest);
+        place.write(&format!("{cut}/journal.jsonl"), &journal[..journal.len() / 2]);
+        stage.run(&cut, &[seeded.as_slice(), &["--resume"]].concat());
+        for other in [&two, &cut] {
+            for file in ["labels.jsonl", "summary.json", "journal.jsonl"] {
+                let read = |run: &str| place.read(&format!("{run}/{file}"));
+                assert_eq!(read(&one), read(other), "{other}/{file}");
+            }
+        }
+    }
+}
+
+#[test]
+fn baselines_are_evaluated_and_reported_by_name() {
+    let stage = Stage::new();
+    let place = &stage.place;
+    let claims = place.path("claims.jsonl");
+    // Gold in a file of its own, of which only the second column is meant.
+    let gold: Vec<String> = (0..6)
+        .map(|i| {
+            let id = ["a", "b", "c", "d", "e", "f"][i];
+            let (one, two) = (i % 2 == 0, i < 3);
+            format!("{{\"id\": \"{id}\", \"label\": {one}, \"other\": {two}}}\n")
+        })
+        .collect();
+    let gold = place.write("gold.jsonl", gold.concat());
+    let names = ["few-shot-gold", "few-shot-random", "bootstrap", "zero-shot-chat"];
+    for name in names {
+        let more = ["--method", name, "--gold", &gold, "--gold-column", "other"];
+        let more = if name == "few-shot-gold" { &more[..] } else { &more[..2] };
+        stage.run(name, more);
+    }
+    let manifest: Value = serde_json::from_str(&place.read("few-shot-gold/manifest.json")).unwrap();
+    assert_eq!(manifest["settings"]["gold_column"], "other");
+    assert_eq!(manifest["settings"]["batch_size"], 256);
+    assert!(manifest["inputs"].as_array().unwrap().iter().any(|input| input["role"] == "gold"));
+    assert!(manifest["gold_used"].as_str().unwrap().ends_with("gold.jsonl, column other"));
+    let chat: Value = serde_json::from_str(&place.read("zero-shot-chat/manifest.json")).unwrap();
+    let inputs = chat["inputs"].as_array().unwrap();
+    assert!(inputs.iter().any(|input| input["role"] == "model file chat_template.jinja"));
+    let runs = names.map(|name| place.path(name));
+    let runs = runs.each_ref().map(String::as_str);
+    let table = good(&[["eval", "--gold", &claims].as_slice(), &runs].concat());
+    let out = place.path("report");
+    good(&[["report", "--out", &out].as_slice(), &runs].concat());
+    let (page, figure) = (place.read("report/report.md"), place.read("report/accuracy.svg"));
+    for name in names {
+        assert!(table.contains(name) && page.contains(name) && figure.contains(name), "{name}");
+    }
+    assert!(!page.contains("few-shot-gold gold"));
+    assert!(page.contains("few-shot-gold used gold labels"), "{page}");
+}
+
+#[test]
+fn baselines_that_cannot_be_run_are_refused() {
+    let place = Place::new();
+    let claims = place.path("claims.jsonl");
+    let cases: [(&[&str], i32, &[&str]); 12] = [
+        (&["--method", "zero-shot-chat"], 1, &["no chat template", "hint:", "zero-shot"]),
+        (&["--method", "zero-shot-chat", "--order", "dataset"], 2, &["`--order` has no effect"]),
+        (&["--method", "bootstrap", "--alpha", "3"], 2, &["`--alpha` has no effect"]),
+        (&["--method", "bootstrap", "--gold", &claims], 2, &["`--gold` has no effect"]),
+        (&["--method", "few-shot-random", "--gold-column", "x"], 2, &["`--gold-column` has no"]),
+        (&["--method", "few-shot-gold", "--rounds", "2"], 2, &["`--rounds` has no effect"]),
+        (&["--method", "few-shot-gold", "--demonstrations", &claims], 2, &["--demonstrations"]),
+        (&["--method", "few-shot-gold", "--gold-column", "x"], 2, &["column `x`", "hint:"]),
+        (&["--method", "few-shot-gold", "--num-demonstrations", "1"], 2, &["at least 2"]),
+        (&["--method", "zero-shot", "--num-demonstrations", "4"], 2, &["`--num-demonstrations`"]),
+        (
+            &["--method", "bootstrap", "--num-demonstrations", "4", "--batch-size", "4"],
+            2,
+            &["`--batch-size` has no effect"],
+        ),
+        (&["--method", "few-shot-gold", "--gold", "nowhere.jsonl"], 1, &["nowhere.jsonl"]),
+    ];
+    for (more, status, parts) in cases {
+        let output = w2s(&strs(&place.label("run", more)));
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{more:?}: {message}");
+        for part in parts {
+            assert!(message.contains(part), "`{part}` is not in:\n{message}");
+        }
+    }
+    assert!(!std::path::Path::new(&place.path("run")).exists(), "nothing is made");
+    let many = ["--method", "few-shot-random", "--num-demonstrations", "7"];
+    let message = text(&w2s(&strs(&place.label("many", &many))).stderr);
+    assert!(message.contains("expected 2 to 6"), "{message}");
+}
