@@ -103,7 +103,7 @@ pub(super) fn run(args: LabelArgs) -> Result<()> {
         say(format_args!("the run in {} is complete; nothing to do", args.out.display()));
         return Ok(());
     }
-    say(format_args!("{}", settings::block(&manifest.settings)));
+    say(format_args!("{}", settings::block(&manifest.settings, manifest.seed)));
     match (&manifest.gold_used, &method) {
         (GoldUse::Because(reason), Method::Icm { .. }) => say(format_args!(
             "warning: gold is used: {reason}\nhint: the labels are not found without supervision; do not report them as such"

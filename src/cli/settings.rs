@@ -7,7 +7,7 @@ const WIDTH: usize = 100;
 
 /// Returns the settings as a short block of text: one paragraph of those by themselves, and one of
 /// each group.
-pub(super) fn block(settings: &Map<String, Value>) -> String {
+pub(super) fn block(settings: &Map<String, Value>, seed: u64) -> String {
     let preset = settings.get("preset").and_then(Value::as_str);
     let mut text = match preset {
         Some(name) => format!("settings (preset {name}):"),
@@ -17,7 +17,7 @@ pub(super) fn block(settings: &Map<String, Value>) -> String {
         .iter()
         .filter(|(key, _)| *key != "preset")
         .partition(|(_, value)| value.is_object());
-    let mut items = Vec::new();
+    let mut items = vec![format!("seed {seed}")];
     for (key, value) in alone {
         flatten(&words(key), value, &mut items);
     }
@@ -100,14 +100,14 @@ mod tests {
             "consistency": ["contradiction", "implication"]
         });
         assert_eq!(
-            block(settings.as_object().unwrap()),
+            block(settings.as_object().unwrap(), 7),
             "settings (preset icm-code):\n  \
-             task claims, limit none, consistency contradiction + implication\n  \
+             seed 7, task claims, limit none, consistency contradiction + implication\n  \
              search: objective log-odds, alpha 30, schedule kind log, stop when stable no"
         );
         let long: Map<String, Value> =
             (0..40).map(|i| (format!("name_{i}"), Value::from("value"))).collect();
-        let text = block(&long);
+        let text = block(&long, 0);
         assert!(text.lines().count() > 5 && text.lines().all(|line| line.len() <= WIDTH), "{text}");
         assert_eq!(text.matches("value").count(), 40);
     }
