@@ -305,7 +305,7 @@ fn tell(labelling: &Labelling, seconds: f64, folder: &RunDir) {
             all => format!("; labels changed by round: {}", all.join(", ")),
         };
         say(format_args!(
-            "  {} batches, {} demonstrations in the longest prompt{changed}",
+            "  batches: {}; demonstrations in the longest prompt: {}{changed}",
             many.num_batches, many.num_demonstrations
         ));
     }

@@ -27,7 +27,7 @@ fn by_majority(
     own: impl Fn(&str) -> f64,
 ) -> Result<(Labelling, Seen)> {
     let mut seen = Vec::new();
-    let mut scorer = TableScorer::new(|prompt: &str, _: &Question| {
+    let scorer = TableScorer::new(|prompt: &str, _: &Question| {
         let (demonstrations, asked) = parse(prompt);
         let spin = |label: usize| if label == 1 { 1.0 } else { -1.0 };
         let log_odds = match demonstrations.as_slice() {
@@ -39,8 +39,7 @@ fn by_majority(
     });
     let task = Task::load("sentiment").unwrap();
     let streams = SeedStream::new(seed);
-    let labelling = label(&task, data, method, streams, &mut scorer, &mut |_| Ok(()))?;
-    drop(scorer);
+    let labelling = label(&task, data, method, streams, &mut { scorer }, &mut |_| Ok(()))?;
     Ok((labelling, seen))
 }
 
@@ -216,7 +215,6 @@ fn a_chat_model_is_asked_in_a_message() {
     assert_eq!(margins(&run(Calibration::Batch, &mut scorer)), pulled);
     let free = run(Calibration::ContentFree, &mut scorer);
     assert_eq!((margins(&free)[1], free.summary.num_questions), (("positive", 2.0), 5));
-    drop(scorer);
     let message = |text: &str| {
         format!(
             "<user>Review: {text}\nSentiment:\n\nAnswer with negative or positive only.<assistant>"
@@ -341,10 +339,12 @@ impl Stage {
     }
 }
 
+type Gold = fn(usize) -> Option<bool>;
+
 #[test]
 fn labels_do_not_depend_on_gold() {
     let stage = Stage::new();
-    let golds: [(&str, fn(usize) -> Option<bool>); 4] = [
+    let golds: [(&str, Gold); 4] = [
         ("own", |i| Some(i % 2 == 0)),
         ("inverted", |i| Some(i % 2 == 1)),
         ("shuffled", |i| Some([true, false, false, true, true, false][i])),
@@ -436,6 +436,10 @@ fn baselines_are_evaluated_and_reported_by_name() {
     let chat: Value = serde_json::from_str(&place.read("zero-shot-chat/manifest.json")).unwrap();
     let inputs = chat["inputs"].as_array().unwrap();
     assert!(inputs.iter().any(|input| input["role"] == "model file chat_template.jinja"));
+    // The same gold as a file of demonstrations: the same prompts.
+    stage.run("file", &["--method", "few-shot", "--demonstrations", &claims]);
+    stage.run("column", &["--method", "few-shot-gold"]);
+    assert_eq!(place.read("file/labels.jsonl"), place.read("column/labels.jsonl"));
     let runs = names.map(|name| place.path(name));
     let runs = runs.each_ref().map(String::as_str);
     let table = good(&[["eval", "--gold", &claims].as_slice(), &runs].concat());
