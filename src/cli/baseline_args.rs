@@ -84,22 +84,33 @@ impl BaselineArgs {
                     "drawn demonstrations are the same for all examples; leave one of the two out",
                 ));
         }
-        if let Some(num @ 0..2) = num_demonstrations {
-            return Err(usage(format!("`--num-demonstrations` is {num}, expected at least 2")));
+        let labels = match baseline {
+            Baseline::Gold => DemonstrationLabels::Given(gold_demonstrations::read(
+                self.gold_file(dataset),
+                self.gold_column.as_deref(),
+                task,
+                dataset,
+            )?),
+            Baseline::Random => DemonstrationLabels::Random,
+            Baseline::Bootstrap => {
+                DemonstrationLabels::ZeroShot { rounds: self.rounds.map_or(1, NonZeroUsize::get) }
+            }
+        };
+        let num_labelled = match &labels {
+            DemonstrationLabels::Given(labels) => labels.len(),
+            _ => dataset.examples.len(),
+        };
+        match num_demonstrations {
+            Some(num) if num < 2 || num > num_labelled => {
+                return Err(usage(format!(
+                    "`--num-demonstrations` is {num}, expected 2 to {num_labelled}"
+                ))
+                .hint("demonstrations are drawn from the labelled examples of the data"));
+            }
+            _ => {}
         }
         Ok(ManyShot {
-            labels: match baseline {
-                Baseline::Gold => DemonstrationLabels::Given(gold_demonstrations::read(
-                    self.gold_file(dataset),
-                    self.gold_column.as_deref(),
-                    task,
-                    dataset,
-                )?),
-                Baseline::Random => DemonstrationLabels::Random,
-                Baseline::Bootstrap => DemonstrationLabels::ZeroShot {
-                    rounds: self.rounds.map_or(1, NonZeroUsize::get),
-                },
-            },
+            labels,
             num_demonstrations,
             batch_size: search.batch_size()?,
             calibration,

@@ -273,6 +273,7 @@ fn find_basins(done: &[(PathBuf, Evaluated)], threshold: f64) -> Result<Option<B
 
 fn print(done: &[(PathBuf, Evaluated)]) -> Result<()> {
     let width = done.iter().map(|(run, _)| run.display().to_string().len()).max().unwrap_or(0);
+    let methods = done.iter().map(|(_, run)| run.evaluation.method.len()).max().unwrap_or(0);
     for (run, evaluated) in done {
         for evaluation in evaluated.evaluation.columns() {
             let column = if evaluated.evaluation.other_columns.is_empty() {
@@ -280,7 +281,7 @@ fn print(done: &[(PathBuf, Evaluated)]) -> Result<()> {
             } else {
                 format!("column {}  ", evaluation.gold_column)
             };
-            let (run, line) = (run.display().to_string(), line(evaluation));
+            let (run, line) = (run.display().to_string(), line(evaluation, methods));
             progress::print(format_args!("{run:<width$}  {column}{line}"))?;
         }
     }
@@ -291,9 +292,9 @@ fn percent(x: f64) -> f64 {
     100.0 * x
 }
 
-fn line(e: &Evaluation) -> String {
+fn line(e: &Evaluation, method_width: usize) -> String {
     let mut text = format!(
-        "{:<15} accuracy {:.1} % [{:.1}, {:.1}] ({} of {})",
+        "{:<method_width$} accuracy {:.1} % [{:.1}, {:.1}] ({} of {})",
         e.method,
         percent(e.accuracy),
         percent(e.wilson_low),

@@ -21,8 +21,10 @@ use crate::run::{GoldUse, OpenMode, RunDir};
 /// Reads examples, never their gold labels, and writes a run folder: labels.jsonl (label,
 /// log-probabilities and margin of each example), trace.jsonl (every step of the search),
 /// summary.json and manifest.json. A run that was interrupted, however rudely, is continued with
-/// --resume and ends with the same bytes. Most users need the four required options only. The other
-/// methods are baselines to compare the search with; few-shot-gold reads gold and says so.
+/// --resume and ends with the same bytes. Most users need the four required options only.
+///
+/// The other methods are baselines that the search is compared with. One of them, few-shot-gold,
+/// does read gold, and marks the run.
 ///
 /// Example:
 ///   w2s label --model models/gemma-3-270m --task sentiment \

@@ -57,6 +57,38 @@ fn a_real_models_template_renders_and_a_base_model_has_none() {
     assert_eq!(tokenizer.without_prefix("<bos>Hello <bos>"), "Hello <bos>");
 }
 
+/// By hand, in the forms of Mistral's templates (a blank before an answer) and of Qwen3's.
+#[test]
+fn the_text_before_an_answer_ends_where_its_words_begin() {
+    let open = |template: &str| {
+        let config = serde_json::json!({ "chat_template": template }).to_string();
+        ChatTemplate::open(folder(&config).path()).unwrap().unwrap()
+    };
+    let asked = [message("user", "Is it?")];
+    let turns = |answer: &str| {
+        format!(
+            "{{% for m in messages %}}{{% if m.role == 'user' %}}[INST] {{{{ m.content }}}} [/INST]\
+             {{% else %}}{answer}</s>{{% endif %}}{{% endfor %}}"
+        )
+    };
+    for (answer, expected) in [
+        (" {{ m.content }}", "[INST] Is it? [/INST] "),
+        ("{{ m.content }}", "[INST] Is it? [/INST]"),
+        // An answer that is shown in another form tells nothing.
+        (" <{{ m.content }}>", "[INST] Is it? [/INST]"),
+        ("{{ raise_exception('no answers') }}", "[INST] Is it? [/INST]"),
+    ] {
+        assert_eq!(open(&turns(answer)).before_answer(&asked).unwrap(), expected, "{answer}");
+    }
+    let thinks = open(
+        "{{ messages[0].content }}{% if add_generation_prompt %}|{% if enable_thinking is defined and \
+         enable_thinking is false %}<think></think>{% endif %}{% endif %}",
+    );
+    assert_eq!(thinks.before_answer(&asked).unwrap(), "Is it?|");
+    let quick = thinks.with_variable("enable_thinking", false);
+    assert_eq!(quick.before_answer(&asked).unwrap(), "Is it?|<think></think>");
+}
+
 #[test]
 fn broken_templates_are_named() {
     let open = |config: &str| ChatTemplate::open(folder(config).path());
