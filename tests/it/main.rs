@@ -22,6 +22,7 @@ mod optimum;
 mod orders;
 mod parity;
 mod prequential;
+mod presets;
 mod random;
 mod report;
 mod restarts;
