@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compare ways of labelling on blocks of a file with gold, and print a table.
 
-    scripts/compare_methods --task sentiment --data train.jsonl --out runs/compare [--num 32] [--blocks 3]
+    scripts/compare_methods.py --task sentiment --data train.jsonl --out runs/compare [--num 32] [--blocks 3]
 
 Block K is records K * NUM to (K + 1) * NUM - 1 of the data that are short enough, labelled with seed K.
 Each way labels every block by `w2s label` without gold (but for few-shot-gold), `w2s eval` compares
