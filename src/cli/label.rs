@@ -324,6 +324,12 @@ fn tell(labelling: &Labelling, seconds: f64, folder: &RunDir) {
             check.mean_margin_change_nats,
             100.0 * check.share_predicted_otherwise
         ));
+        let best = s.constant_scores.iter().flat_map(Map::values).map(number).reduce(f64::max);
+        if s.score > best && best.is_some_and(|best| check.score <= best) {
+            say(format_args!(
+                "warning: under that order these labels score no higher than one label for all; they are not to be trusted\nhint: use more or shorter examples, a larger model, or `--restarts`, and see which labels return"
+            ));
+        }
     }
     if let Some(alphas) = &s.alphas {
         let all: Vec<String> = alphas.iter().map(|alpha| format!("{alpha:.2}")).collect();
