@@ -4,13 +4,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::io::Write;
 use std::path::Path;
 
-use serde::de::MapAccess;
-use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::dataset::{Dataset, example_of};
 use super::example::Example;
+use super::in_order;
 use super::read::{Layout, Record, Records, read_records};
 use super::task::Task;
 use super::value::{SeenIds, first_filled, own_id, quoted};
@@ -30,46 +29,6 @@ pub struct LabelRecord {
     pub margin: f64,
     /// The iteration that last changed the label; `None` if none did.
     pub last_flip: Option<u64>,
-}
-
-/// A map in JSON, a list here: the order of the labels is the task's.
-mod in_order {
-    use super::{MapAccess, SerializeMap};
-    use serde::de::{Deserializer, Visitor};
-    use serde::ser::Serializer;
-
-    pub(super) fn serialize<S: Serializer>(
-        entries: &[(String, f64)],
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(entries.len()))?;
-        for (name, logprob) in entries {
-            map.serialize_entry(name, logprob)?;
-        }
-        map.end()
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<(String, f64)>, D::Error> {
-        struct Entries;
-        impl<'de> Visitor<'de> for Entries {
-            type Value = Vec<(String, f64)>;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an object of label names and log-probabilities")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = access.next_entry()? {
-                    entries.push(entry);
-                }
-                Ok(entries)
-            }
-        }
-        deserializer.deserialize_map(Entries)
-    }
 }
 
 /// Writes `records` as JSON lines.

@@ -4,11 +4,13 @@
 //! which hold gold. A gold column never gets into an [`Example`]; [`GoldLabels`] is the only type
 //! that reads one. Nothing here spells prompts or knows of models.
 
+mod answers;
 mod dataset;
 mod example;
 mod expand;
 mod gold;
 mod gold_spec;
+mod in_order;
 mod key;
 mod labels;
 mod literal;
@@ -22,6 +24,9 @@ mod task_gold;
 mod task_prompt;
 mod value;
 
+pub use answers::{
+    AnswerRecord, WeakRecord, WeightRecord, by_question, json_lines, read_json_lines,
+};
 pub use dataset::Dataset;
 pub use example::Example;
 pub use gold::GoldLabels;
