@@ -1,4 +1,4 @@
-//! Bootstrap interval of a mean over cells that come in groups.
+//! Bootstrap intervals: of a mean over cells that come in groups, and of statistics of one sample.
 
 use rand::Rng;
 
@@ -42,10 +42,47 @@ pub fn bootstrap_mean(
             sum / num as f64
         })
         .collect();
-    means.sort_by(f64::total_cmp);
-    let at = |share: f64| means[((num_resamples - 1) as f64 * share).round() as usize];
+    let (low, high) = percentiles(&mut means, level)?;
+    Some(MeanInterval { mean, low, high })
+}
+
+/// Returns the percentile bootstrap interval of coverage `level` of each of several statistics of
+/// one sample; none where no resample had a value.
+///
+/// `statistics` is told how often each of the `num_items` was drawn. All see the same resamples;
+/// those without a value of a statistic (such as the mean of a group of which none was drawn) are
+/// left out of its interval.
+///
+/// # Source
+/// Efron and Tibshirani 1993, chapter 13 (percentile interval).
+pub fn bootstrap_intervals<const K: usize>(
+    num_items: usize,
+    num_resamples: usize,
+    level: f64,
+    rng: &mut impl Rng,
+    statistics: impl Fn(&[usize]) -> [Option<f64>; K],
+) -> [Option<(f64, f64)>; K] {
+    let mut values: [Vec<f64>; K] = std::array::from_fn(|_| Vec::with_capacity(num_resamples));
+    let mut drawn = vec![0; num_items];
+    for _ in 0..if num_items == 0 { 0 } else { num_resamples } {
+        drawn.fill(0);
+        for _ in 0..num_items {
+            drawn[rng.random_range(0..num_items)] += 1;
+        }
+        for (values, value) in values.iter_mut().zip(statistics(&drawn)) {
+            values.extend(value);
+        }
+    }
+    values.map(|mut values| percentiles(&mut values, level))
+}
+
+/// The ends of the middle `level` of the values; none for no values.
+fn percentiles(values: &mut [f64], level: f64) -> Option<(f64, f64)> {
+    let last = values.len().checked_sub(1)?;
+    values.sort_by(f64::total_cmp);
+    let at = |share: f64| values[(last as f64 * share).round() as usize];
     let tail = (1.0 - level.clamp(0.0, 1.0)) / 2.0;
-    Some(MeanInterval { mean, low: at(tail), high: at(1.0 - tail) })
+    Some((at(tail), at(1.0 - tail)))
 }
 
 #[cfg(test)]
@@ -76,6 +113,32 @@ mod tests {
         assert_eq!(found, MeanInterval { mean: 0.25, low: 0.25, high: 0.25 });
         let mixed = interval(&[vec![0.0, 0.0, 0.0, 1.0]], 0.95).unwrap();
         assert!(mixed.low < 0.25 && mixed.high > 0.25);
+    }
+
+    /// The mean of all, of the items from 300 on, and of none.
+    #[test]
+    fn several_statistics_share_the_resamples() {
+        let values: Vec<f64> = (0..400).map(|i| f64::from(i % 4 == 0)).collect();
+        let mean = |drawn: &[usize], from: usize| {
+            let pairs = drawn.iter().zip(&values).skip(from);
+            let (num, sum) = pairs.fold((0, 0.0), |(num, sum), (&times, value)| {
+                (num + times, sum + times as f64 * value)
+            });
+            (num > 0).then(|| sum / num as f64)
+        };
+        let rng = &mut SeedStream::new(3).rng("test", &[]);
+        let found = bootstrap_intervals(400, 4000, 0.95, rng, |drawn| {
+            assert_eq!(drawn.iter().sum::<usize>(), 400);
+            [mean(drawn, 0), mean(drawn, 300), mean(drawn, 400)]
+        });
+        for (interval, num) in [(found[0], 400.0), (found[1], 100.0)] {
+            let (low, high) = interval.unwrap();
+            let error = (0.25_f64 * 0.75 / num).sqrt();
+            assert!((low - (0.25 - 1.960 * error)).abs() < 0.006, "{low} {high}");
+            assert!((high - (0.25 + 1.960 * error)).abs() < 0.006, "{low} {high}");
+        }
+        assert_eq!(found[2], None);
+        assert_eq!(bootstrap_intervals(0, 10, 0.95, rng, |_| [Some(1.0)]), [None]);
     }
 
     #[test]

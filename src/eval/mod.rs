@@ -2,7 +2,8 @@
 //!
 //! Questions, each answered from plain values: how good are the labels ([`evaluate`]), how did the
 //! search get there ([`curve_from_trace`]), what makes its result doubtful ([`diagnose_trace`]), do
-//! several runs find the same ([`basins`]), how sure is a mean ([`bootstrap_mean`]), and which labels
+//! several runs find the same ([`basins`]), what are weak labels and their filter worth
+//! ([`evaluate_weak`]), how sure is a mean ([`bootstrap_mean`]), and which labels
 //! are as accurate but wrong at random ([`noisy_labels`]). The stage comes after labelling and before
 //! the report; it knows nothing of models, and it neither opens run folders nor writes files: its
 //! caller joins labels and gold by id and stores the results.
@@ -16,9 +17,10 @@ mod noise;
 mod rates;
 mod reliability;
 mod trace;
+mod weak;
 
 pub use agreement::{Agreement, Basin, BasinColumn, Basins, LabelledRun, agreement, basins};
-pub use bootstrap::{MeanInterval, bootstrap_mean};
+pub use bootstrap::{MeanInterval, bootstrap_intervals, bootstrap_mean};
 pub use curve::{CurvePoint, curve_from_reader, curve_from_trace};
 pub use diagnostics::{
     COLLAPSE_ENTROPY_SHARE, COLLAPSE_MIN_LABELLED, Collapse, Diagnostics, Margins,
@@ -29,3 +31,7 @@ pub use metrics::{ClosestColumn, Evaluation, LabelMetrics, Prediction, evaluate}
 pub use noise::{NoiseBy, noisy_labels};
 pub use rates::{Z_95, auroc, wilson};
 pub use reliability::{Reliability, ReliabilityBin, reliability};
+pub use weak::{
+    Binning, EntropyBin, Estimate, LabelCoverage, ReliabilityMap, RowAccuracies, WeakAccuracy,
+    WeakEvaluation, WeightCell, evaluate_weak,
+};

@@ -38,15 +38,25 @@ pub fn auroc(items: &[(f64, bool)]) -> Option<f64> {
     }
     let mut sorted = items.to_vec();
     sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
+    // `==`, not `total_cmp`, decides a tie: 0 and -0 are one score.
+    auroc_of_ties(sorted.chunk_by(|a, b| a.0 == b.0).map(|tied| {
+        let positives = tied.iter().filter(|(_, positive)| *positive).count();
+        (positives, tied.len() - positives)
+    }))
+}
+
+/// Returns the AUROC of groups of items that score the same, each by its number of positive and
+/// negative ones, lowest score first; none when either kind is missing.
+pub(super) fn auroc_of_ties(ties: impl IntoIterator<Item = (usize, usize)>) -> Option<f64> {
     // Twice the number of won pairs, so that half wins stay whole and any order sums the same.
     let mut doubled_wins = 0_u128;
-    let mut negatives_below = 0_u128;
-    // `==`, not `total_cmp`, decides a tie: 0 and -0 are one score.
-    for tied in sorted.chunk_by(|a, b| a.0 == b.0) {
-        let positives = tied.iter().filter(|(_, positive)| *positive).count() as u128;
-        let negatives = tied.len() as u128 - positives;
+    let (mut positives_below, mut negatives_below) = (0_u128, 0_u128);
+    for (positives, negatives) in ties {
+        let (positives, negatives) = (positives as u128, negatives as u128);
         doubled_wins += positives * (2 * negatives_below + negatives);
+        positives_below += positives;
         negatives_below += negatives;
     }
-    Some(doubled_wins as f64 / (2.0 * num_positive as f64 * num_negative as f64))
+    let pairs = positives_below as f64 * negatives_below as f64;
+    (pairs > 0.0).then(|| doubled_wins as f64 / (2.0 * pairs))
 }
