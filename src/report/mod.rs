@@ -12,7 +12,10 @@
 mod axis;
 mod bars;
 mod curve;
+mod entropy_bins;
 mod figure;
+mod heading;
+mod heat_map;
 mod page;
 mod png;
 mod run;
@@ -22,6 +25,8 @@ mod trust;
 
 pub use bars::{Bar, BarChart, accuracy_bars};
 pub use curve::{SearchChart, search_curve};
+pub use entropy_bins::{EntropyChart, entropy_bars};
 pub use figure::write_figure;
+pub use heat_map::{HeatMap, heat_map};
 pub use page::{ReportSummary, report};
 pub use png::render_png;

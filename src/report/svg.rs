@@ -138,6 +138,25 @@ impl Canvas {
         ));
     }
 
+    /// Draws a rectangle whose colour goes through `stops` from bottom to top; one to a drawing.
+    pub(super) fn gradient(&mut self, corner: (f64, f64), size: (f64, f64), stops: &[String]) {
+        let last = stops.len().saturating_sub(1).max(1) as f64;
+        let stops: String = stops
+            .iter()
+            .enumerate()
+            .map(|(i, colour)| {
+                format!(r#"<stop offset="{}" stop-color="{colour}"/>"#, px(i as f64 / last))
+            })
+            .collect();
+        self.push(&format!(
+            r#"<linearGradient id="scale" x1="0" y1="1" x2="0" y2="0">{stops}</linearGradient>"#
+        ));
+        let (x, y, w, h) = (px(corner.0), px(corner.1), px(size.0), px(size.1));
+        self.push(&format!(
+            r#"<rect x="{x}" y="{y}" width="{w}" height="{h}" fill="url(#scale)"/>"#
+        ));
+    }
+
     /// Draws a filled circle.
     pub(super) fn dot(&mut self, centre: (f64, f64), radius: f64, fill: &str) {
         let (x, y, r) = (px(centre.0), px(centre.1), px(radius));
@@ -167,9 +186,18 @@ impl Canvas {
 
     /// Writes a text that reads upwards, centred on a place.
     pub(super) fn text_upwards(&mut self, place: (f64, f64), style: Type, text: &str) {
+        self.turned(place, Anchor::Middle, style, text);
+    }
+
+    /// Writes a text that reads upwards and ends at a place.
+    pub(super) fn text_upwards_to(&mut self, place: (f64, f64), style: Type, text: &str) {
+        self.turned(place, Anchor::End, style, text);
+    }
+
+    fn turned(&mut self, place: (f64, f64), anchor: Anchor, style: Type, text: &str) {
         let (x, y) = (px(place.0), px(place.1));
         let turn = format!(r#" transform="rotate(-90 {x} {y})""#);
-        let element = text_element(&x, &y, &turn, Anchor::Middle, style, text);
+        let element = text_element(&x, &y, &turn, anchor, style, text);
         self.push(&element);
     }
 
