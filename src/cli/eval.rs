@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::Value;
 
+use super::eval_weak;
 use super::held_out::{self, HeldOutArgs};
 use super::model::ModelArgs;
 use super::progress::{self, say};
@@ -25,12 +26,17 @@ use crate::run::{Manifest, RunDir, write_atomic};
 /// for each run and gold column. Of several searches, of one run (`--restarts`) or several, it says
 /// which found the same (basins); for those of one run it writes basins.json there.
 ///
+/// Of a run of `w2s filter` it says how right the weak labels are before the filter, among those kept
+/// and among those dropped, and what the filter gains; eval.json also has accuracy by entropy and
+/// reliability by truth and answer.
+///
 /// With --test it labels a held-out file first, by many-shot prompting with the labels of a run or of
 /// a file, and evaluates that: what the labels are worth as a teacher.
 ///
 /// Examples:
 ///   w2s eval runs/mine --gold gold.jsonl
 ///   w2s eval runs/seed-0 runs/seed-1 --gold all.csv --gold-column label,is_long
+///   w2s eval runs/filtered --gold gold.jsonl
 ///   w2s eval --test test.jsonl --gold test.jsonl --demonstrations runs/mine \
 ///       --model models/gemma-3-270m --out runs/mine-test
 ///   w2s eval --test test.jsonl --gold test.jsonl --demonstrations train.jsonl \
@@ -68,7 +74,8 @@ pub(super) fn run(args: EvalArgs) -> Result<()> {
                 .hint("the test file is labelled by prompting that model")
         })?;
         let out = held_out::label_test(&args.held_out, &model)?;
-        return print(&[(out.clone(), evaluate_run(&out, &args.gold, columns)?)]);
+        let (folder, manifest) = complete_run(&out)?;
+        return print(&[(out, evaluate_run(&folder, &manifest, &args.gold, columns)?)]);
     }
     if args.model.is_some() {
         return Err(Error::new(ErrorKind::Usage, "`--model` has no effect without `--test FILE`")
@@ -81,10 +88,18 @@ pub(super) fn run(args: EvalArgs) -> Result<()> {
         ));
     }
     let mut done = Vec::new();
+    let mut filtered = Vec::new();
     for run in &args.runs {
-        done.push((run.clone(), evaluate_run(run, &args.gold, columns)?));
+        let (folder, manifest) = complete_run(run)?;
+        if manifest.command == eval_weak::COMMAND {
+            let found = eval_weak::evaluate_run(&folder, &manifest, &args.gold, columns)?;
+            filtered.push((run.clone(), found));
+        } else {
+            done.push((run.clone(), evaluate_run(&folder, &manifest, &args.gold, columns)?));
+        }
     }
     print(&done)?;
+    eval_weak::print(&filtered)?;
     for one in done.iter().filter(|(_, run)| run.searches.len() > 1) {
         if let Some(found) = find_basins(std::slice::from_ref(one), args.basin_agreement)? {
             RunDir::existing(&one.0)?.0.write_json("basins.json", &found)?;
@@ -125,7 +140,7 @@ struct Searched {
     score: Option<f64>,
 }
 
-fn evaluate_run(run: &Path, gold: &Path, columns: &[String]) -> Result<Evaluated> {
+fn complete_run(run: &Path) -> Result<(RunDir, Manifest)> {
     let (folder, manifest) = RunDir::existing(run)?;
     if !folder.is_complete() {
         return Err(Error::new(ErrorKind::Run, "the run is not complete").at(run).hint(format!(
@@ -133,15 +148,32 @@ fn evaluate_run(run: &Path, gold: &Path, columns: &[String]) -> Result<Evaluated
             manifest.command
         )));
     }
-    let task = task_of(&manifest, run)?;
-    let gold = if columns.is_empty() {
-        let gold = GoldLabels::read(gold, &task)?;
-        vec![(gold.columns().join(", "), gold)]
-    } else {
-        let read =
-            |column: &String| Ok((column.clone(), GoldLabels::read_column(gold, &task, column)?));
-        columns.iter().map(read).collect::<Result<_>>()?
-    };
+    Ok((folder, manifest))
+}
+
+/// Every gold column asked for with its labels; the task's own if none is.
+pub(super) fn read_gold(
+    gold: &Path,
+    task: &Task,
+    columns: &[String],
+) -> Result<Vec<(String, GoldLabels)>> {
+    if columns.is_empty() {
+        let gold = GoldLabels::read(gold, task)?;
+        return Ok(vec![(gold.columns().join(", "), gold)]);
+    }
+    let read = |column: &String| Ok((column.clone(), GoldLabels::read_column(gold, task, column)?));
+    columns.iter().map(read).collect()
+}
+
+fn evaluate_run(
+    folder: &RunDir,
+    manifest: &Manifest,
+    gold: &Path,
+    columns: &[String],
+) -> Result<Evaluated> {
+    let run = folder.path();
+    let task = task_of(manifest, run)?;
+    let gold = read_gold(gold, &task, columns)?;
     let names: Vec<String> = task.labels.iter().map(|label| label.name.clone()).collect();
     let index = |name: &str| names.iter().position(|known| known == name);
     let path = folder.file("labels.jsonl");
@@ -288,7 +320,7 @@ fn print(done: &[(PathBuf, Evaluated)]) -> Result<()> {
     Ok(())
 }
 
-fn percent(x: f64) -> f64 {
+pub(super) fn percent(x: f64) -> f64 {
     100.0 * x
 }
 

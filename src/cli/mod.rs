@@ -5,6 +5,7 @@ mod data;
 mod diff;
 mod environment;
 mod eval;
+mod eval_weak;
 mod from_gold;
 mod gold_demonstrations;
 mod held_out;

@@ -1,0 +1,150 @@
+//! `w2s eval` on runs of `w2s filter`: what the weak labels and their filter are worth.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::eval::{percent, read_gold, task_of};
+use super::progress::{self, say};
+use crate::data::{GoldLabels, Task, WeakRecord, WeightRecord, read_json_lines};
+use crate::error::{Error, ErrorKind, Result};
+use crate::eval::{Binning, Estimate, WeakAccuracy, WeakEvaluation, evaluate_weak};
+use crate::run::{Manifest, RunDir, SeedStream};
+
+/// The command whose runs are evaluated here.
+pub(super) const COMMAND: &str = "filter";
+
+/// Writes `eval.json` into the run folder and returns what it holds.
+pub(super) fn evaluate_run(
+    folder: &RunDir,
+    manifest: &Manifest,
+    gold: &Path,
+    columns: &[String],
+) -> Result<WeakEvaluation> {
+    let run = folder.path();
+    let task = task_of(manifest, run)?;
+    let answers = manifest.settings.get("answers").and_then(Value::as_str).unwrap_or_default();
+    let binning = match answers {
+        "votes" => Binning::Distinct,
+        "soft" => Binning::EqualCounts,
+        other => {
+            let message = format!("the run's answers are `{other}`, expected `soft` or `votes`");
+            return Err(Error::new(ErrorKind::Run, message).at(run));
+        }
+    };
+    let kept: Vec<WeakRecord> = read_json_lines(&folder.file("kept.jsonl"))?;
+    let dropped: Vec<WeakRecord> = read_json_lines(&folder.file("dropped.jsonl"))?;
+    let rows: Vec<WeightRecord> = read_json_lines(&folder.file("weights.jsonl"))?;
+    let labels = label_names(&task, manifest);
+    let mut evaluations = Vec::new();
+    for (index, (column, gold)) in read_gold(gold, &task, columns)?.iter().enumerate() {
+        let gold = gold_answers(gold, &task, kept.iter().chain(&dropped));
+        let rng = &mut SeedStream::new(manifest.seed).rng("weak-evaluation", &[index as u64]);
+        let found = evaluate_weak(&kept, &dropped, &rows, &gold, &labels, binning, rng)
+            .map_err(|error| error.at(run))?;
+        evaluations.push(found.named(&task.name, answers, column));
+    }
+    let others = evaluations.split_off(1);
+    let evaluation = evaluations.remove(0).with_columns(others);
+    folder.write_json("eval.json", &evaluation)?;
+    tell_doubts(run, &evaluation);
+    Ok(evaluation)
+}
+
+/// The names of the labels that occur: of options, as many as the questions had.
+fn label_names(task: &Task, manifest: &Manifest) -> Vec<String> {
+    let num_labels = manifest.settings.get("num_labels").and_then(Value::as_u64);
+    let num_labels = num_labels.map_or(task.labels.len(), |num| num as usize);
+    task.labels.iter().take(num_labels).map(|label| label.name.clone()).collect()
+}
+
+/// The gold answers by id, spelled as the weak ones are.
+fn gold_answers<'a>(
+    gold: &GoldLabels,
+    task: &Task,
+    questions: impl Iterator<Item = &'a WeakRecord>,
+) -> HashMap<String, String> {
+    questions
+        .filter_map(|one| Some((one.id.clone(), task.labels[gold.get(&one.id)?].name.clone())))
+        .collect()
+}
+
+/// Prints four lines for each run and gold column.
+pub(super) fn print(done: &[(PathBuf, WeakEvaluation)]) -> Result<()> {
+    let width = done.iter().map(|(run, _)| run.display().to_string().len()).max().unwrap_or(0);
+    for (run, evaluation) in done {
+        for column in evaluation.columns() {
+            let name = match evaluation.other_columns.as_slice() {
+                [] => String::new(),
+                _ => format!("column {}  ", column.gold_column),
+            };
+            let run = run.display().to_string();
+            for line in lines(column) {
+                progress::print(format_args!("{run:<width$}  {name}{line}"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn lines(e: &WeakEvaluation) -> [String; 4] {
+    let share = format!("  retained {:.1} %", percent(e.retained_share));
+    [
+        format!("before   {}", accuracy(&e.before)),
+        format!("kept     {}{share}", accuracy(&e.kept)),
+        format!("dropped  {}", accuracy(&e.dropped)),
+        format!("gain     {}", gain(e)),
+    ]
+}
+
+fn accuracy(of: &WeakAccuracy) -> String {
+    let Some(accuracy) = of.accuracy else { return "no question with gold".to_owned() };
+    let mut text = format!(
+        "accuracy {:.1} % [{:.1}, {:.1}] ({} of {})",
+        percent(accuracy),
+        percent(of.wilson_low),
+        percent(of.wilson_high),
+        of.num_right,
+        of.num_questions
+    );
+    if of.num_unparsed > 0 {
+        let share = percent(of.num_unparsed as f64 / of.num_questions as f64);
+        text += &format!("  unparsed {share:.1} %");
+    }
+    text
+}
+
+fn gain(e: &WeakEvaluation) -> String {
+    let mut text = match e.gain {
+        Some(Estimate { value, low, high }) => {
+            let [value, low, high] = [value, low, high].map(percent);
+            format!("{value:+.1} points [{low:+.1}, {high:+.1}]")
+        }
+        None => "unknown".to_owned(),
+    };
+    if let Some(Estimate { value, low, high }) = e.auroc {
+        text += &format!("  AUROC of low entropy {value:.3} [{low:.3}, {high:.3}]");
+    }
+    if let Some(calibration) = &e.calibration {
+        text += &format!("  ECE {:.3}", calibration.ece);
+    }
+    text
+}
+
+/// Says what should make a reader doubt the numbers or the filter.
+fn tell_doubts(run: &Path, e: &WeakEvaluation) {
+    let run = run.display();
+    if e.num_with_gold < e.num_questions {
+        say(format_args!(
+            "{run}: gold knows {} of {} questions; the accuracies speak of those",
+            e.num_with_gold, e.num_questions
+        ));
+    }
+    if e.num_kept == e.num_questions {
+        say(format_args!("warning: {run}: the filter kept every question"));
+    }
+    if let Some(doubt) = e.doubt_of_entropy() {
+        say(format_args!("warning: {run}: {doubt}"));
+    }
+}
