@@ -3,7 +3,8 @@
 use clap::ValueEnum;
 
 use crate::data::Rule;
-use crate::label::{Aggregate, Calibration, Objective, Order, Preset, ScheduleKind};
+use crate::label::{Aggregate, Objective, Order, Preset, ScheduleKind};
+use crate::score::Calibration;
 
 /// Declares a value enum of the command line with its translation.
 macro_rules! names {

@@ -12,7 +12,7 @@ use super::example::Example;
 use super::in_order;
 use super::read::{Layout, Record, Records, read_records};
 use super::task::Task;
-use super::value::{SeenIds, first_filled, own_id, quoted};
+use super::value::{SeenIds, first_filled, lookup, own_id, quoted};
 use crate::error::{Error, ErrorKind, Result};
 
 /// One line of `labels.jsonl`.
@@ -177,9 +177,14 @@ fn demonstration(
     by_id: &HashMap<&str, &Example>,
 ) -> Result<Example> {
     let id = own_id(record, &task.id_columns, path)?;
-    let stands_alone = task.fields.iter().all(|field| {
-        field.default.is_some() || first_filled(&record.values, &field.columns).is_some()
+    let has_options = task.options.as_ref().is_none_or(|options| {
+        let columns = options.columns();
+        columns.iter().any(|column| lookup(&record.values, column).is_some())
     });
+    let stands_alone = has_options
+        && task.fields.iter().all(|field| {
+            field.default.is_some() || first_filled(&record.values, &field.columns).is_some()
+        });
     match id {
         Some(id) if !stands_alone => {
             by_id.get(id.as_str()).map(|example| (*example).clone()).ok_or_else(|| {
@@ -197,7 +202,7 @@ fn demonstration(
             Ok(base
                 .examples
                 .iter()
-                .find(|other| other.fields == own.fields)
+                .find(|other| other.fields == own.fields && other.options == own.options)
                 .cloned()
                 .unwrap_or(own))
         }
