@@ -151,20 +151,6 @@ fn complete_run(run: &Path) -> Result<(RunDir, Manifest)> {
     Ok((folder, manifest))
 }
 
-/// Every gold column asked for with its labels; the task's own if none is.
-pub(super) fn read_gold(
-    gold: &Path,
-    task: &Task,
-    columns: &[String],
-) -> Result<Vec<(String, GoldLabels)>> {
-    if columns.is_empty() {
-        let gold = GoldLabels::read(gold, task)?;
-        return Ok(vec![(gold.columns().join(", "), gold)]);
-    }
-    let read = |column: &String| Ok((column.clone(), GoldLabels::read_column(gold, task, column)?));
-    columns.iter().map(read).collect()
-}
-
 fn evaluate_run(
     folder: &RunDir,
     manifest: &Manifest,
@@ -173,7 +159,14 @@ fn evaluate_run(
 ) -> Result<Evaluated> {
     let run = folder.path();
     let task = task_of(manifest, run)?;
-    let gold = read_gold(gold, &task, columns)?;
+    let gold = if columns.is_empty() {
+        let gold = GoldLabels::read(gold, &task)?;
+        vec![(gold.columns().join(", "), gold)]
+    } else {
+        let read =
+            |column: &String| Ok((column.clone(), GoldLabels::read_column(gold, &task, column)?));
+        columns.iter().map(read).collect::<Result<_>>()?
+    };
     let names: Vec<String> = task.labels.iter().map(|label| label.name.clone()).collect();
     let index = |name: &str| names.iter().position(|known| known == name);
     let path = folder.file("labels.jsonl");

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::eval::{percent, read_gold, task_of};
+use super::eval::{percent, task_of};
 use super::progress::{self, say};
-use crate::data::{GoldLabels, Task, WeakRecord, WeightRecord, read_json_lines};
+use crate::data::{GoldAnswers, WeakRecord, WeightRecord, read_json_lines};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{Binning, Estimate, WeakAccuracy, WeakEvaluation, evaluate_weak};
 use crate::run::{Manifest, RunDir, SeedStream};
@@ -36,38 +36,30 @@ pub(super) fn evaluate_run(
     let kept: Vec<WeakRecord> = read_json_lines(&folder.file("kept.jsonl"))?;
     let dropped: Vec<WeakRecord> = read_json_lines(&folder.file("dropped.jsonl"))?;
     let rows: Vec<WeightRecord> = read_json_lines(&folder.file("weights.jsonl"))?;
-    let labels = label_names(&task, manifest);
+    let labels: Vec<String> = task.labels.iter().map(|label| label.name.clone()).collect();
+    let columns: Vec<Option<&str>> = match columns {
+        [] => vec![None],
+        columns => columns.iter().map(|column| Some(column.as_str())).collect(),
+    };
     let mut evaluations = Vec::new();
-    for (index, (column, gold)) in read_gold(gold, &task, columns)?.iter().enumerate() {
-        let gold = gold_answers(gold, &task, kept.iter().chain(&dropped));
+    for (index, column) in columns.into_iter().enumerate() {
+        let gold = GoldAnswers::read(gold, &task, column)?;
+        let answers_by_id: HashMap<String, String> = kept
+            .iter()
+            .chain(&dropped)
+            .filter_map(|one| Some((one.id.clone(), gold.get(&one.id)?.to_owned())))
+            .collect();
         let rng = &mut SeedStream::new(manifest.seed).rng("weak-evaluation", &[index as u64]);
-        let found = evaluate_weak(&kept, &dropped, &rows, &gold, &labels, binning, rng)
+        let found = evaluate_weak(&kept, &dropped, &rows, &answers_by_id, &labels, binning, rng)
             .map_err(|error| error.at(run))?;
-        evaluations.push(found.named(&task.name, answers, column));
+        let name = column.map_or_else(|| gold.columns().join(", "), str::to_owned);
+        evaluations.push(found.named(&task.name, answers, &name));
     }
     let others = evaluations.split_off(1);
     let evaluation = evaluations.remove(0).with_columns(others);
     folder.write_json("eval.json", &evaluation)?;
     tell_doubts(run, &evaluation);
     Ok(evaluation)
-}
-
-/// The names of the labels that occur: of options, as many as the questions had.
-fn label_names(task: &Task, manifest: &Manifest) -> Vec<String> {
-    let num_labels = manifest.settings.get("num_labels").and_then(Value::as_u64);
-    let num_labels = num_labels.map_or(task.labels.len(), |num| num as usize);
-    task.labels.iter().take(num_labels).map(|label| label.name.clone()).collect()
-}
-
-/// The gold answers by id, spelled as the weak ones are.
-fn gold_answers<'a>(
-    gold: &GoldLabels,
-    task: &Task,
-    questions: impl Iterator<Item = &'a WeakRecord>,
-) -> HashMap<String, String> {
-    questions
-        .filter_map(|one| Some((one.id.clone(), task.labels[gold.get(&one.id)?].name.clone())))
-        .collect()
 }
 
 /// Prints four lines for each run and gold column.
