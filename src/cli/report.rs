@@ -9,7 +9,8 @@ use crate::error::Result;
 
 /// Draw evaluated runs: accuracy bars, search curves and diagnostics, as SVG, PNG and Markdown
 ///
-/// Every run must have been evaluated with `w2s eval` first. Nothing is computed here.
+/// Runs of `w2s filter` also get weak labels by entropy, and reliability by truth and answer. Every
+/// run must have been evaluated with `w2s eval` first. Nothing is computed here.
 #[derive(Debug, Args)]
 pub(super) struct ReportArgs {
     /// Run folders, in the order of the bars

@@ -82,7 +82,9 @@ pub fn entropy_bars(chart: &EntropyChart) -> String {
     let band_height = if matches!(cut, Cut::After(_)) { FILTER_BAND } else { 0.0 };
     let top = band + band_height + HEADROOM;
     let bottom = top + PLOT_HEIGHT;
-    let names = names(bins, slot - 8.0);
+    let bin_names = bin_names(bins);
+    let names: Vec<Vec<String>> =
+        bin_names.iter().map(|name| text::wrap(name, BODY_SIZE, slot - 8.0, 3)).collect();
     let name_lines = names.iter().map(Vec::len).max().unwrap_or(1) as f64;
     let count_lines = if cut == Cut::Within { 2.0 } else { 1.0 };
     let title_y = bottom + 8.0 + LINE * (name_lines + count_lines) + 20.0;
@@ -120,7 +122,7 @@ pub fn entropy_bars(chart: &EntropyChart) -> String {
             }
             let y = axis.at((below + num) as f64);
             let size = (bar_width, axis.at(below as f64) - y);
-            let tip = format!("{num} {what} at {}", name(bin, *DIGITS.start()));
+            let tip = format!("{num} {what} at {} nats", bin_names[index]);
             canvas.bar((centre(index) - bar_width / 2.0, y), size, fill, &tip);
             below += num;
         }
@@ -189,13 +191,12 @@ fn legend(canvas: &mut Canvas, (mut x, y): (f64, f64), unparsed: bool) {
     }
 }
 
-/// The entropy of each bin in lines.
-fn names(bins: &[EntropyBin], room: f64) -> Vec<Vec<String>> {
+/// Returns the entropy of each bin, with as many decimals as tell neighbours apart.
+pub(super) fn bin_names(bins: &[EntropyBin]) -> Vec<String> {
     let with = |digits| bins.iter().map(|bin| name(bin, digits)).collect::<Vec<_>>();
     let apart = |names: &[String]| names.windows(2).all(|two| two[0] != two[1]);
     let digits = DIGITS.clone().find(|&digits| apart(&with(digits)));
-    let names = with(digits.unwrap_or(*DIGITS.end()));
-    names.iter().map(|name| text::wrap(name, BODY_SIZE, room, 3)).collect()
+    with(digits.unwrap_or(*DIGITS.end()))
 }
 
 fn name(bin: &EntropyBin, digits: usize) -> String {
@@ -243,11 +244,11 @@ fn subtitle(bins: &[EntropyBin], cut: Cut) -> String {
 fn description(bins: &[EntropyBin], cut: Cut) -> String {
     let bars: Vec<String> = bins
         .iter()
-        .map(|bin| {
+        .zip(bin_names(bins))
+        .map(|(bin, name)| {
             let WeakAccuracy { num_right, num_unparsed, .. } = bin.labels;
             format!(
-                "{} nats: {num_right} right, {} wrong, {num_unparsed} unparsed, accuracy {} {}, kept {}",
-                name(bin, *DIGITS.start()),
+                "{name} nats: {num_right} right, {} wrong, {num_unparsed} unparsed, accuracy {} {}, kept {}",
                 bin.num_wrong,
                 accuracy(&bin.labels),
                 interval(&bin.labels),

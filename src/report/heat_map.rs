@@ -79,7 +79,11 @@ pub fn heat_map(chart: &HeatMap) -> String {
     let (names, name_height) = column_names(&columns, cell.0);
     let title_y = bottom + 8.0 + name_height + 18.0;
 
-    let mut canvas = Canvas::new(width, title_y + 12.0, &chart.title, &description(map, &columns));
+    // One row of cells is too low for the scale.
+    let scale_height = SCALE_SIZE.1.min((bottom - top).max(CELL_HEIGHT.1 * 2.0));
+    let end = (title_y + 12.0).max(top + scale_height + 12.0);
+
+    let mut canvas = Canvas::new(width, end, &chart.title, &description(map, &columns));
     heading.draw(&mut canvas);
     let x =
         |column: usize| left + cell.0 * column as f64 + if column == num_rows { gap } else { 0.0 };
@@ -128,7 +132,7 @@ pub fn heat_map(chart: &HeatMap) -> String {
     let style = Type::new(NAME_SIZE, svg::SOFT);
     canvas.text_upwards((14.0, (top + bottom) / 2.0), style, "truth");
     canvas.text((left + grid_width / 2.0, title_y), Anchor::Middle, style, "weak answer");
-    scale(&mut canvas, (left + grid_width + SCALE_GAP, top), bottom - top, range);
+    scale(&mut canvas, (left + grid_width + SCALE_GAP, top), scale_height, range);
     canvas.finish()
 }
 
@@ -159,9 +163,7 @@ fn draw_cell(
 }
 
 /// The scale beside the cells.
-fn scale(canvas: &mut Canvas, (x, top): (f64, f64), room: f64, (low, high): (f64, f64)) {
-    // One row of cells is too low for a scale; what is below the cells has room.
-    let height = SCALE_SIZE.1.min(room.max(CELL_HEIGHT.1 * 2.0));
+fn scale(canvas: &mut Canvas, (x, top): (f64, f64), height: f64, (low, high): (f64, f64)) {
     let stops: Vec<String> =
         (0..SCALE.len()).map(|step| colour(step as f64 / (SCALE.len() - 1) as f64)).collect();
     canvas.gradient((x, top), (SCALE_SIZE.0, height), &stops);

@@ -22,6 +22,7 @@ mod run;
 mod svg;
 mod text;
 mod trust;
+mod weak;
 
 pub use bars::{Bar, BarChart, accuracy_bars};
 pub use curve::{SearchChart, search_curve};

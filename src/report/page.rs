@@ -6,12 +6,15 @@ use std::path::{Path, PathBuf};
 
 use super::bars::{Bar, BarChart, accuracy_bars};
 use super::curve::{SearchChart, search_curve};
+use super::entropy_bins::{EntropyChart, entropy_bars};
 use super::figure::{write_figure, write_whole};
-use super::run::{Run, read_json};
+use super::heat_map::{HeatMap, heat_map};
+use super::run::{AnyRun, Identity, Run, read_json};
 use super::text;
 use super::trust;
+use super::weak::{self, WeakRun};
 use crate::error::{Error, ErrorKind, Result};
-use crate::eval::{Basins, Evaluation};
+use crate::eval::{Basins, Evaluation, WeakAccuracy};
 
 /// A label that takes this share of a run's labels is named in the notes.
 const COLLAPSED_SHARE: f64 = 0.95;
@@ -28,8 +31,9 @@ pub struct ReportSummary {
 /// Returns the files of the report on `runs`, written to the folder `out`.
 ///
 /// Each run needs `manifest.json`, `summary.json` and `eval.json`; a run with `curve.jsonl` gets a
-/// search chart, one with `diagnostics.json` its diagnostics. `basins` is a file that `w2s eval
-/// --basins` wrote. Everything is read before anything is written.
+/// search chart, one with `diagnostics.json` its diagnostics, and a run of `w2s filter` charts of
+/// entropy and reliability. `basins` is a file that `w2s eval --basins` wrote. Everything is read
+/// before anything is written.
 ///
 /// # Errors
 /// When no run is named, a run lacks a file or holds a broken one, or a file cannot be written.
@@ -38,23 +42,41 @@ pub fn report(runs: &[PathBuf], basins: Option<&Path>, out: &Path) -> Result<Rep
         return Err(Error::new(ErrorKind::Usage, "no run to report on")
             .hint("name one or more run folders"));
     }
-    let runs = runs.iter().map(|dir| Run::read(dir)).collect::<Result<Vec<_>>>()?;
+    let all = runs.iter().map(|dir| AnyRun::read(dir)).collect::<Result<Vec<_>>>()?;
     let basins: Option<Basins> = basins
         .map(|path| read_json(path, "run `w2s eval --basins FILE` on several searches first"))
         .transpose()?;
-    let names = display_names(&runs);
-    let heading = heading(&runs);
-    let notes = notes(&runs, &names);
+    let identities: Vec<Identity> = all.iter().map(|run| run.identity().clone()).collect();
+    let all_names = display_names(&identities);
+    let heading = heading(&identities);
+    let mut notes = common_notes(&all);
 
-    let mut files = write_figure(out, "accuracy", &accuracy_bars(&bar_chart(&runs, &names)))?;
-    let searched: Vec<usize> = (0..runs.len()).filter(|&i| !runs[i].curve.is_empty()).collect();
+    let chart = bar_chart(&all, &all_names, &heading);
+    let mut files = write_figure(out, "accuracy", &accuracy_bars(&chart))?;
     let mut figures = vec![("accuracy".to_owned(), "Accuracy of each run".to_owned())];
+    let (mut runs, mut names, mut weak_runs, mut weak_names) = (vec![], vec![], vec![], vec![]);
+    for (run, name) in all.into_iter().zip(all_names) {
+        match run {
+            AnyRun::Labels(run) => {
+                runs.push(*run);
+                names.push(name);
+            }
+            AnyRun::Weak(run) => {
+                weak_runs.push(*run);
+                weak_names.push(name);
+            }
+        }
+    }
+    notes.extend(self::notes(&runs, &names));
+    notes.extend(weak_runs.iter().zip(&weak_names).flat_map(|(run, name)| run.notes(name)));
+
+    let searched: Vec<usize> = (0..runs.len()).filter(|&i| !runs[i].curve.is_empty()).collect();
     let mut stems = HashSet::new();
     for &index in &searched {
         let run = &runs[index];
         let stem = match searched.len() {
             1 => "search".to_owned(),
-            _ => unused(&format!("search-{}", safe(&run.name)), &mut stems),
+            _ => unused(&format!("search-{}", safe(&run.identity.folder)), &mut stems),
         };
         let title = match searched.len() {
             1 => format!("Search: {heading}"),
@@ -64,30 +86,83 @@ pub fn report(runs: &[PathBuf], basins: Option<&Path>, out: &Path) -> Result<Rep
         files.extend(write_figure(out, &stem, &search_curve(&chart))?);
         figures.push((stem, format!("Course of the search, {}", names[index])));
     }
-    let mut page = page(&heading, &runs, &names, &figures, &notes);
+    for (run, name) in weak_runs.iter().zip(&weak_names) {
+        let alone = weak_runs.len() == 1;
+        for (stem, caption, svg) in weak_figures(run, alone) {
+            let stem = match alone {
+                true => stem.to_owned(),
+                false => unused(&format!("{stem}-{}", safe(&run.identity.folder)), &mut stems),
+            };
+            files.extend(write_figure(out, &stem, &svg)?);
+            figures.push((stem, format!("{caption}, {name}")));
+        }
+    }
+    let tables = label_table(&runs, &names) + &weak::table(&weak_runs, &weak_names);
+    let mut page = page(&heading, &figures, &tables, &notes);
     page.push_str(&trust::sections(&runs, &names, basins.as_ref()));
+    page.push_str(&weak::sections(&weak_runs, &weak_names));
     let path = out.join("report.md");
     write_whole(&path, page.as_bytes())?;
     files.push(path);
     Ok(ReportSummary { files, notes })
 }
 
-fn bar_chart(runs: &[Run], names: &[String]) -> BarChart {
-    let searched = runs.iter().filter(|run| run.searched()).count();
-    let bars = runs.iter().zip(names).map(|(run, name)| Bar {
-        name: name.clone(),
-        accuracy: run.evaluation.accuracy,
-        low: run.evaluation.wilson_low,
-        high: run.evaluation.wilson_high,
-        num_examples: run.evaluation.num_with_gold,
-        // The searches stand out against their baselines; without baselines nothing does.
-        emphasis: run.searched() && searched < runs.len(),
-    });
-    BarChart {
-        title: heading(runs),
-        num_labels: common(runs, |run| Some(run.evaluation.labels.len())),
-        bars: bars.collect(),
+/// Stem, caption and drawing of each figure of a filter run.
+fn weak_figures(run: &WeakRun, alone: bool) -> Vec<(&'static str, &'static str, String)> {
+    let chart = EntropyChart {
+        title: run.title("Weak labels by entropy", alone),
+        bins: run.evaluation.bins.clone(),
+    };
+    let mut figures = vec![("entropy-bins", "Weak labels by entropy", entropy_bars(&chart))];
+    if let Some(map) = &run.evaluation.reliability_map {
+        let title = run.title("Reliability of answers", alone);
+        let chart = HeatMap { title, map: map.clone() };
+        figures.push(("reliability", "Mean weight by truth and weak answer", heat_map(&chart)));
     }
+    figures
+}
+
+fn bar_chart(runs: &[AnyRun], names: &[String], heading: &str) -> BarChart {
+    let searched = runs.iter().filter(|run| matches!(run, AnyRun::Labels(run) if run.searched()));
+    // The searches stand out against their baselines; without baselines nothing does.
+    let stand_out = searched.count() < runs.len();
+    let mut bars = Vec::new();
+    for (run, name) in runs.iter().zip(names) {
+        match run {
+            AnyRun::Labels(run) => bars.push(Bar {
+                name: name.clone(),
+                accuracy: run.evaluation.accuracy,
+                low: run.evaluation.wilson_low,
+                high: run.evaluation.wilson_high,
+                num_examples: run.evaluation.num_with_gold,
+                emphasis: run.searched() && stand_out,
+            }),
+            AnyRun::Weak(run) => {
+                let kept = format!("{name}, kept");
+                let parts = [(name, run.evaluation.before), (&kept, run.evaluation.kept)];
+                bars.extend(
+                    parts
+                        .iter()
+                        .enumerate()
+                        .filter_map(|(index, (name, labels))| weak_bar(name, labels, index == 1)),
+                );
+            }
+        }
+    }
+    // Open answers have no chance.
+    let num_labels = common(runs, |run| Some(run.num_labels())).filter(|&num| num > 0);
+    BarChart { title: heading.to_owned(), num_labels, bars }
+}
+
+fn weak_bar(name: &str, labels: &WeakAccuracy, emphasis: bool) -> Option<Bar> {
+    Some(Bar {
+        name: name.to_owned(),
+        accuracy: labels.accuracy?,
+        low: labels.wilson_low,
+        high: labels.wilson_high,
+        num_examples: labels.num_questions,
+        emphasis,
+    })
 }
 
 fn search_chart(run: &Run, title: String) -> SearchChart {
@@ -105,12 +180,12 @@ fn search_chart(run: &Run, title: String) -> SearchChart {
 }
 
 /// Returns what all runs have in common, where they do.
-fn common<T: PartialEq>(runs: &[Run], value: impl Fn(&Run) -> Option<T>) -> Option<T> {
+fn common<R, T: PartialEq>(runs: &[R], value: impl Fn(&R) -> Option<T>) -> Option<T> {
     let first = value(runs.first()?)?;
     runs.iter().all(|run| value(run).as_ref() == Some(&first)).then_some(first)
 }
 
-fn heading(runs: &[Run]) -> String {
+fn heading(runs: &[Identity]) -> String {
     let task = common(runs, |run| Some(run.task.clone()));
     let model = common(runs, |run| run.model.clone());
     let parts: Vec<String> = task.into_iter().chain(model).collect();
@@ -118,24 +193,24 @@ fn heading(runs: &[Run]) -> String {
 }
 
 /// Returns a name for each run that tells it from the others.
-fn display_names(runs: &[Run]) -> Vec<String> {
+fn display_names(runs: &[Identity]) -> Vec<String> {
     let one_task = common(runs, |run| Some(run.task.clone())).is_some();
     let one_model = common(runs, |run| Some(run.model.clone())).is_some();
-    let full_name = |run: &Run| {
+    let full_name = |run: &Identity| {
         let task = (!one_task).then(|| run.task.clone());
         let model = if one_model { None } else { run.model.clone() };
-        let parts = [Some(run.method_name()), task, model];
+        let parts = [Some(run.method_name.clone()), task, model];
         parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
     };
     let names: Vec<String> = runs.iter().map(full_name).collect();
     let mut taken = HashSet::new();
-    let tell_apart = |(name, run): (&String, &Run)| {
+    let tell_apart = |(name, run): (&String, &Identity)| {
         let shared = names.iter().filter(|other| *other == name).count() > 1;
         // A folder that is named after its method says it all.
         let name = match shared {
             false => name.clone(),
-            true if run.name.contains(&run.method) => run.name.clone(),
-            true => format!("{name} ({})", run.name),
+            true if run.folder.contains(&run.method) => run.folder.clone(),
+            true => format!("{name} ({})", run.folder),
         };
         unused(&name, &mut taken)
     };
@@ -161,15 +236,20 @@ fn safe(name: &str) -> String {
     name.chars().map(keep).collect()
 }
 
-fn notes(runs: &[Run], names: &[String]) -> Vec<String> {
+fn common_notes(runs: &[AnyRun]) -> Vec<String> {
     let mut notes = Vec::new();
-    if common(runs, |run| Some(run.evaluation.labels.len())).is_none() {
+    if common(runs, |run| Some(run.num_labels())).is_none() {
         notes
             .push("the tasks differ in their number of labels; no chance line is drawn".to_owned());
     }
-    if common(runs, |run| Some(run.evaluation.gold_column.clone())).is_none() {
+    if common(runs, |run| Some(run.gold_column().to_owned())).is_none() {
         notes.push("the runs were evaluated against different gold columns".to_owned());
     }
+    notes
+}
+
+fn notes(runs: &[Run], names: &[String]) -> Vec<String> {
+    let mut notes = Vec::new();
     for (run, name) in runs.iter().zip(names) {
         let evaluation = &run.evaluation;
         if let Some(reason) = &run.gold_used {
@@ -230,16 +310,26 @@ fn notes(runs: &[Run], names: &[String]) -> Vec<String> {
     notes
 }
 
-fn page(
-    heading: &str,
-    runs: &[Run],
-    names: &[String],
-    figures: &[(String, String)],
-    notes: &[String],
-) -> String {
+fn page(heading: &str, figures: &[(String, String)], tables: &str, notes: &[String]) -> String {
     let mut page = format!("# {}\n", markdown(heading));
     for (stem, caption) in figures {
         let _ = write!(page, "\n[![{}]({stem}.png)]({stem}.svg)\n", markdown(caption));
+    }
+    page.push_str(tables);
+    if !notes.is_empty() {
+        page.push_str("\n## Notes\n\n");
+        for note in notes {
+            let _ = writeln!(page, "- {}", markdown(note));
+        }
+    }
+    page
+}
+
+/// The table of all labelling runs; empty without any.
+fn label_table(runs: &[Run], names: &[String]) -> String {
+    let mut page = String::new();
+    if runs.is_empty() {
+        return page;
     }
     page.push_str(
         "\n| method | n | accuracy, 95% interval | balanced accuracy | AUROC | labels given (gold) | \
@@ -263,12 +353,6 @@ fn page(
             or_dash(run.summary.tokens_full_prompts.map(text::grouped)),
         ];
         let _ = writeln!(page, "| {} |", cells.join(" | "));
-    }
-    if !notes.is_empty() {
-        page.push_str("\n## Notes\n\n");
-        for note in notes {
-            let _ = writeln!(page, "- {}", markdown(note));
-        }
     }
     page
 }

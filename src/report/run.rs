@@ -9,18 +9,118 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::weak::WeakRun;
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{Basins, CurvePoint, Diagnostics, Evaluation};
 
-/// A run folder's content, as far as it is shown.
-#[derive(Debug)]
-pub(super) struct Run {
+/// What tells a run from others.
+#[derive(Clone, Debug)]
+pub(super) struct Identity {
     /// The folder's name.
-    pub name: String,
+    pub folder: String,
     pub method: String,
+    /// The method's name as figures show it.
+    pub method_name: String,
     pub task: String,
     /// The model folder's name, or the model's name where it is not a folder.
     pub model: Option<String>,
+}
+
+/// A run of either kind.
+pub(super) enum AnyRun {
+    Labels(Box<Run>),
+    Weak(Box<WeakRun>),
+}
+
+impl AnyRun {
+    /// Returns the run in a folder.
+    ///
+    /// # Errors
+    /// When a file that the run must have is missing, or one is broken.
+    pub(super) fn read(dir: &Path) -> Result<Self> {
+        let start = Start::read(dir)?;
+        Ok(match start.command.as_deref() {
+            Some("filter") => Self::Weak(Box::new(WeakRun::read(dir, start)?)),
+            _ => Self::Labels(Box::new(Run::read(dir, start)?)),
+        })
+    }
+
+    pub(super) fn identity(&self) -> &Identity {
+        match self {
+            Self::Labels(run) => &run.identity,
+            Self::Weak(run) => &run.identity,
+        }
+    }
+
+    pub(super) fn num_labels(&self) -> usize {
+        match self {
+            Self::Labels(run) => run.evaluation.labels.len(),
+            Self::Weak(run) => run.evaluation.labels.len(),
+        }
+    }
+
+    pub(super) fn gold_column(&self) -> &str {
+        match self {
+            Self::Labels(run) => &run.evaluation.gold_column,
+            Self::Weak(run) => &run.evaluation.gold_column,
+        }
+    }
+}
+
+/// What every run folder has.
+pub(super) struct Start {
+    /// The folder's name.
+    pub folder: String,
+    /// The command that made the run.
+    pub command: Option<String>,
+    pub method: Option<String>,
+    pub task: Option<String>,
+    pub model: Option<String>,
+    /// Why gold was used, where it was.
+    pub gold_used: Option<String>,
+    summary: Summary,
+}
+
+impl Start {
+    fn read(dir: &Path) -> Result<Self> {
+        if !dir.is_dir() {
+            return Err(Error::new(ErrorKind::Run, "the run folder does not exist")
+                .at(dir)
+                .hint("name folders that `w2s label` or `w2s filter` has written"));
+        }
+        let Manifest { command, settings, gold_used } = read_json(
+            &dir.join("manifest.json"),
+            "this is not a run folder; name one that `w2s label` or `w2s filter` has written",
+        )?;
+        let summary = read_json(
+            &dir.join("summary.json"),
+            "the run did not finish; finish it before reporting on it",
+        )?;
+        Ok(Self {
+            folder: folder_name(dir),
+            command,
+            method: settings.method,
+            task: settings.task,
+            model: settings.model.map(|model| last_part(&model)),
+            gold_used: reason(&gold_used),
+            summary,
+        })
+    }
+
+    /// Returns what `w2s eval` found.
+    ///
+    /// # Errors
+    /// When there is no such file or it is broken.
+    pub(super) fn evaluation<T: DeserializeOwned>(&self, dir: &Path) -> Result<T> {
+        let hint = format!("run `w2s eval --gold FILE {}` first", dir.display());
+        read_json(&dir.join("eval.json"), &hint)
+    }
+}
+
+/// A labelling run's content, as far as it is shown.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub identity: Identity,
     /// Why gold was used in making the labels, where it was.
     pub gold_used: Option<String>,
     pub evaluation: Evaluation,
@@ -71,6 +171,8 @@ impl Summary {
 
 #[derive(Deserialize)]
 struct Manifest {
+    #[serde(default)]
+    command: Option<String>,
     settings: Settings,
     #[serde(default)]
     gold_used: Value,
@@ -87,58 +189,43 @@ struct Settings {
 }
 
 impl Run {
-    /// Returns the run in a folder.
+    /// Returns the run in a folder that begins as `start` says.
     ///
     /// # Errors
     /// When a file other than `curve.jsonl` is missing, or one is broken.
-    pub(super) fn read(dir: &Path) -> Result<Self> {
-        if !dir.is_dir() {
-            return Err(Error::new(ErrorKind::Run, "the run folder does not exist")
-                .at(dir)
-                .hint("name folders that `w2s label` has written"));
-        }
-        let manifest: Manifest = read_json(
-            &dir.join("manifest.json"),
-            "this is not a run folder; name one that `w2s label` has written",
-        )?;
-        let summary = read_json(
-            &dir.join("summary.json"),
-            "the run did not finish; finish it before reporting on it",
-        )?;
-        let evaluation: Evaluation = read_json(
-            &dir.join("eval.json"),
-            &format!("run `w2s eval --gold FILE {}` first", dir.display()),
-        )?;
-        let Settings { method, task, model } = manifest.settings;
+    fn read(dir: &Path, start: Start) -> Result<Self> {
+        let evaluation: Evaluation = start.evaluation(dir)?;
+        let method = start.method.unwrap_or_else(|| evaluation.method.clone());
         Ok(Self {
-            name: folder_name(dir),
-            method: method.unwrap_or_else(|| evaluation.method.clone()),
-            task: task.unwrap_or_else(|| evaluation.task.clone()),
-            model: model.map(|model| last_part(&model)),
-            gold_used: reason(&manifest.gold_used),
+            identity: Identity {
+                folder: start.folder,
+                method_name: method_name(&method, start.gold_used.is_some()),
+                method,
+                task: start.task.unwrap_or_else(|| evaluation.task.clone()),
+                model: start.model,
+            },
+            gold_used: start.gold_used,
             evaluation,
-            summary,
+            summary: start.summary,
             curve: read_curve(&dir.join("curve.jsonl"))?,
             diagnostics: read_optional(&dir.join("diagnostics.json"))?,
             basins: read_optional(&dir.join("basins.json"))?,
         })
     }
 
-    /// Returns the method's name as figures show it.
-    pub(super) fn method_name(&self) -> String {
-        let method = match self.method.as_str() {
-            "icm" => "ICM",
-            other => other,
-        };
-        let named = method.contains("gold");
-        let gold = if self.gold_used.is_some() && !named { " gold" } else { "" };
-        format!("{method}{gold}")
-    }
-
     /// Returns whether the labels came from a search.
     pub(super) fn searched(&self) -> bool {
-        self.method == "icm"
+        self.identity.method == "icm"
     }
+}
+
+fn method_name(method: &str, gold_used: bool) -> String {
+    let name = match method {
+        "icm" => "ICM",
+        other => other,
+    };
+    let gold = if gold_used && !name.contains("gold") { " gold" } else { "" };
+    format!("{name}{gold}")
 }
 
 fn reason(gold_used: &Value) -> Option<String> {

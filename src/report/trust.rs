@@ -29,13 +29,13 @@ pub(super) fn sections(runs: &[Run], names: &[String], basins: Option<&Basins>) 
     page
 }
 
-fn head(page: &mut String, title: &str, cells: &[&str]) {
+pub(super) fn head(page: &mut String, title: &str, cells: &[&str]) {
     let _ = write!(page, "\n{title}\n\n| {} |\n", cells.join(" | "));
     // The first column names things, the others are numbers.
     let _ = writeln!(page, "|---|{}", "--:|".repeat(cells.len() - 1));
 }
 
-fn row(page: &mut String, cells: &[String]) {
+pub(super) fn row(page: &mut String, cells: &[String]) {
     let _ = writeln!(page, "| {} |", cells.join(" | "));
 }
 
@@ -43,7 +43,7 @@ fn share(rate: Option<f64>) -> String {
     or_dash(rate.map(|rate| format!("{}%", percent(rate))))
 }
 
-fn number(value: Option<f64>) -> String {
+pub(super) fn number(value: Option<f64>) -> String {
     or_dash(value.map(|value| format!("{value:.3}")))
 }
 
@@ -161,7 +161,7 @@ fn trust(runs: &[Run], names: &[String], page: &mut String) {
             acceptance(search, page);
         }
         if let Some(reliability) = &run.evaluation.reliability {
-            bins(reliability, name, page);
+            calibration_bins(reliability, name, page);
         }
     }
 }
@@ -239,7 +239,7 @@ fn acceptance(search: &SearchDiagnostics, page: &mut String) {
     }
 }
 
-fn bins(reliability: &Reliability, name: &str, page: &mut String) {
+pub(super) fn calibration_bins(reliability: &Reliability, name: &str, page: &mut String) {
     let title = format!("Calibration of {}:", markdown(name));
     head(page, &title, &["probability of the label", "n", "mean", "right"]);
     for bin in &reliability.bins {

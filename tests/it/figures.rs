@@ -82,7 +82,7 @@ fn rendered(svg: &str) -> Tree {
 }
 
 /// No two texts of the figure come nearer than a unit, and none leaves it.
-fn check_layout(svg: &str) {
+pub fn check_layout(svg: &str) {
     let tree = rendered(svg);
     let text = |node: &Node| match node {
         Node::Text(text) => {

@@ -32,3 +32,5 @@ mod search;
 mod search_options;
 mod task_file;
 mod tasks;
+mod weak_eval;
+mod weak_figures;

@@ -15,7 +15,7 @@ use w2s::report::report;
 use crate::figures::texts;
 
 /// A run folder with `num_right` of ten examples right.
-fn run_folder(root: &Path, name: &str, method: &str, num_right: usize) -> PathBuf {
+pub fn run_folder(root: &Path, name: &str, method: &str, num_right: usize) -> PathBuf {
     let dir = root.join(name);
     fs::create_dir_all(&dir).expect("a folder");
     let items: Vec<Prediction> = (0..10)

@@ -1,0 +1,538 @@
+//! What weak labels and their filter are worth: by hand, by law, and through the commands.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use w2s::data::{WeakRecord, WeightRecord, json_lines};
+use w2s::error::ErrorKind;
+use w2s::eval::{Binning, Estimate, WeakEvaluation, Z_95, bootstrap_mean, evaluate_weak, wilson};
+use w2s::run::SeedStream;
+
+use crate::cli::{Place, good, strs, text, w2s};
+use crate::report::run_folder;
+
+pub fn record(id: &str, label: Option<&str>, entropy_nats: f64) -> WeakRecord {
+    WeakRecord {
+        id: id.to_owned(),
+        label: label.map(str::to_owned),
+        text: None,
+        distribution: None,
+        entropy_nats,
+        aleatoric_nats: 0.0,
+        epistemic_nats: entropy_nats,
+        agreement: 1.0,
+        weight: 1.0,
+        num_variants: 5,
+        num_unparsed: 0,
+        reason: "entropy".to_owned(),
+        split: None,
+    }
+}
+
+/// So many rows of each answer, each of a weight.
+pub fn rows(id: &str, answers: &[(usize, Option<&str>, f64)]) -> Vec<WeightRecord> {
+    let each = answers.iter().flat_map(|answer| std::iter::repeat_n(answer, answer.0));
+    each.enumerate()
+        .map(|(variant, &(_, answer, weight))| WeightRecord {
+            id: id.to_owned(),
+            variant,
+            answer: answer.map(str::to_owned),
+            weight,
+        })
+        .collect()
+}
+
+pub struct Run {
+    pub kept: Vec<WeakRecord>,
+    pub dropped: Vec<WeakRecord>,
+    pub rows: Vec<WeightRecord>,
+    pub gold: HashMap<String, String>,
+}
+
+const POS: Option<&str> = Some("positive");
+const NEG: Option<&str> = Some("negative");
+
+/// Eight questions of five variants, with the weights and entropies of the published check values
+/// (5-0: 1, 0; 4-1: .953 and .047, .500; 3-2: .731 and .269, .673). Nothing could be read of `g`;
+/// `h` has no gold.
+pub fn small_run() -> Run {
+    let kept = [("a", POS, 0.0), ("b", NEG, 0.0), ("c", POS, 0.0), ("d", NEG, 0.500)];
+    let dropped = [("e", POS, 0.673), ("f", NEG, 0.673), ("g", None, 0.0), ("h", POS, 1.055)];
+    let records = |all: &[(&str, Option<&str>, f64)]| {
+        all.iter().map(|&(id, label, entropy)| record(id, label, entropy)).collect()
+    };
+    let answers = [
+        rows("a", &[(5, POS, 1.0)]),
+        rows("b", &[(5, NEG, 1.0)]),
+        rows("c", &[(5, POS, 1.0)]),
+        rows("d", &[(4, NEG, 0.953), (1, POS, 0.047)]),
+        rows("e", &[(3, POS, 0.731), (2, NEG, 0.269)]),
+        rows("f", &[(3, NEG, 0.731), (2, POS, 0.269)]),
+        rows("g", &[(5, None, 0.0)]),
+        rows("h", &[(2, POS, 0.422), (2, NEG, 0.422), (1, None, 0.0)]),
+    ];
+    let gold = [("a", "positive")].into_iter();
+    let gold = gold.chain(["b", "c", "d", "e", "f", "g"].map(|id| (id, "negative")));
+    Run {
+        kept: records(&kept),
+        dropped: records(&dropped),
+        rows: answers.concat(),
+        gold: gold.map(|(id, label)| (id.to_owned(), label.to_owned())).collect(),
+    }
+}
+
+fn labels(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+fn evaluate(run: &Run, names: &[&str], binning: Binning) -> w2s::error::Result<WeakEvaluation> {
+    let rng = &mut SeedStream::new(7).rng("test", &[]);
+    evaluate_weak(&run.kept, &run.dropped, &run.rows, &run.gold, &labels(names), binning, rng)
+}
+
+const NAMES: [&str; 2] = ["negative", "positive"];
+
+fn close(got: f64, expected: f64) {
+    assert!((got - expected).abs() < 1e-9, "got {got}, expected {expected}");
+}
+
+fn holds(estimate: Option<Estimate>, expected: f64) {
+    let Estimate { value, low, high } = estimate.expect("defined");
+    close(value, expected);
+    assert!(low <= value && value <= high, "{low} {value} {high}");
+}
+
+#[test]
+fn a_small_run_by_hand() {
+    let got = evaluate(&small_run(), &NAMES, Binning::Distinct).expect("valid");
+    assert_eq!((got.num_questions, got.num_kept, got.num_with_gold), (8, 4, 7));
+    assert_eq!(got.retained_share, 0.5);
+    let counts = |of: &w2s::eval::WeakAccuracy| (of.num_questions, of.num_right, of.num_unparsed);
+    assert_eq!(counts(&got.before), (7, 4, 1));
+    assert_eq!(counts(&got.kept), (4, 3, 0));
+    assert_eq!(counts(&got.dropped), (3, 1, 1));
+    assert_eq!(got.kept.accuracy, Some(0.75));
+    assert_eq!((got.kept.wilson_low, got.kept.wilson_high), wilson(3, 4, Z_95));
+    holds(got.gain, 3.0 / 4.0 - 4.0 / 7.0);
+
+    // Right: a 0, b 0, d .500, f .673; wrong: c 0, e .673, g 0. a and b win 1 and tie twice each, d
+    // wins 1, f ties once: 5.5 of 12 pairs.
+    holds(got.auroc, 5.5 / 12.0);
+
+    let bins: Vec<_> = got.bins.iter().map(|b| (b.low_nats, b.num_wrong, b.num_kept)).collect();
+    assert_eq!(bins, [(0.0, 1, 3), (0.500, 0, 1), (0.673, 1, 0)]);
+    assert_eq!(counts(&got.bins[0].labels), (4, 2, 1));
+    assert!(got.bins.iter().all(|bin| bin.low_nats == bin.high_nats));
+
+    // Right rows: 5, 5, 0, 4, 2, 3, 0 of five each, weighing 5 + 5 + 3.812 + .538 + 2.193 of
+    // 15 + 3.859 + 2 * 2.731.
+    assert_eq!((got.rows.num_rows, got.rows.num_unparsed), (35, 5));
+    holds(got.rows.all, 19.0 / 35.0);
+    holds(got.rows.kept, 14.0 / 20.0);
+    holds(got.rows.dropped, 5.0 / 15.0);
+    holds(got.rows.weighted, 16.543 / 24.321);
+    holds(got.rows.kept_weighted, 13.812 / 18.859);
+
+    let map = got.reliability_map.expect("labels");
+    let cell = |truth: usize, answer: usize| map.cells[truth][answer];
+    let filled = |truth, answer, num_rows, sum: f64| {
+        assert_eq!(cell(truth, answer).num_rows, num_rows);
+        close(cell(truth, answer).mean_weight.expect("rows"), sum / num_rows as f64);
+    };
+    filled(0, 0, 14, 5.0 + 4.0 * 0.953 + 2.0 * 0.269 + 3.0 * 0.731);
+    filled(0, 1, 11, 5.0 + 0.047 + 3.0 * 0.731 + 2.0 * 0.269);
+    filled(0, 2, 5, 0.0);
+    filled(1, 1, 5, 5.0);
+    assert_eq!((cell(1, 0).num_rows, cell(1, 0).mean_weight), (0, None));
+    assert_eq!((cell(1, 2).num_rows, cell(1, 2).mean_weight), (0, None));
+
+    let of = |i: usize| {
+        let label = &got.coverage[i];
+        (label.num_gold, label.num_gold_kept, label.num_given, label.num_given_kept)
+    };
+    assert_eq!((of(0), of(1)), ((6, 3, 3, 2), (1, 1, 3, 2)));
+    assert_eq!(got.calibration, None, "votes have no distribution");
+}
+
+#[test]
+fn open_answers_have_no_map_and_the_same_accuracies() {
+    let with = evaluate(&small_run(), &NAMES, Binning::Distinct).expect("valid");
+    let open = evaluate(&small_run(), &[], Binning::Distinct).expect("valid");
+    assert_eq!((open.reliability_map, open.coverage.len()), (None, 0));
+    assert_eq!((open.before, open.bins, open.rows), (with.before, with.bins, with.rows));
+}
+
+#[test]
+fn a_filter_that_keeps_all_gains_nothing() {
+    let mut run = small_run();
+    run.kept.append(&mut run.dropped);
+    let got = evaluate(&run, &NAMES, Binning::Distinct).expect("valid");
+    assert_eq!(got.gain, Some(Estimate { value: 0.0, low: 0.0, high: 0.0 }));
+    assert_eq!((got.kept, got.dropped.accuracy), (got.before, None));
+    assert_eq!((got.dropped.wilson_low, got.dropped.wilson_high), (0.0, 1.0));
+    assert_eq!((got.rows.kept, got.rows.dropped), (got.rows.all, None));
+
+    run.dropped.append(&mut run.kept);
+    let got = evaluate(&run, &NAMES, Binning::Distinct).expect("valid");
+    assert_eq!((got.gain, got.kept.accuracy, got.retained_share), (None, None, 0.0));
+}
+
+#[test]
+fn counts_add_up_in_any_order_of_the_files() {
+    let got = evaluate(&small_run(), &NAMES, Binning::Distinct).expect("valid");
+    let sum = |of: fn(&w2s::eval::EntropyBin) -> usize| got.bins.iter().map(of).sum::<usize>();
+    assert_eq!(sum(|bin| bin.labels.num_questions), got.before.num_questions);
+    assert_eq!(sum(|bin| bin.labels.num_right), got.before.num_right);
+    assert_eq!(sum(|bin| bin.num_kept), got.kept.num_questions);
+    for bin in &got.bins {
+        let labels = &bin.labels;
+        let parts = labels.num_right + bin.num_wrong + labels.num_unparsed;
+        assert_eq!(parts, labels.num_questions);
+    }
+    let map = got.reliability_map.as_ref().expect("labels");
+    let in_map: usize = map.cells.iter().flatten().map(|cell| cell.num_rows).sum();
+    assert_eq!(in_map, got.rows.num_rows);
+    assert_eq!(got.coverage.iter().map(|label| label.num_gold).sum::<usize>(), 7);
+
+    let mut run = small_run();
+    run.kept.reverse();
+    run.dropped.reverse();
+    run.rows.reverse();
+    let other = evaluate(&run, &NAMES, Binning::Distinct).expect("valid");
+    assert_eq!((&other.bins, other.before, other.kept), (&got.bins, got.before, got.kept));
+    let value = |estimate: Option<Estimate>| estimate.map(|e| e.value);
+    assert_eq!(value(other.auroc), value(got.auroc));
+    assert_eq!(value(other.gain), value(got.gain));
+}
+
+/// 500 kept of which 80 % are right, 500 dropped of which 40 % are. The gain is (1 - s) (p - q) with
+/// s the share kept; by the delta method its variance is .5^2 (.16 / 500 + .24 / 500) + .4^2 .25 / 1000.
+#[test]
+fn the_interval_of_the_gain_is_that_of_the_delta_method() {
+    let many = |name: &str, num_right: usize, entropy: f64| -> Vec<WeakRecord> {
+        (0..500)
+            .map(|i| record(&format!("{name}{i}"), if i < num_right { POS } else { NEG }, entropy))
+            .collect()
+    };
+    let (kept, dropped) = (many("k", 400, 0.0), many("d", 200, 0.5));
+    let all = kept.iter().chain(&dropped);
+    let gold = all.map(|one| (one.id.clone(), "positive".to_owned())).collect();
+    let run = Run { kept, dropped, rows: Vec::new(), gold };
+    let got = evaluate(&run, &NAMES, Binning::Distinct).expect("valid");
+    let Estimate { value, low, high } = got.gain.expect("kept some");
+    close(value, 0.2);
+    let error = (0.25 * (0.16 + 0.24) / 500.0 + 0.16 * 0.25 / 1000.0_f64).sqrt();
+    for end in [0.2 - low, high - 0.2] {
+        assert!((end - 1.96 * error).abs() < 0.004, "{end} against {}", 1.96 * error);
+    }
+    // Of 600 right and 400 wrong: 400 * 300 won, 400 * 100 + 200 * 300 tied.
+    let auroc = got.auroc.expect("both kinds");
+    close(auroc.value, (120_000.0 + 50_000.0) / 240_000.0);
+    assert!(auroc.low > 0.67 && auroc.high < 0.75, "{auroc:?}");
+    assert_eq!(got.doubt_of_entropy(), None);
+    assert_eq!(got.rows.all, None, "no rows, no accuracy of rows");
+
+    // Of one row a question, the accuracy of rows is a mean over questions.
+    let rows = run.kept.iter().chain(&run.dropped).map(|one| WeightRecord {
+        id: one.id.clone(),
+        variant: 0,
+        answer: one.label.clone(),
+        weight: 0.3,
+    });
+    let run = Run { rows: rows.collect(), ..run };
+    let got = evaluate(&run, &NAMES, Binning::Distinct).expect("valid");
+    let values: Vec<f64> = (0..1000).map(|i| f64::from(i < 600)).collect();
+    let rng = &mut SeedStream::new(1).rng("test", &[]);
+    let mean = bootstrap_mean(&[values], 2000, 0.95, rng).expect("values");
+    for rate in [got.rows.all, got.rows.weighted] {
+        let Estimate { value, low, high } = rate.expect("rows");
+        close(value, 0.6);
+        assert!((low - mean.low).abs() < 0.004 && (high - mean.high).abs() < 0.004);
+    }
+}
+
+fn at_entropies(entropies: &[f64]) -> Run {
+    let records = entropies.iter().enumerate();
+    let kept: Vec<WeakRecord> =
+        records.map(|(i, &entropy)| record(&i.to_string(), POS, entropy)).collect();
+    let gold = kept.iter().map(|one| (one.id.clone(), "positive".to_owned())).collect();
+    Run { kept, dropped: Vec::new(), rows: Vec::new(), gold }
+}
+
+#[test]
+fn bins_are_values_or_equal_counts_with_ties_together() {
+    let sizes = |entropies: &[f64], binning| -> Vec<usize> {
+        let got = evaluate(&at_entropies(entropies), &NAMES, binning).expect("valid");
+        assert!(got.bins.windows(2).all(|two| two[0].high_nats < two[1].low_nats));
+        got.bins.iter().map(|bin| bin.labels.num_questions).collect()
+    };
+    let spread: Vec<f64> = (0..12).map(|i| f64::from(i) * 0.1).collect();
+    assert_eq!(sizes(&spread, Binning::EqualCounts), [2; 6]);
+    assert_eq!(sizes(&spread, Binning::Distinct), [1; 12]);
+    let more: Vec<f64> = (0..13).map(|i| f64::from(i) * 0.1).collect();
+    assert_eq!(sizes(&more, Binning::Distinct).len(), 6, "too many values for a bin each");
+    // Six at 0: their middle is the third of twelve, in the second sixth.
+    let tied: Vec<f64> = (0..12).map(|i| f64::from((i - 5).max(0)) * 0.1).collect();
+    assert_eq!(sizes(&tied, Binning::EqualCounts), [6, 2, 2, 2]);
+    // The same counts summed in another order.
+    assert_eq!(sizes(&[0.673, 0.673 + 1e-12, 0.95, 0.673 - 1e-12], Binning::Distinct), [3, 1]);
+    assert_eq!(sizes(&[0.3], Binning::EqualCounts), [1]);
+    let got = evaluate(&at_entropies(&[0.1, 0.2]), &NAMES, Binning::Distinct).expect("valid");
+    assert_eq!((got.auroc, got.doubt_of_entropy()), (None, None), "all are right");
+}
+
+/// Two labels: (.8 for the true one) and (.7 for the wrong one): Brier (.04 + .49) / 2; ECE
+/// .5 * .2 + .5 * .7.
+#[test]
+fn distributions_are_held_against_gold() {
+    let mut run = small_run();
+    let spread = |p: &[(&str, f64)]| {
+        Some(p.iter().map(|&(name, p)| (name.to_owned(), p)).collect::<Vec<_>>())
+    };
+    run.kept.truncate(2);
+    run.dropped.clear();
+    run.rows.clear();
+    run.kept[0].distribution = spread(&[("negative", 0.2), ("positive", 0.8)]);
+    run.kept[1].label = Some("positive".to_owned());
+    run.kept[1].distribution = spread(&[("negative", 0.3), ("positive", 0.7)]);
+    let calibration = |run: &Run| {
+        evaluate(run, &NAMES, Binning::EqualCounts).expect("valid").calibration.expect("known")
+    };
+    let got = calibration(&run);
+    close(got.brier, 0.265);
+    close(got.ece, 0.45);
+    // A probability of 0 is no accident.
+    run.kept[0].distribution = spread(&[("negative", 0.0), ("positive", 1.0)]);
+    close(calibration(&run).brier, 0.245);
+    assert!(calibration(&run).margin_right_nats.expect("one is right").is_finite());
+}
+
+#[test]
+fn impossible_records_are_errors() {
+    let fails = |change: &dyn Fn(&mut Run)| {
+        let mut run = small_run();
+        change(&mut run);
+        evaluate(&run, &NAMES, Binning::Distinct).expect_err("must fail")
+    };
+    let error = fails(&|run| run.gold.clear());
+    assert_eq!(error.kind(), ErrorKind::Data);
+    assert!(error.to_string().contains("none of the 8 questions"), "{error}");
+    let error = fails(&|run| run.dropped.push(record("a", POS, 0.0)));
+    assert!(error.message().contains("`a` occurs twice"), "{error}");
+    let error = fails(&|run| run.rows.extend(rows("x", &[(1, POS, 1.0)])));
+    assert!(error.message().contains("question `x`"), "{error}");
+    let error = fails(&|run| run.kept[0].label = Some("maybe".to_owned()));
+    assert!(error.message().contains("`maybe`, expected one of `negative`, `positive`"), "{error}");
+    let error = fails(&|run| run.rows[3].answer = Some("perhaps".to_owned()));
+    assert!(error.message().contains("`perhaps`"), "{error}");
+    assert_eq!(fails(&|run| run.kept[0].entropy_nats = f64::NAN).kind(), ErrorKind::Numeric);
+    assert_eq!(fails(&|run| run.rows[0].weight = f64::INFINITY).kind(), ErrorKind::Numeric);
+}
+
+/// Writes a filter run's folder.
+pub fn write_run(dir: &Path, task: &str, answers: &str, run: &Run) {
+    std::fs::create_dir_all(dir).unwrap();
+    let mut settings = json!({"task": task, "model": "models/tiny/", "answers": answers,
+        "num_variants": 5});
+    if task == "hellaswag" {
+        settings["num_labels"] = json!(4);
+    }
+    let manifest = json!({"command": "filter", "command_line": ["w2s", "filter"],
+        "settings": settings, "seed": 0, "versions": {}, "inputs": [], "gold_used": false});
+    let write = |name: &str, bytes: &[u8]| std::fs::write(dir.join(name), bytes).unwrap();
+    write("manifest.json", manifest.to_string().as_bytes());
+    write("kept.jsonl", &json_lines(&run.kept).unwrap());
+    write("dropped.jsonl", &json_lines(&run.dropped).unwrap());
+    write("weights.jsonl", &json_lines(&run.rows).unwrap());
+    write("summary.json", b"{}");
+    write("timing.json", b"{}");
+}
+
+fn gold_file(dir: &Path, gold: &HashMap<String, String>) -> String {
+    let line = |(id, label): (&String, &String)| json!({"id": id, "label": label}).to_string();
+    let lines: Vec<String> = gold.iter().map(line).collect();
+    let path = dir.join("gold.jsonl");
+    std::fs::write(&path, lines.join("\n")).unwrap();
+    path.display().to_string()
+}
+
+/// `evaluate` works on filter runs beside each other, and `report` on what it wrote.
+#[test]
+fn eval_and_report_read_filter_runs() {
+    let place = tempfile::tempdir().unwrap();
+    let run = small_run();
+    let (votes, soft) = (place.path().join("votes"), place.path().join("soft"));
+    write_run(&votes, "sentiment", "votes", &run);
+    write_run(&soft, "sentiment", "soft", &run);
+    let gold = gold_file(place.path(), &run.gold);
+    let [votes_path, soft_path] = [&votes, &soft].map(|path| path.display().to_string());
+    let output = w2s(&["eval", &votes_path, &soft_path, "--gold", &gold]);
+    let said = text(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let table = text(&output.stdout);
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines.len(), 8);
+    // Wilson's formula by hand; 3 of 4: 0.3006 to 0.9544, 4 of 7: 0.2505 to 0.8418.
+    for part in [
+        "before   accuracy 57.1 % [25.0, 84.2] (4 of 7)  unparsed 14.3 %",
+        "kept     accuracy 75.0 % [30.1, 95.4] (3 of 4)  retained 50.0 %",
+        "dropped  accuracy 33.3 % [6.1, 79.2] (1 of 3)  unparsed 33.3 %",
+        "gain     +17.9 points [",
+        "AUROC of low entropy 0.458 [",
+    ] {
+        assert!(table.contains(part), "`{part}` is missing in:\n{table}");
+    }
+    assert!(said.contains("gold knows 7 of 8 questions"), "{said}");
+    assert!(said.contains("entropy hardly tells right labels from wrong ones"), "{said}");
+    let written: WeakEvaluation =
+        serde_json::from_slice(&std::fs::read(votes.join("eval.json")).unwrap()).unwrap();
+    assert_eq!((written.answers.as_str(), written.gold_column.as_str()), ("votes", "label"));
+    assert_eq!(written.labels, NAMES);
+    let again: Value =
+        serde_json::from_slice(&std::fs::read(votes.join("eval.json")).unwrap()).unwrap();
+    assert_eq!(again["bins"][0]["num_questions"], 4);
+
+    let out = place.path().join("report");
+    let out_path = out.display().to_string();
+    let files = good(&["report", &votes_path, &soft_path, "--out", &out_path]);
+    for stem in ["accuracy", "entropy-bins-votes", "reliability-votes", "entropy-bins-soft"] {
+        assert!(files.contains(&format!("{stem}.svg")) && files.contains(&format!("{stem}.png")));
+    }
+    let page = std::fs::read_to_string(out.join("report.md")).unwrap();
+    for line in [
+        "| 0 | 4 | 2 | 1 | 1 | 50.0% [15.0, 85.0] | 75.0% |",
+        "| 0.673 | 2 | 1 | 1 | 0 | 50.0% [9.5, 90.5] | 0.0% |",
+        "| negative | 6 | 50.0% | 3 | 66.7% |",
+    ] {
+        assert!(page.lines().any(|other| other == line), "`{line}` is missing in:\n{page}");
+    }
+    for part in [
+        "| weak labels (votes) | 7 | 57.1% [25.0, 84.2] | 75.0% [30.1, 95.4] | 33.3% [6.1, 79.2] | +17.9 [",
+        " | 50.0% | 14.3% | 0.458 [",
+        "Kept of weak labels (votes): 75.0% of the right labels, 33.3% of the wrong ones",
+        "accuracy does not fall everywhere as entropy rises: 50.0% at 0, 100.0% at 0.500 nats (the intervals overlap)",
+    ] {
+        assert!(page.contains(part), "`{part}` is missing in:\n{page}");
+    }
+
+    // Alone, its figures have plain names; a run that did not end is not evaluated.
+    good(&["report", &votes_path, "--out", &out_path]);
+    assert!(out.join("entropy-bins.svg").exists() && out.join("reliability.png").exists());
+    std::fs::remove_file(votes.join("timing.json")).unwrap();
+    let output = w2s(&["eval", &votes_path, "--gold", &gold]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("not complete"));
+}
+
+#[test]
+fn filter_runs_stand_among_label_runs() {
+    let place = Place::new();
+    good(&strs(&place.label("zs", &["--method", "zero-shot"])));
+    let claims = ["a", "b", "c", "d"];
+    let kept = claims.map(|id| record(id, Some("True"), 0.0)).to_vec();
+    let run = Run { kept, dropped: vec![], rows: vec![], gold: HashMap::new() };
+    let weak = place.folder.path().join("weak");
+    write_run(&weak, "gsm8k-verification", "votes", &run);
+    let [zs, weak, claims] = ["zs", "weak", "claims.jsonl"].map(|name| place.path(name));
+    let table = good(&["eval", &weak, &zs, "--gold", &claims]);
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines.len(), 5, "{table}");
+    assert!(lines[0].contains("zero-shot accuracy") && lines[0].contains("of 6)"), "{table}");
+    // a and c are true; without rows there is no accuracy of rows.
+    assert!(lines[1].contains("before   accuracy 50.0 % [15.0, 85.0] (2 of 4)"), "{table}");
+    assert!(lines[3].ends_with("dropped  no question with gold"), "{table}");
+    assert!(lines[4].contains("gain     +0.0 points [+0.0, +0.0]"), "{table}");
+
+    let other = run_folder(place.folder.path(), "other", "few-shot", 8).display().to_string();
+    let out = place.path("report");
+    good(&["report", &other, &weak, &zs, "--out", &out]);
+    let svg = place.read("report/accuracy.svg");
+    let document = resvg::usvg::roxmltree::Document::parse(&svg).unwrap();
+    let description = document.descendants().find(|node| node.has_tag_name("desc")).unwrap();
+    let said = description.text().unwrap();
+    // The bars are in the order of the arguments.
+    let places: Vec<usize> =
+        ["few-shot gold, polarity", "weak labels, gsm8k", ", kept: 50.0%", "zero-shot, gsm8k"]
+            .iter()
+            .map(|name| said.find(name).unwrap_or_else(|| panic!("`{name}` is missing in {said}")))
+            .collect();
+    assert!(places.is_sorted(), "{said}");
+    let page = place.read("report/report.md");
+    assert!(page.contains("| few-shot gold, polarity, tiny |"), "{page}");
+    assert!(page.contains("## Weak labels and their filter"), "{page}");
+    assert!(page.contains("the filter kept every question"), "{page}");
+    assert!(!page.contains("## Single answers"), "{page}");
+}
+
+#[test]
+fn options_and_open_answers_are_held_against_their_gold() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().join("run");
+    let path = dir.display().to_string();
+    let gold = place.path().join("gold.jsonl");
+    let gold_path = gold.display().to_string();
+    let evaluated = || -> WeakEvaluation {
+        good(&["eval", &path, "--gold", &gold_path]);
+        serde_json::from_slice(&std::fs::read(dir.join("eval.json")).unwrap()).unwrap()
+    };
+    let weak = |kept: &[(&str, &str)], dropped: &[(&str, &str)]| {
+        let records = |all: &[(&str, &str)]| -> Vec<WeakRecord> {
+            all.iter().map(|(id, label)| record(id, Some(label), 0.5)).collect()
+        };
+        let all = kept.iter().chain(dropped);
+        let rows = all.flat_map(|(id, label)| rows(id, &[(2, Some(*label), 0.5)])).collect();
+        Run { kept: records(kept), dropped: records(dropped), rows, gold: HashMap::new() }
+    };
+    // Gold by place or by letter.
+    write_run(&dir, "hellaswag", "votes", &weak(&[("1", "B"), ("2", "D")], &[("3", "A")]));
+    std::fs::write(&gold, "{\"id\": 1, \"label\": 1}\n{\"id\": 2, \"label\": \"C\"}\n").unwrap();
+    let got = evaluated();
+    assert_eq!(got.labels, ["A", "B", "C", "D"]);
+    assert_eq!((got.num_with_gold, got.before.num_right, got.dropped.num_questions), (2, 1, 0));
+    let map = got.reliability_map.expect("labels");
+    let filled: usize = map.cells.iter().flatten().filter(|cell| cell.num_rows == 2).count();
+    assert_eq!((filled, map.cells[1][1].mean_weight, map.cells[2][3].num_rows), (2, Some(0.5), 2));
+
+    // A solution ends on its answer.
+    write_run(&dir, "gsm8k", "votes", &weak(&[("1", "1200")], &[("2", "7")]));
+    std::fs::write(
+        &gold,
+        "{\"id\": 1, \"answer\": \"So 6 * 200. #### 1,200\"}\n{\"id\": 2, \"answer\": \"#### 8\"}\n",
+    )
+    .unwrap();
+    let got = evaluated();
+    assert!(got.labels.is_empty() && got.reliability_map.is_none());
+    assert_eq!((got.kept.num_right, got.dropped.num_right), (1, 0));
+    let out = place.path().join("report");
+    good(&["report", &path, "--out", &out.display().to_string()]);
+    assert!(out.join("entropy-bins.png").exists() && !out.join("reliability.png").exists());
+    let page = std::fs::read_to_string(out.join("report.md")).unwrap();
+    assert!(
+        page.contains("Kept of weak labels: 100.0% of the right labels, 0.0% of the wrong ones.")
+    );
+}
+
+#[test]
+fn broken_filter_runs_are_named() {
+    let place = tempfile::tempdir().unwrap();
+    let run = small_run();
+    let dir = place.path().join("run");
+    let path = dir.display().to_string();
+    let gold = gold_file(place.path(), &run.gold);
+    let fails = |parts: &[&str]| {
+        let output = w2s(&["eval", &path, "--gold", &gold]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        for part in parts {
+            assert!(said.contains(part), "`{part}` is missing in:\n{said}");
+        }
+    };
+    write_run(&dir, "sentiment", "guesses", &run);
+    fails(&["`guesses`", "expected `soft` or `votes`"]);
+    write_run(&dir, "sentiment", "votes", &run);
+    std::fs::write(dir.join("kept.jsonl"), "{\"id\": \"a\"}\n").unwrap();
+    fails(&["kept.jsonl", "line 1", "missing field"]);
+    std::fs::remove_file(dir.join("kept.jsonl")).unwrap();
+    fails(&["kept.jsonl"]);
+}
