@@ -149,8 +149,9 @@ pub(super) fn table(runs: &[WeakRun], names: &[String]) -> String {
         }
     }
     page.push_str(
-        "\nA label that could not be read is wrong. Intervals of accuracies are Wilson's; those of the \
-         gain and the AUROC come from drawing questions anew, what was kept held fixed. 95% all.\n",
+        "\nA label that could not be read is wrong. The AUROC is the chance that a right label has less \
+         entropy than a wrong one. All intervals are 95%: Wilson's for accuracies; for gain and AUROC \
+         from drawing questions anew, what was kept held fixed.\n",
     );
     page
 }

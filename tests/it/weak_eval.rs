@@ -275,6 +275,17 @@ fn bins_are_values_or_equal_counts_with_ties_together() {
     // Six at 0: their middle is the third of twelve, in the second sixth.
     let tied: Vec<f64> = (0..12).map(|i| f64::from((i - 5).max(0)) * 0.1).collect();
     assert_eq!(sizes(&tied, Binning::EqualCounts), [6, 2, 2, 2]);
+    // Of the six bins those below the filter's cut have its share.
+    let cut = |num: usize, num_kept: usize| -> Vec<(usize, usize)> {
+        let entropies: Vec<f64> = (0..num).map(|i| i as f64 * 0.1).collect();
+        let mut run = at_entropies(&entropies);
+        run.dropped = run.kept.split_off(num_kept);
+        let got = evaluate(&run, &NAMES, Binning::EqualCounts).expect("valid");
+        got.bins.iter().map(|bin| (bin.labels.num_questions, bin.num_kept)).collect()
+    };
+    assert_eq!(cut(12, 8), [(2, 2), (2, 2), (2, 2), (2, 2), (2, 0), (2, 0)]);
+    assert_eq!(cut(12, 5), [(2, 2), (1, 1), (2, 2), (2, 0), (3, 0), (2, 0)]);
+    assert_eq!(cut(12, 1), [(1, 1), (2, 0), (2, 0), (3, 0), (2, 0), (2, 0)]);
     // The same counts summed in another order.
     assert_eq!(sizes(&[0.673, 0.673 + 1e-12, 0.95, 0.673 - 1e-12], Binning::Distinct), [3, 1]);
     assert_eq!(sizes(&[0.3], Binning::EqualCounts), [1]);

@@ -141,7 +141,7 @@ pub(super) fn estimates(
 pub(super) fn bins(judged: &[Judged], ties: &[usize], binning: Binning) -> Vec<EntropyBin> {
     let sizes = match binning {
         Binning::Distinct if ties.len() <= MAX_DISTINCT_BINS => ties.to_vec(),
-        _ => equal_counts(ties, NUM_EQUAL_BINS),
+        _ => equal_counts_beside(cut(judged, ties), ties),
     };
     let mut rest = judged;
     let bin = |size: usize| {
@@ -157,6 +157,31 @@ pub(super) fn bins(judged: &[Judged], ties: &[usize], binning: Binning) -> Vec<E
         }
     };
     sizes.into_iter().map(bin).collect()
+}
+
+/// How many values of the entropy the filter kept where it kept all up to one and none above; else 0.
+fn cut(judged: &[Judged], ties: &[usize]) -> usize {
+    let num_kept = judged.iter().filter(|one| one.kept).count();
+    let is_clean = judged[..num_kept].iter().all(|one| one.kept);
+    let mut done = 0;
+    let edge = ties.iter().position(|&num| {
+        done += num;
+        done - num == num_kept
+    });
+    edge.filter(|_| is_clean).unwrap_or(0)
+}
+
+/// The sizes of bins with an edge after the first `cut` values, each side with its share of the bins.
+fn equal_counts_beside(cut: usize, ties: &[usize]) -> Vec<usize> {
+    if cut == 0 {
+        return equal_counts(ties, NUM_EQUAL_BINS);
+    }
+    let (below, above) = ties.split_at(cut);
+    let share = below.iter().sum::<usize>() as f64 / ties.iter().sum::<usize>() as f64;
+    let num_below = (share * NUM_EQUAL_BINS as f64).round() as usize;
+    let num_below = num_below.clamp(1, NUM_EQUAL_BINS - 1);
+    let above = equal_counts(above, NUM_EQUAL_BINS - num_below);
+    equal_counts(below, num_below).into_iter().chain(above).collect()
 }
 
 /// The sizes of at most `num_bins` bins, as equal as ties allow: each goes where its middle lies.

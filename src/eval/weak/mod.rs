@@ -22,7 +22,7 @@ pub enum Binning {
     /// One bin for each value, as votes have few; bins of equal counts where there are more than
     /// twelve values.
     Distinct,
-    /// Six bins of equal counts, ties together.
+    /// Six bins of about equal counts, ties together, with an edge where the filter cuts.
     EqualCounts,
 }
 
