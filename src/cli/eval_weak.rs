@@ -3,12 +3,10 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
 use super::eval::{percent, task_of};
 use super::progress::{self, say};
-use crate::data::{GoldAnswers, WeakRecord, WeightRecord, read_json_lines};
-use crate::error::{Error, ErrorKind, Result};
+use crate::data::{GoldAnswers, Task, WeakRecord, WeightRecord, read_json_lines};
+use crate::error::Result;
 use crate::eval::{Binning, Estimate, WeakAccuracy, WeakEvaluation, evaluate_weak};
 use crate::run::{Manifest, RunDir, SeedStream};
 
@@ -24,19 +22,13 @@ pub(super) fn evaluate_run(
 ) -> Result<WeakEvaluation> {
     let run = folder.path();
     let task = task_of(manifest, run)?;
-    let answers = manifest.settings.get("answers").and_then(Value::as_str).unwrap_or_default();
-    let binning = match answers {
-        "votes" => Binning::Distinct,
-        "soft" => Binning::EqualCounts,
-        other => {
-            let message = format!("the run's answers are `{other}`, expected `soft` or `votes`");
-            return Err(Error::new(ErrorKind::Run, message).at(run));
-        }
-    };
     let kept: Vec<WeakRecord> = read_json_lines(&folder.file("kept.jsonl"))?;
     let dropped: Vec<WeakRecord> = read_json_lines(&folder.file("dropped.jsonl"))?;
     let rows: Vec<WeightRecord> = read_json_lines(&folder.file("weights.jsonl"))?;
-    let labels: Vec<String> = task.labels.iter().map(|label| label.name.clone()).collect();
+    // Answers that were given to the filter may be of either form.
+    let is_soft = kept.iter().chain(&dropped).any(|one| one.distribution.is_some());
+    let (answers, binning) =
+        if is_soft { ("soft", Binning::EqualCounts) } else { ("votes", Binning::Distinct) };
     let columns: Vec<Option<&str>> = match columns {
         [] => vec![None],
         columns => columns.iter().map(|column| Some(column.as_str())).collect(),
@@ -49,6 +41,8 @@ pub(super) fn evaluate_run(
             .chain(&dropped)
             .filter_map(|one| Some((one.id.clone(), gold.get(&one.id)?.to_owned())))
             .collect();
+        let given = rows.iter().filter_map(|row| row.answer.as_ref());
+        let labels = labels_in_use(&task, given.chain(answers_by_id.values()));
         let rng = &mut SeedStream::new(manifest.seed).rng("weak-evaluation", &[index as u64]);
         let found = evaluate_weak(&kept, &dropped, &rows, &answers_by_id, &labels, binning, rng)
             .map_err(|error| error.at(run))?;
@@ -60,6 +54,16 @@ pub(super) fn evaluate_run(
     folder.write_json("eval.json", &evaluation)?;
     tell_doubts(run, &evaluation);
     Ok(evaluation)
+}
+
+/// The names of the labels; where they are options, those up to the last that occurs.
+fn labels_in_use<'a>(task: &Task, answers: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let mut labels: Vec<String> = task.labels.iter().map(|label| label.name.clone()).collect();
+    if task.has_options() {
+        let last = answers.filter_map(|name| labels.iter().position(|label| label == name)).max();
+        labels.truncate(last.map_or(2, |last| last + 1).max(2));
+    }
+    labels
 }
 
 /// Prints four lines for each run and gold column.

@@ -6,6 +6,8 @@ mod diff;
 mod environment;
 mod eval;
 mod eval_weak;
+mod filter;
+mod filter_args;
 mod from_gold;
 mod gold_demonstrations;
 mod held_out;
@@ -46,6 +48,7 @@ Exit status: 0 done, 1 the input or the run is at fault, 2 wrong usage or a bug.
 #[derive(Debug, Subcommand)]
 enum Command {
     Label(Box<label_args::LabelArgs>),
+    Filter(Box<filter_args::FilterArgs>),
     Score(score::ScoreArgs),
     Eval(Box<eval::EvalArgs>),
     Report(report::ReportArgs),
@@ -67,6 +70,7 @@ pub fn main() -> ExitCode {
     };
     let result = match args.command {
         Command::Label(args) => label::run(*args),
+        Command::Filter(args) => filter::run(*args),
         Command::Score(args) => score::run(args),
         Command::Eval(args) => eval::run(*args),
         Command::Report(args) => report::run(args),

@@ -78,7 +78,7 @@ pub(super) struct Start {
     pub model: Option<String>,
     /// Why gold was used, where it was.
     pub gold_used: Option<String>,
-    summary: Summary,
+    pub summary: Summary,
 }
 
 impl Start {
@@ -143,10 +143,22 @@ pub(super) struct Summary {
     /// None for other methods than the search, or where it was left out.
     #[serde(default)]
     pub order_check: Option<OrderCheck>,
+    /// How kinds of questions fared under a filter.
+    #[serde(default)]
+    pub coverage: Vec<KindCoverage>,
     #[serde(default)]
     pub tokens_computed: Option<u64>,
     #[serde(default)]
     pub tokens_full_prompts: Option<u64>,
+}
+
+/// How one kind of question fared under a filter.
+#[derive(Debug, Deserialize)]
+pub(super) struct KindCoverage {
+    pub by: String,
+    pub kind: String,
+    pub num: usize,
+    pub num_kept: usize,
 }
 
 /// What a new order of demonstrations does to the result.

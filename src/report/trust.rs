@@ -171,7 +171,7 @@ fn search_of(run: &Run) -> Option<&SearchDiagnostics> {
 }
 
 /// The rows to show, with a mark where some are left out.
-fn thinned<T>(rows: &[T]) -> impl Iterator<Item = Option<&T>> {
+pub(super) fn thinned<T>(rows: &[T]) -> impl Iterator<Item = Option<&T>> {
     let cut = rows.len() > MAX_ROWS;
     let (first, rest) = rows.split_at(if cut { MAX_ROWS / 2 } else { rows.len() });
     let last = &rest[rest.len().saturating_sub(MAX_ROWS / 2)..];

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use super::entropy_bins::bin_names;
 use super::page::{markdown, or_dash, percent};
-use super::run::{Identity, Start};
+use super::run::{Identity, KindCoverage, Start};
 use super::text;
-use super::trust::{calibration_bins, head, number, row};
+use super::trust::{calibration_bins, head, number, row, thinned};
 use crate::error::Result;
 use crate::eval::{EntropyBin, Estimate, WeakAccuracy, WeakEvaluation};
 
@@ -18,6 +18,8 @@ pub(super) struct WeakRun {
     /// Why gold was used in making the labels, where it was.
     pub gold_used: Option<String>,
     pub evaluation: WeakEvaluation,
+    /// How kinds of questions fared, as the filter itself told.
+    kinds: Vec<KindCoverage>,
 }
 
 impl WeakRun {
@@ -37,6 +39,7 @@ impl WeakRun {
             },
             gold_used: start.gold_used,
             evaluation,
+            kinds: start.summary.coverage,
         })
     }
 
@@ -162,6 +165,7 @@ pub(super) fn sections(runs: &[WeakRun], names: &[String]) -> String {
     for (run, name) in runs.iter().zip(names) {
         by_entropy(&run.evaluation, name, &mut page);
         coverage(&run.evaluation, name, &mut page);
+        kinds(&run.kinds, &mut page);
     }
     single_answers(runs, names, &mut page);
     for (run, name) in runs.iter().zip(names) {
@@ -193,7 +197,7 @@ fn by_entropy(evaluation: &WeakEvaluation, name: &str, page: &mut String) {
     }
 }
 
-/// What kinds of questions the filter loses.
+/// What is left of right, wrong and each label.
 fn coverage(evaluation: &WeakEvaluation, name: &str, page: &mut String) {
     let WeakEvaluation { before, kept, .. } = evaluation;
     let wrong = |of: &WeakAccuracy| of.num_questions - of.num_right;
@@ -220,6 +224,22 @@ fn coverage(evaluation: &WeakEvaluation, name: &str, page: &mut String) {
                 share(label.num_given_kept, label.num_given),
             ],
         );
+    }
+}
+
+/// What kinds of questions the filter loses.
+fn kinds(kinds: &[KindCoverage], page: &mut String) {
+    if kinds.is_empty() {
+        return;
+    }
+    let _ = write!(page, "\nBy kind of question:\n\n| by | kind | n | kept |\n|---|---|--:|--:|\n");
+    for kind in thinned(kinds) {
+        let Some(KindCoverage { by, kind, num, num_kept }) = kind else {
+            row(page, &vec!["...".to_owned(); 4]);
+            continue;
+        };
+        let num_shown = text::grouped(*num as u64);
+        row(page, &[markdown(by), markdown(kind), num_shown, share(*num_kept, *num)]);
     }
 }
 

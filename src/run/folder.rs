@@ -44,6 +44,11 @@ const OURS: &[&str] = &[
     "curve.jsonl",
     "diagnostics.json",
     "basins.json",
+    "answers.jsonl",
+    "kept.jsonl",
+    "dropped.jsonl",
+    "weights.jsonl",
+    "sample.jsonl",
 ];
 /// The folder of several searches, each with files of these names in a folder of its own.
 const RESTARTS: &str = "restarts";
