@@ -1,9 +1,9 @@
 //! Figures and the report page, drawn from the files of finished runs; computes nothing.
 //!
 //! The last stage of the flow: it reads `eval.json`, `summary.json`, `manifest.json`,
-//! `curve.jsonl` and `diagnostics.json` and writes SVG, PNG and Markdown. The charts themselves take plain values, so they
-//! can be drawn from anywhere. What is shown was measured by earlier stages; a number that is
-//! missing there is missing here.
+//! `curve.jsonl` and `diagnostics.json` of labelling and filter runs and writes SVG, PNG and
+//! Markdown. The charts themselves take plain values, so they can be drawn from anywhere. What is
+//! shown was measured by earlier stages; a number that is missing there is missing here.
 //!
 //! The SVG text asks the viewer for a sans-serif font; the PNG is drawn with a font that is part of
 //! the program, so it looks the same on a machine without fonts. That font knows Latin, Greek and

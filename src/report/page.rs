@@ -87,14 +87,14 @@ pub fn report(runs: &[PathBuf], basins: Option<&Path>, out: &Path) -> Result<Rep
         figures.push((stem, format!("Course of the search, {}", names[index])));
     }
     for (run, name) in weak_runs.iter().zip(&weak_names) {
-        let alone = weak_runs.len() == 1;
-        for (stem, caption, svg) in weak_figures(run, alone) {
-            let stem = match alone {
-                true => stem.to_owned(),
-                false => unused(&format!("{stem}-{}", safe(&run.identity.folder)), &mut stems),
+        let same = weak_runs.iter().filter(|other| other.has_same_subject(run)).count();
+        for (stem, caption, svg) in weak_figures(run, same == 1) {
+            let stem = match weak_runs.len() {
+                1 => stem.to_owned(),
+                _ => unused(&format!("{stem}-{}", safe(&run.identity.folder)), &mut stems),
             };
             files.extend(write_figure(out, &stem, &svg)?);
-            figures.push((stem, format!("{caption}, {name}")));
+            figures.push((stem, format!("{caption}: {name}")));
         }
     }
     let tables = label_table(&runs, &names) + &weak::table(&weak_runs, &weak_names);
@@ -107,17 +107,18 @@ pub fn report(runs: &[PathBuf], basins: Option<&Path>, out: &Path) -> Result<Rep
     Ok(ReportSummary { files, notes })
 }
 
-/// Stem, caption and drawing of each figure of a filter run.
+/// Stem, caption and drawing of each figure of a filter run; `alone` where no other is of the same
+/// task and model.
 fn weak_figures(run: &WeakRun, alone: bool) -> Vec<(&'static str, &'static str, String)> {
     let chart = EntropyChart {
         title: run.title("Weak labels by entropy", alone),
         bins: run.evaluation.bins.clone(),
     };
-    let mut figures = vec![("entropy-bins", "Weak labels by entropy", entropy_bars(&chart))];
+    let mut figures = vec![("entropy-bins", "Right and wrong by entropy", entropy_bars(&chart))];
     if let Some(map) = &run.evaluation.reliability_map {
         let title = run.title("Reliability of answers", alone);
         let chart = HeatMap { title, map: map.clone() };
-        figures.push(("reliability", "Mean weight by truth and weak answer", heat_map(&chart)));
+        figures.push(("reliability", "Mean weight by truth and answer", heat_map(&chart)));
     }
     figures
 }

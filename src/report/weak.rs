@@ -43,7 +43,13 @@ impl WeakRun {
         })
     }
 
-    /// Returns a figure's title; `alone` where no other filter run is drawn.
+    /// Returns whether another run is of the same task and model.
+    pub(super) fn has_same_subject(&self, other: &Self) -> bool {
+        let subject = |run: &Self| (run.identity.task.clone(), run.identity.model.clone());
+        subject(self) == subject(other)
+    }
+
+    /// Returns a figure's title, with the folder's name unless the run is `alone` of its subject.
     pub(super) fn title(&self, what: &str, alone: bool) -> String {
         let Identity { folder, task, model, .. } = &self.identity;
         let parts: Vec<&str> =
