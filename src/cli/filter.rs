@@ -103,7 +103,7 @@ pub(super) fn run(args: FilterArgs) -> Result<()> {
     }
     let seconds = began.elapsed().as_secs_f64();
     folder.finish(seconds, found.work_seconds)?;
-    tell(&summary, &judged, seconds, &folder);
+    tell(&summary, &judged, task.answers.is_open, seconds, &folder);
     Ok(())
 }
 
@@ -256,7 +256,8 @@ fn manifest(
             model.settings(scorer, &mut settings);
             let variation = variation(args, task)?;
             settings.insert("variants".into(), variation.kind.name().into());
-            settings.insert("num_variants".into(), json!(variation.num));
+            let num = variation.num.map_or_else(|| json!("up to 5"), |num| json!(num));
+            settings.insert("num_variants".into(), num);
             match form {
                 AskForm::Soft(calibration) => {
                     settings.insert("answers".into(), "soft".into());
@@ -354,7 +355,7 @@ const SHOWN_KINDS: usize = 4;
 const LEAST_OF_KIND: usize = 5;
 
 /// Says what was kept, and what should make its reader doubt it.
-fn tell(s: &Summary, judged: &Judged, seconds: f64, folder: &RunDir) {
+fn tell(s: &Summary, judged: &Judged, is_open: bool, seconds: f64, folder: &RunDir) {
     let percent = |x: f64| 100.0 * x;
     say(format_args!(
         "kept {} of {} questions ({:.1} %) by the entropy over {} variants, in {}",
@@ -403,8 +404,9 @@ fn tell(s: &Summary, judged: &Judged, seconds: f64, folder: &RunDir) {
         ));
     }
     if s.unparsed_share > 0.2 {
+        let other = if is_open { "another `--parser`" } else { "`--answers soft`" };
         say(format_args!(
-            "warning: many answers could not be read\nhint: see `output` in answers.jsonl; try `--answers soft`, or another `--parser`"
+            "warning: many answers could not be read\nhint: see `output` in answers.jsonl; try {other}"
         ));
     }
     say(format_args!("  wrote {}", folder.file("kept.jsonl").display()));

@@ -64,55 +64,45 @@ fn published_word(text: &str, words: &[&str]) -> Option<usize> {
 /// is said to be the answer, or by its text.
 fn option(text: &str, choices: Choices<'_>) -> Option<usize> {
     let line = first_line(text)?;
-    let letters = named_letters(line, choices.options.len().max(choices.words.len()));
-    let quoted = quoted_option(line, choices.options);
-    match (letters.as_slice(), quoted) {
-        ([one], None) => Some(*one),
+    let named = named_letters(line, choices.options.len().max(choices.words.len()));
+    match named.as_slice() {
         // `B. the text of B` is one answer, `B. the text of C` is two.
-        ([one], Some(text)) => (*one == text).then_some(text),
-        ([], quoted) => quoted,
+        [(one, rest)] => match quoted_option(rest, choices.options, false) {
+            Some(other) if other != *one => None,
+            _ => Some(*one),
+        },
+        [] => quoted_option(line, choices.options, true),
         _ => None,
     }
 }
 
-/// The letters a line gives as its answer, each once: those that stand by themselves before the first
-/// full stop that ends a sentence, `A` only where it is no article and `I` only where it is no pronoun.
-fn named_letters(line: &str, num: usize) -> Vec<usize> {
-    let mut found = Vec::new();
-    let chars: Vec<char> = line.chars().collect();
-    let alone = |at: usize| {
-        let glued = |c: Option<&char>| {
-            c.is_some_and(|c| c.is_ascii_alphanumeric() || "'\u{2019}".contains(*c))
-        };
-        !glued(at.checked_sub(1).and_then(|before| chars.get(before))) && !glued(chars.get(at + 1))
-    };
-    let head: String =
-        line.trim_start_matches(|c: char| c.is_whitespace() || MARKS.contains(&c)).to_owned();
-    let begins = chars.len() - head.chars().count();
-    for (at, c) in chars.iter().enumerate() {
-        // What follows the sentence that answers explains it.
-        if !found.is_empty() && ".!?;".contains(*c) {
+/// The letters a line gives as its answer, each once and with the text behind it: those that stand by
+/// themselves up to the first full stop that ends a sentence, `A` only where it is no article and `I`
+/// only where it is no pronoun. What follows the sentence that answers, explains.
+fn named_letters(line: &str, num: usize) -> Vec<(usize, &str)> {
+    let mut found: Vec<(usize, &str)> = Vec::new();
+    let glued = |c: char| c.is_ascii_alphanumeric() || "'\u{2019}".contains(c);
+    let begins = line.len()
+        - line.trim_start_matches(|c: char| c.is_whitespace() || MARKS.contains(&c)).len();
+    for (at, c) in line.char_indices() {
+        if !found.is_empty() && ".!?;".contains(c) {
             break;
         }
-        let Some(place) = (0..num).find(|&place| option_letter(place) == c.to_ascii_uppercase())
-        else {
-            continue;
-        };
-        if !alone(at) {
-            continue;
-        }
-        let rest: String = chars[at + 1..].iter().collect();
-        // In lower case a letter is an answer only with a mark or nothing behind it: `b)`, `(b)`, `b`.
-        let closed = rest.trim_start_matches(' ').is_empty()
-            || rest.starts_with(['.', ')', ']', ':', ',', '*', '"', ';']);
+        let place = (0..num).find(|&place| option_letter(place) == c.to_ascii_uppercase());
+        let rest = &line[at + c.len_utf8()..];
+        let alone = !line[..at].ends_with(glued) && !rest.starts_with(glued);
+        let (Some(place), true) = (place, alone) else { continue };
+        // In lower case a letter is an answer only at the beginning, with a mark or nothing behind it:
+        // `b)`, `(b)`, `b`.
+        let closed = rest.trim().is_empty() || rest.starts_with(MARKS) || rest.starts_with(';');
         if c.is_ascii_lowercase() && !(closed && at == begins) {
             continue;
         }
-        if "AI".contains(*c) && is_word(&rest) {
+        if "AI".contains(c) && is_word(rest) {
             continue;
         }
-        if !found.contains(&place) {
-            found.push(place);
+        if found.iter().all(|(known, _)| *known != place) {
+            found.push((place, rest));
         }
     }
     found
@@ -128,17 +118,18 @@ fn is_word(rest: &str) -> bool {
     word.chars().next().is_some_and(char::is_lowercase) && !speaks.contains(&word.as_str())
 }
 
-/// Returns the option whose text the line is, begins with or ends with; the longest of several that
-/// contain each other.
-fn quoted_option(line: &str, options: &[&str]) -> Option<usize> {
+/// Returns the option whose text a line begins with, or, if `at_end`, ends with; the longest of several
+/// that contain each other.
+fn quoted_option(line: &str, options: &[&str], at_end: bool) -> Option<usize> {
     let folded = |text: &str| {
         let words: Vec<&str> = text.split_whitespace().collect();
-        words.join(" ").trim_matches(MARKS).to_lowercase()
+        words.join(" ").trim_matches(|c: char| c == ' ' || MARKS.contains(&c)).to_lowercase()
     };
     let line = folded(line);
     let texts: Vec<String> = options.iter().map(|option| folded(option)).collect();
-    let there =
-        |text: &str| text.chars().count() > 1 && (line.starts_with(text) || line.ends_with(text));
+    let there = |text: &str| {
+        text.chars().count() > 1 && (line.starts_with(text) || at_end && line.ends_with(text))
+    };
     let mut found: Vec<usize> = (0..texts.len()).filter(|&i| there(&texts[i])).collect();
     let longest = found.iter().map(|&i| texts[i].len()).max()?;
     found.retain(|&i| texts[i].len() == longest);
@@ -214,6 +205,8 @@ mod tests {
             ("The answer is C.", Some(2)),
             ("Option D: a cat on a roof", Some(3)),
             ("D. B is wrong, since", Some(3)),
+            // The options copied, the first of them first.
+            ("A. is ripping level tiles off. B. a cat C. starts pulling up roofing.", Some(0)),
             ("Die Antwort ist B", Some(1)),
             ("\u{7b54}\u{6848}\u{662f}B\u{3002}", Some(1)),
             ("La respuesta es (A)", Some(0)),

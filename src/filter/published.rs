@@ -80,7 +80,8 @@ pub fn read_published(path: &Path, task: &Task, examples: Option<&[Example]>) ->
             .collect::<Result<_>>()?;
         let entropy = Votes::of(answers.iter().map(|row| row.answer.as_deref())).entropy_nats();
         let same = |nats: f64| (nats - entropy).abs() <= SAME_NATS;
-        found.num_other_entropy += usize::from(!first.entropy_nats.is_some_and(same));
+        let all_same = rows.iter().all(|row| row.entropy_nats.is_some_and(same));
+        found.num_other_entropy += usize::from(!all_same);
         found.answers.push(answers);
     }
     Ok(found)

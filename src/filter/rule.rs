@@ -45,6 +45,10 @@ impl Rule {
     }
 }
 
+/// Two entropies that differ by less are a tie, in nats: sums of the same terms in another order
+/// differ in their last bits.
+const SAME_NATS: f64 = 1e-9;
+
 /// What a rule goes by.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidate<'a> {
@@ -76,7 +80,7 @@ pub struct Selection {
 /// without any answer that could be read is dropped.
 pub fn select(rule: Rule, candidates: &[Candidate<'_>], streams: &SeedStream) -> Selection {
     let below = |threshold: f64| {
-        let keep = |c: &Candidate<'_>| c.has_label && c.highest_nats <= threshold;
+        let keep = |c: &Candidate<'_>| c.has_label && c.highest_nats <= threshold + SAME_NATS;
         Selection { kept: candidates.iter().map(keep).collect(), threshold_nats: Some(threshold) }
     };
     match rule {

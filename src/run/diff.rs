@@ -57,7 +57,8 @@ pub struct LabelCounts {
 pub struct RunDiff {
     /// Settings, seed, inputs, use of gold and versions that differ.
     pub settings: Vec<Difference>,
-    /// The first difference of `trace.jsonl`, `labels.jsonl` and `summary.json`, in this order; a
+    /// The first difference of `trace.jsonl`, `labels.jsonl`, `answers.jsonl`, `kept.jsonl` and
+    /// `summary.json`, in this order; a
     /// file that agrees is not here.
     pub partings: Vec<Parting>,
     /// The first answer of the model that differs, looked for only when the results differ.
@@ -109,6 +110,16 @@ pub fn diff_runs(a: &Path, b: &Path, tolerance: f64) -> Result<RunDiff> {
     partings.extend(first_line("trace.jsonl", &file("trace.jsonl"), tolerance, event_name)?);
     let label_name = |line: &Value, _| format!("label of example {}", text(line.get("id")));
     partings.extend(first_line("labels.jsonl", &file("labels.jsonl"), tolerance, label_name)?);
+    let answer_name = |line: &Value, _| {
+        format!(
+            "answer to variant {} of question {}",
+            text(line.get("variant")),
+            text(line.get("id"))
+        )
+    };
+    partings.extend(first_line("answers.jsonl", &file("answers.jsonl"), tolerance, answer_name)?);
+    let question_name = |line: &Value, _| format!("question {}", text(line.get("id")));
+    partings.extend(first_line("kept.jsonl", &file("kept.jsonl"), tolerance, question_name)?);
     let [summary_a, summary_b] = file("summary.json").map(|path| read_summary(&path));
     let mut differences = Vec::new();
     compare(&summary_a?, &summary_b?, "", tolerance, &mut differences);
@@ -129,7 +140,10 @@ pub fn diff_runs(a: &Path, b: &Path, tolerance: f64) -> Result<RunDiff> {
         }
         found
     };
-    let labels = count_labels(&file("labels.jsonl"))?;
+    let labels = count_labels(&file(match manifest_a.command.as_str() {
+        "filter" => "kept.jsonl",
+        _ => "labels.jsonl",
+    }))?;
     Ok(RunDiff { settings, partings, first_answer, labels })
 }
 

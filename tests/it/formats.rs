@@ -294,7 +294,7 @@ fn plain_sets_are_read_with_the_hubs_columns() {
     let csv = "ctx,endings,label\nHe runs,\"['far.', \"\"it's\"\", 'c', 'd']\",1\n";
     let (_folder, path) = file("t.csv", csv);
     let data = Dataset::read(&path, &task("hellaswag")).unwrap();
-    assert_eq!(data.examples[0].fields["b"], "it's");
+    assert_eq!(data.examples[0].options, ["far.", "it's", "c", "d"]);
     let (_folder, path) = file("t.csv", "Which?,w,x,y,z,C\nWhat?,w,x,y,z,A\n");
     assert_eq!(labelled(&path, &task("mmlu"), "question"), rows(&[("Which?", 2), ("What?", 0)]));
     let (_folder, path) = lines(&[json!({"passage": "p", "question": "q", "answer": "False"})]);

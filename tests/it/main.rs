@@ -13,6 +13,8 @@ mod diagnostics;
 mod diff;
 mod eval;
 mod figures;
+mod filter;
+mod filter_runs;
 mod formats;
 mod generate;
 mod golden;

@@ -363,7 +363,7 @@ fn a_task_without_labels_is_refused() {
         let toml = if labels.starts_with("labels") { format!("{labels}{begin}") } else { toml };
         let error = load(&toml).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Task);
-        let missing = error.message().contains("missing field `labels`");
+        let missing = error.message().contains("task has no labels");
         assert!(missing || error.message().contains("expected two or more"), "{error}");
     }
 }
