@@ -36,3 +36,4 @@ mod task_file;
 mod tasks;
 mod weak_eval;
 mod weak_figures;
+mod weak_runs;
