@@ -7,7 +7,9 @@ use clap::Args;
 use serde_json::{Map, Value};
 
 use crate::error::Result;
-use crate::lm::{ChatTemplate, DeviceChoice, DtypeChoice, RANDOM_WEIGHTS};
+use crate::lm::{
+    ADAPTER_CONFIG, ADAPTER_WEIGHTS, ChatTemplate, DeviceChoice, DtypeChoice, RANDOM_WEIGHTS,
+};
 use crate::run::Input;
 use crate::score::{LmScorer, LmScorerOptions, MemorySize};
 
@@ -17,6 +19,10 @@ pub(super) struct ModelArgs {
     /// Hugging Face model folder: config.json, tokenizer.json, model.safetensors
     #[arg(long, value_name = "DIR")]
     pub(super) model: PathBuf,
+    /// PEFT adapter (LoRA) on the model: a folder with adapter_config.json and
+    /// adapter_model.safetensors, such as a run of `w2s train` [default: none]
+    #[arg(long, value_name = "DIR")]
+    pub(super) adapter: Option<PathBuf>,
     /// auto, cpu, cuda or cuda:N; auto takes a GPU where one works
     #[arg(long, value_name = "DEVICE", default_value_t = DeviceChoice::Auto)]
     device: DeviceChoice,
@@ -43,7 +49,7 @@ pub(super) struct ModelArgs {
 impl ModelArgs {
     /// Opens the model.
     pub(super) fn open(&self) -> Result<LmScorer> {
-        let scorer = LmScorer::open(
+        let mut scorer = LmScorer::open(
             &self.model,
             LmScorerOptions {
                 device: self.device,
@@ -53,6 +59,9 @@ impl ModelArgs {
                 memory: self.memory,
             },
         )?;
+        if let Some(adapter) = &self.adapter {
+            scorer = scorer.with_adapter(adapter)?;
+        }
         // Not before: the CUDA part of libtorch must be opened before anything is asked of it.
         set_threads(self.threads);
         Ok(scorer)
@@ -60,10 +69,20 @@ impl ModelArgs {
 
     /// The model's part of the resolved settings.
     pub(super) fn settings(&self, scorer: &LmScorer, settings: &mut Map<String, Value>) {
-        let Self { model, device: _, dtype: _, max_context, pack_tokens, memory, threads: _ } =
-            self;
+        let Self {
+            model,
+            adapter,
+            device: _,
+            dtype: _,
+            max_context,
+            pack_tokens,
+            memory,
+            threads: _,
+        } = self;
         let decoder = scorer.decoder();
         settings.insert("model".into(), model.display().to_string().into());
+        let adapter = adapter.as_ref().map(|folder| folder.display().to_string());
+        settings.insert("adapter".into(), adapter.into());
         settings.insert("model_type".into(), decoder.config().model_type.clone().into());
         settings.insert("device".into(), format!("{:?}", decoder.device()).to_lowercase().into());
         settings.insert("dtype".into(), format!("{:?}", decoder.kind()).to_lowercase().into());
@@ -81,7 +100,7 @@ impl ModelArgs {
         versions
     }
 
-    /// The model's files with their digests.
+    /// The files of the model and its adapter with their digests.
     pub(super) fn inputs(&self) -> Result<Vec<Input>> {
         let mut names = vec!["config.json".to_owned(), "tokenizer.json".to_owned()];
         if let Ok(entries) = std::fs::read_dir(&self.model) {
@@ -92,7 +111,13 @@ impl ModelArgs {
             weights.sort();
             names.extend(weights);
         }
-        self.inputs_of(names.iter().map(String::as_str))
+        let mut inputs = self.inputs_of(names.iter().map(String::as_str))?;
+        for name in [ADAPTER_CONFIG, ADAPTER_WEIGHTS] {
+            if let Some(folder) = &self.adapter {
+                inputs.push(Input::of_file(&format!("adapter file {name}"), &folder.join(name))?);
+            }
+        }
+        Ok(inputs)
     }
 
     /// Files of the model's folder with their digests.

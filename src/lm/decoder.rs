@@ -13,6 +13,7 @@ use super::cache::{BatchCache, KeyValues, KvCache};
 use super::checkpoint::{Checkpoint, Maps};
 use super::config::{Layout, LmConfig, NormPlacement};
 use super::layers::{Attention, Mlp, Norm, Pass, add};
+use super::linear::Linear;
 use super::product::product;
 use super::rope::Rope;
 use super::visible::Visible;
@@ -107,6 +108,13 @@ impl Decoder {
         };
         let ropes = config.ropes.iter().map(|r| Rope::new(r, device)).collect::<Result<_>>()?;
         let maps = checkpoint.finish()?;
+        // PEFT names modules as the library's classes do, with the wrapper that a file may lack.
+        if config.layout == Layout::Gpt2 && names.layers == "h" {
+            let modules = blocks.iter_mut().flat_map(Block::linears_mut);
+            for module in modules.flat_map(|linear| &mut linear.modules) {
+                module.name.insert_str(0, "transformer.");
+            }
+        }
         Ok(Self {
             config,
             embedding_vd,
@@ -134,6 +142,11 @@ impl Decoder {
     /// Returns the number type of the weights.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// Returns the linear maps of all blocks.
+    pub(super) fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
+        self.blocks.iter_mut().flat_map(Block::linears_mut)
     }
 
     /// Returns an empty cache for this model.
@@ -196,7 +209,7 @@ impl Decoder {
         ids: &[u32],
         positions_l: &Tensor,
         cache: &dyn KeyValues,
-        pass: &Pass,
+        pass: &Pass<'_>,
     ) -> Result<Tensor> {
         let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
         let ids_l = Tensor::f_from_slice(&ids)?.f_to_device(self.device)?;
@@ -277,7 +290,7 @@ impl Decoder {
         positions_l: &Tensor,
         last_position: Option<&usize>,
         visible: impl Fn(Option<usize>) -> Result<Visible>,
-    ) -> Result<Pass> {
+    ) -> Result<Pass<'static>> {
         let turns = self.ropes.iter().map(|rope| rope.at(positions_l, self.kind)).collect();
         let mut windows: Vec<usize> =
             self.config.layers.iter().filter_map(|layer| layer.sliding_window).collect();
@@ -289,7 +302,7 @@ impl Decoder {
             .into_iter()
             .map(|window| Ok((window, visible(Some(window))?)))
             .collect::<Result<_>>()?;
-        Ok(Pass { turns, full: visible(None)?, sliding })
+        Ok(Pass { turns, full: visible(None)?, sliding, dropout: None })
     }
 }
 
@@ -325,11 +338,17 @@ impl Block {
         Ok(Self { attention, mlp, input_norm, attention_out_norm, mlp_norm, mlp_out_norm })
     }
 
+    fn linears_mut(&mut self) -> Vec<&mut Linear> {
+        let mut all = self.attention.linears_mut();
+        all.extend(self.mlp.linears_mut());
+        all
+    }
+
     fn forward(
         &self,
         x_ld: Tensor,
         cache: &dyn KeyValues,
-        pass: &Pass,
+        pass: &Pass<'_>,
         config: &LmConfig,
     ) -> Tensor {
         let apply = |norm: &Option<Norm>, x: &Tensor| match norm {
@@ -339,11 +358,11 @@ impl Block {
         let attended = self.attention.forward(&apply(&self.input_norm, &x_ld), cache, pass, config);
         let attended = apply(&self.attention_out_norm, &attended);
         if config.parallel_residual {
-            let mixed = self.mlp.forward(&apply(&self.mlp_norm, &x_ld));
+            let mixed = self.mlp.forward(&apply(&self.mlp_norm, &x_ld), pass.dropout);
             return add(add(attended, &mixed), &x_ld);
         }
         let x_ld = add(attended, &x_ld);
-        let mixed = self.mlp.forward(&apply(&self.mlp_norm, &x_ld));
+        let mixed = self.mlp.forward(&apply(&self.mlp_norm, &x_ld), pass.dropout);
         add(apply(&self.mlp_out_norm, &mixed), &x_ld)
     }
 }

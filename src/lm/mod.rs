@@ -3,6 +3,8 @@
 //! It is a model and nothing more: it knows tokens, hidden states and log-probabilities, not labels
 //! or demonstrations. [`crate::score`] is the only caller; everything else asks questions there.
 
+mod adapter;
+mod adapter_config;
 mod cache;
 mod chat;
 mod checkpoint;
@@ -11,12 +13,15 @@ mod decoder;
 mod device;
 mod generate;
 mod layers;
+mod linear;
 mod product;
 mod random;
 mod rope;
 mod tokenizer;
 mod visible;
 
+pub use adapter::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter, LowRank, ModuleShape};
+pub use adapter_config::{AdapterConfig, TargetModules};
 pub use cache::{BatchCache, KvCache};
 pub use chat::{ChatTemplate, Message};
 pub use checkpoint::Checkpoint;

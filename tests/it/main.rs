@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]
 #![expect(clippy::print_stdout, reason = "measured differences belong in the test's output")]
 
+mod adapter;
 mod baselines;
 mod chat;
 mod cli;
