@@ -3,7 +3,7 @@
 //! The folders are the flow:
 //!
 //! ```text
-//! data -> prompt -> lm -> score -> label -> eval -> report
+//! data -> prompt -> lm -> score -> label -> train -> eval -> report
 //! ```
 //!
 //! | module | what it does |
@@ -16,11 +16,12 @@
 //! | [`lm`] | one decoder on libtorch for all model families |
 //! | [`score`] | the one door to a model: label log-probabilities of a tree of prompts |
 //! | [`label`] | labels without supervision (ICM), and by prompting |
+//! | [`train`] | fine-tuning on labels: losses, optimizer, checkpoints |
 //! | [`eval`] | how right labels are, once gold may be looked at |
 //! | [`report`] | figures from the files of finished runs |
 //! | [`cli`] | the command line |
 //!
-//! A module uses those above it and its own. Stages (`label`, `eval`, `report`) meet in the files of
+//! A module uses those above it and its own. Stages (`label`, `train`, `eval`, `report`) meet in the files of
 //! a run folder and never call each other.
 
 pub mod cli;
@@ -34,3 +35,4 @@ pub mod prompt;
 pub mod report;
 pub mod run;
 pub mod score;
+pub mod train;

@@ -15,6 +15,7 @@ use tch::{Kind, Tensor};
 use super::adapter_config::AdapterConfig;
 use super::decoder::Decoder;
 use super::linear::Lora;
+use super::write::write_tensors;
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::{SeedStream, write_atomic};
 
@@ -173,16 +174,31 @@ impl Adapter {
         self.modules.iter().map(|(name, pair)| (name.as_str(), pair))
     }
 
-    /// Returns the bytes of `adapter_model.safetensors`, as PEFT names and reads it.
+    /// Returns the adapter with tensors on `device` that train.
     ///
     /// # Errors
-    /// When the tensors cannot be read from the device.
-    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+    /// When the device has no room for it.
+    pub fn trainable(self, device: tch::Device) -> Result<Self> {
+        let leaf = |t: &Tensor| -> Result<Tensor> {
+            Ok(t.detach().f_to_device(device)?.copy().set_requires_grad(true))
+        };
+        let modules = self
+            .modules
+            .into_iter()
+            .map(|(name, pair)| {
+                Ok((name, LowRank { a_rd: leaf(&pair.a_rd)?, b_or: leaf(&pair.b_or)? }))
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self { modules, ..self })
+    }
+
+    /// Returns the adapter's tensors by the names they have in its file.
+    pub fn tensors(&self) -> Vec<(String, Tensor)> {
         let named = self.modules.iter().flat_map(|(name, pair)| {
             [("A", &pair.a_rd), ("B", &pair.b_or)]
                 .map(|(half, t)| (format!("{PREFIX}{name}.lora_{half}.weight"), t.shallow_clone()))
         });
-        tensors_to_bytes(named)
+        named.collect()
     }
 
     /// Writes the adapter to `folder` in PEFT's form.
@@ -192,31 +208,9 @@ impl Adapter {
     pub fn save(&self, folder: &Path) -> Result<()> {
         let mut text = format!("{:#}", self.config.to_json());
         text.push('\n');
-        write_atomic(&folder.join(ADAPTER_WEIGHTS), &self.to_bytes()?)?;
+        write_tensors(&folder.join(ADAPTER_WEIGHTS), &self.tensors(), None)?;
         write_atomic(&folder.join(ADAPTER_CONFIG), text.as_bytes())
     }
-}
-
-/// Returns tensors as the bytes of a safetensors file, in f32.
-pub(crate) fn tensors_to_bytes(named: impl Iterator<Item = (String, Tensor)>) -> Result<Vec<u8>> {
-    let mut held = Vec::new();
-    for (name, tensor) in named {
-        let shape: Vec<usize> = tensor.size().iter().map(|&n| n as usize).collect();
-        let flat = tensor.detach().f_to_device(tch::Device::Cpu)?.f_to_kind(Kind::Float)?;
-        let values: Vec<f32> = Vec::try_from(flat.contiguous().view([-1]))?;
-        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        held.push((name, shape, bytes));
-    }
-    let internal = |e| Error::new(ErrorKind::Internal, format!("tensors cannot be written: {e}"));
-    let views = held
-        .iter()
-        .map(|(name, shape, bytes)| {
-            Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes)?))
-        })
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(internal)?;
-    let format = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::serialize(views, Some(format)).map_err(internal)
 }
 
 /// Returns a tensor of a safetensors file in f32 on the CPU, or what is wrong with it.

@@ -211,6 +211,15 @@ impl Decoder {
         cache: &dyn KeyValues,
         pass: &Pass<'_>,
     ) -> Result<Tensor> {
+        let mut x_ld = self.embed(ids, positions_l)?;
+        for index in 0..self.blocks.len() {
+            x_ld = self.block(index, x_ld, cache, pass);
+        }
+        Ok(self.final_norm.forward(&x_ld))
+    }
+
+    /// Returns the inputs of the first block.
+    pub(super) fn embed(&self, ids: &[u32], positions_l: &Tensor) -> Result<Tensor> {
         let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
         let ids_l = Tensor::f_from_slice(&ids)?.f_to_device(self.device)?;
         let mut x_ld = self.embedding_vd.index_select(0, &ids_l);
@@ -223,13 +232,43 @@ impl Decoder {
             let last = self.config.max_position_embeddings as i64 - 1;
             x_ld += table_sd.index_select(0, &positions_l.to_kind(Kind::Int64).clamp_max(last));
         }
-        for block in &self.blocks {
-            x_ld = block.forward(x_ld, cache, pass, &self.config);
-        }
-        Ok(self.final_norm.forward(&x_ld))
+        Ok(x_ld)
     }
 
-    fn tensor_of(&self, positions: &[usize]) -> Result<Tensor> {
+    /// Returns the output of block `index`.
+    pub(super) fn block(
+        &self,
+        index: usize,
+        x_ld: Tensor,
+        cache: &dyn KeyValues,
+        pass: &Pass<'_>,
+    ) -> Tensor {
+        self.blocks[index].forward(x_ld, cache, pass, &self.config)
+    }
+
+    pub(super) fn head(&self) -> &Tensor {
+        &self.head_vd
+    }
+
+    pub(super) fn head_trains(&self) -> bool {
+        self.head_vd.requires_grad()
+    }
+
+    pub(super) fn num_blocks(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Returns the final norm of rows of the last block's output.
+    pub(super) fn normed(&self, x_ld: &Tensor, rows_r: &Tensor) -> Tensor {
+        self.final_norm.forward(&x_ld.index_select(0, rows_r))
+    }
+
+    /// Returns the first block with a tensor that trains.
+    pub(super) fn lowest_training(&self) -> Option<usize> {
+        self.blocks.iter().position(Block::trains)
+    }
+
+    pub(super) fn tensor_of(&self, positions: &[usize]) -> Result<Tensor> {
         let positions: Vec<f32> = positions.iter().map(|&p| p as f32).collect();
         Ok(Tensor::f_from_slice(&positions)?.f_to_device(self.device)?)
     }
@@ -250,7 +289,7 @@ impl Decoder {
     }
 
     /// Checks the new tokens and returns their positions.
-    fn check(&self, new: NewTokens<'_>, past: usize) -> Result<Vec<usize>> {
+    pub(super) fn check(&self, new: NewTokens<'_>, past: usize) -> Result<Vec<usize>> {
         let internal = |message: String| Error::new(ErrorKind::Internal, message);
         if new.ids.len() != new.parents.len() || new.ids.is_empty() {
             return Err(internal(format!(
@@ -285,7 +324,7 @@ impl Decoder {
 
     /// Prepares what all layers share: the rotations at `positions_l`, and what is seen in each
     /// window of the model.
-    fn pass(
+    pub(super) fn pass(
         &self,
         positions_l: &Tensor,
         last_position: Option<&usize>,
@@ -336,6 +375,10 @@ impl Block {
             ],
         };
         Ok(Self { attention, mlp, input_norm, attention_out_norm, mlp_norm, mlp_out_norm })
+    }
+
+    fn trains(&self) -> bool {
+        self.attention.trains() || self.mlp.trains()
     }
 
     fn linears_mut(&mut self) -> Vec<&mut Linear> {

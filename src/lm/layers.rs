@@ -245,6 +245,11 @@ impl Attention {
         self.o.forward(&out_nlh.transpose(0, 1).reshape([len, -1]), pass.dropout)
     }
 
+    /// Returns whether a tensor of it trains.
+    pub(super) fn trains(&self) -> bool {
+        self.qkv.trains() || self.o.trains()
+    }
+
     /// Returns the linear maps, in the order of the computation.
     pub(super) fn linears_mut(&mut self) -> Vec<&mut Linear> {
         let mut all = self.qkv.linears_mut();
@@ -331,6 +336,15 @@ impl Mlp {
             Inner::Plain(up) => activate(up.forward(x_ld, dropout)),
         };
         self.down.forward(&inner_lf, dropout)
+    }
+
+    /// Returns whether a tensor of it trains.
+    pub(super) fn trains(&self) -> bool {
+        let inner = match &self.inner {
+            Inner::Gated(both) => both.trains(),
+            Inner::Plain(up) => up.trains(),
+        };
+        inner || self.down.trains()
     }
 
     /// Returns the linear maps, in the order of the computation.

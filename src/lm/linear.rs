@@ -181,6 +181,12 @@ impl Linear {
         self.modules.iter().any(|module| module.lora.is_some())
     }
 
+    /// Returns whether a tensor of it trains.
+    pub(super) fn trains(&self) -> bool {
+        let lora = |module: &Module| module.lora.as_ref().is_some_and(|l| l.a_rd.requires_grad());
+        self.weight.requires_grad() || self.modules.iter().any(lora)
+    }
+
     pub(super) fn num_out(&self) -> usize {
         self.weight.size()[0] as usize
     }
@@ -271,6 +277,14 @@ impl<const P: usize> Several<P> {
         match self {
             Self::Fused(all, _) if !all.is_adapted() => Some(all.forward(x_ld, None)),
             _ => None,
+        }
+    }
+
+    /// Returns whether a tensor of them trains.
+    pub(super) fn trains(&self) -> bool {
+        match self {
+            Self::Apart(parts) => parts.iter().any(Linear::trains),
+            Self::Fused(all, _) => all.trains(),
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod adapter;
 mod adapter_config;
+mod backward;
 mod cache;
 mod chat;
 mod checkpoint;
@@ -19,9 +20,11 @@ mod random;
 mod rope;
 mod tokenizer;
 mod visible;
+mod write;
 
 pub use adapter::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter, LowRank, ModuleShape};
 pub use adapter_config::{AdapterConfig, TargetModules};
+pub use backward::{AdapterDropout, Derivatives, Target, TrainTokens};
 pub use cache::{BatchCache, KvCache};
 pub use chat::{ChatTemplate, Message};
 pub use checkpoint::Checkpoint;
@@ -34,3 +37,4 @@ pub use generate::{Finish, GenerateOptions, Generated, Sampling, generate};
 pub use random::RANDOM_WEIGHTS;
 pub use rope::{RopeConfig, RopeScaling};
 pub use tokenizer::{Tokenizer, Tokens};
+pub(crate) use write::{read_tensors, write_tensors};

@@ -33,3 +33,4 @@ mod search;
 mod search_options;
 mod task_file;
 mod tasks;
+mod train;
