@@ -11,8 +11,9 @@ use super::gold_demonstrations;
 use super::search_args::{SearchArgs, usage};
 use crate::data::{Dataset, Task};
 use crate::error::Result;
-use crate::label::{Calibration, DemonstrationLabels, ManyShot, OrderOptions};
+use crate::label::{DemonstrationLabels, ManyShot, OrderOptions};
 use crate::run::{GoldUse, Input};
+use crate::score::Calibration;
 
 /// Options of the baselines; each is an error with a method that it has no effect on.
 #[derive(Debug, Args)]

@@ -217,6 +217,11 @@ pub(super) fn task_of(manifest: &Manifest, run: &Path) -> Result<Task> {
         return Err(Error::new(ErrorKind::Run, "the run's manifest names no task").at(run));
     };
     let task = Task::load(name)?;
+    let num_labels = manifest.settings.get("num_labels").and_then(Value::as_u64);
+    let task = match num_labels {
+        Some(num) => task.with_num_options(num as usize),
+        None => task,
+    };
     let before = manifest.inputs.iter().find(|input| input.role == "task");
     if before.is_some_and(|input| input.sha256 != task.sha256) {
         return Err(Error::new(ErrorKind::Run, format!("task `{name}` changed since the run"))

@@ -18,9 +18,9 @@ use super::progress::{self, LabelProgress, count, duration, say};
 use crate::data::{Dataset, Example, Task, read_demonstrations, write_labels};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{NoiseBy, noisy_labels};
-use crate::label::{Calibration, Method, OrderOptions, TraceEvent, label};
+use crate::label::{Method, OrderOptions, TraceEvent, label};
 use crate::run::{GoldUse, Input, Manifest, OpenMode, RunDir, SeedStream, write_atomic};
-use crate::score::{Cached, Journaled, LmScorer};
+use crate::score::{Cached, Calibration, Journaled, LmScorer};
 
 /// Options of the held-out evaluation; they ask for `--test`.
 #[derive(Debug, Args)]
@@ -94,6 +94,18 @@ pub(super) fn label_test(args: &HeldOutArgs, model: &ModelArgs) -> Result<PathBu
     let streams = SeedStream::new(seed);
     let mut demonstrations = demonstrations(args, source)?;
     let dataset = Dataset::read(test, &demonstrations.task)?;
+    let num_labels = dataset.labelled_task(demonstrations.task.clone())?.num_labels();
+    if num_labels != demonstrations.task.num_labels() {
+        return Err(Error::new(
+            ErrorKind::Data,
+            format!(
+                "questions have {num_labels} options, those of the demonstrations {}",
+                demonstrations.task.num_labels()
+            ),
+        )
+        .at(test)
+        .hint("demonstrations and test need the same labels"));
+    }
     let num_given = demonstrations.labelled.len();
     let num_shared = keep_apart(&mut demonstrations.labelled, &dataset);
     if num_shared > 0 {
@@ -194,7 +206,7 @@ fn demonstrations_of_run(args: &HeldOutArgs, path: &Path) -> Result<Demonstratio
         Some(name) => name.clone(),
         None => setting("task").unwrap_or_default().to_owned(),
     };
-    let task = Task::load(&task_name)?;
+    let task = Task::load(&task_name)?.with_num_options(before.num_labels());
     if !task.labels.iter().map(|label| &label.name).eq(before.labels.iter().map(|l| &l.name)) {
         return Err(Error::new(
             ErrorKind::Data,
@@ -252,6 +264,7 @@ fn demonstrations_of_file(args: &HeldOutArgs, path: &Path) -> Result<Demonstrati
         ),
         _ => error,
     })?;
+    let task = dataset.labelled_task(task)?;
     let mut inputs = vec![Input::of_file("demonstrations", path)?];
     if args.demonstration_data.is_some() {
         inputs.push(Input::of_file("demonstration data", data)?);
@@ -356,6 +369,9 @@ fn manifest(
 ) -> Result<Manifest> {
     let mut settings = Map::new();
     settings.insert("task".into(), demonstrations.task_name.clone().into());
+    if demonstrations.task.has_options() {
+        settings.insert("num_labels".into(), demonstrations.task.num_labels().into());
+    }
     settings.insert("data".into(), test.path.display().to_string().into());
     model.settings(scorer, &mut settings);
     let kind = match (&demonstrations.by, args.noise_accuracy) {

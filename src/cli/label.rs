@@ -84,6 +84,7 @@ pub(super) fn run(args: LabelArgs) -> Result<()> {
             dataset.num_unused
         ));
     }
+    let task = dataset.labelled_task(task)?;
     args.prepare(&task, &mut dataset)?;
     let method = args.method(&task, &dataset)?;
     let examples: &[Example] = match args.limit {
@@ -178,6 +179,9 @@ fn manifest(
     let mut settings = Map::new();
     settings.insert("task".into(), args.task.clone().into());
     settings.insert("prompt_variant".into(), task.prompt.name.clone().into());
+    if task.has_options() {
+        settings.insert("num_labels".into(), task.num_labels().into());
+    }
     settings.insert("data".into(), args.data.display().to_string().into());
     settings.insert("limit".into(), args.limit.into());
     args.model.settings(scorer, &mut settings);
@@ -215,7 +219,7 @@ fn manifest(
         settings,
         seed: args.seed,
         inputs,
-        gold_used: args.gold_used(dataset),
+        gold_used: args.model.gold_used(args.gold_used(dataset)),
         versions: args.model.versions(),
     })
 }

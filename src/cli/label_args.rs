@@ -13,8 +13,9 @@ use super::published::{self, PublishedArgs};
 use super::search_args::{SearchArgs, usage};
 use crate::data::{Dataset, Task, read_demonstrations};
 use crate::error::Result;
-use crate::label::{Calibration, Method, Order, OrderOptions};
+use crate::label::{Method, Order, OrderOptions};
 use crate::run::{GoldUse, OpenMode, RunDir};
+use crate::score::Calibration;
 
 /// Label data without supervision (ICM), or by prompting
 ///

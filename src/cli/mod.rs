@@ -5,6 +5,8 @@ mod data;
 mod diff;
 mod environment;
 mod eval;
+mod filter;
+mod filter_args;
 mod from_gold;
 mod gold_demonstrations;
 mod held_out;
@@ -20,6 +22,10 @@ mod score;
 mod search_args;
 mod settings;
 mod tasks;
+mod train;
+mod train_args;
+mod train_gold;
+mod train_items;
 
 use std::process::ExitCode;
 
@@ -45,7 +51,9 @@ Exit status: 0 done, 1 the input or the run is at fault, 2 wrong usage or a bug.
 #[derive(Debug, Subcommand)]
 enum Command {
     Label(Box<label_args::LabelArgs>),
+    Filter(Box<filter_args::FilterArgs>),
     Score(score::ScoreArgs),
+    Train(Box<train_args::TrainArgs>),
     Eval(Box<eval::EvalArgs>),
     Report(report::ReportArgs),
     Diff(diff::DiffArgs),
@@ -66,7 +74,9 @@ pub fn main() -> ExitCode {
     };
     let result = match args.command {
         Command::Label(args) => label::run(*args),
+        Command::Filter(args) => filter::run(*args),
         Command::Score(args) => score::run(args),
+        Command::Train(args) => train::run(*args),
         Command::Eval(args) => eval::run(*args),
         Command::Report(args) => report::run(args),
         Command::Diff(args) => match diff::run(&args) {

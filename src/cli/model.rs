@@ -8,9 +8,10 @@ use serde_json::{Map, Value};
 
 use crate::error::Result;
 use crate::lm::{
-    ADAPTER_CONFIG, ADAPTER_WEIGHTS, ChatTemplate, DeviceChoice, DtypeChoice, RANDOM_WEIGHTS,
+    ADAPTER_CONFIG, ADAPTER_WEIGHTS, ChatTemplate, Decoder, DeviceChoice, DtypeChoice,
+    RANDOM_WEIGHTS, Tokenizer, resolve_device,
 };
-use crate::run::Input;
+use crate::run::{GoldUse, Input, RunDir};
 use crate::score::{LmScorer, LmScorerOptions, MemorySize};
 
 #[derive(Clone, Debug, Args)]
@@ -67,8 +68,55 @@ impl ModelArgs {
         Ok(scorer)
     }
 
+    /// Opens the model for training: its decoder without an adapter, and its tokenizer.
+    pub(super) fn open_trainable(&self) -> Result<(Decoder, Tokenizer)> {
+        let tokenizer = Tokenizer::open(&self.model)?;
+        let (device, kind) = resolve_device(self.device, self.dtype)?;
+        let decoder = Decoder::load(&self.model, device, kind)?;
+        set_threads(self.threads);
+        Ok((decoder, tokenizer))
+    }
+
+    /// Most tokens of a pass, if the user says so.
+    pub(super) fn pack_tokens(&self) -> Option<usize> {
+        self.pack_tokens
+    }
+
+    /// Working memory, if the user says so.
+    pub(super) fn memory(&self) -> Option<MemorySize> {
+        self.memory
+    }
+
+    /// Whether `--max-context` is given.
+    pub(super) fn limits_context(&self) -> bool {
+        self.max_context.is_some()
+    }
+
+    /// Why gold had a part in the model or its adapter, if they are runs that used it; else `used`.
+    pub(super) fn gold_used(&self, used: GoldUse) -> GoldUse {
+        if let GoldUse::Because(_) = used {
+            return used;
+        }
+        let folders = [("adapter", self.adapter.as_ref()), ("model", Some(&self.model))];
+        let reason = |(what, folder): (&str, Option<&PathBuf>)| {
+            let (_, manifest) = RunDir::existing(folder?).ok()?;
+            match manifest.gold_used {
+                GoldUse::Because(reason) => {
+                    Some(format!("the {what} was trained with it: {reason}"))
+                }
+                GoldUse::No(_) => None,
+            }
+        };
+        folders.into_iter().find_map(reason).map_or(used, GoldUse::Because)
+    }
+
     /// The model's part of the resolved settings.
     pub(super) fn settings(&self, scorer: &LmScorer, settings: &mut Map<String, Value>) {
+        self.decoder_settings(scorer.decoder(), settings);
+    }
+
+    /// As [`settings`](Self::settings), of the decoder alone.
+    pub(super) fn decoder_settings(&self, decoder: &Decoder, settings: &mut Map<String, Value>) {
         let Self {
             model,
             adapter,
@@ -79,7 +127,6 @@ impl ModelArgs {
             memory,
             threads: _,
         } = self;
-        let decoder = scorer.decoder();
         settings.insert("model".into(), model.display().to_string().into());
         let adapter = adapter.as_ref().map(|folder| folder.display().to_string());
         settings.insert("adapter".into(), adapter.into());

@@ -2,8 +2,9 @@
 
 use clap::ValueEnum;
 
-use crate::data::Rule;
-use crate::label::{Aggregate, Calibration, Objective, Order, Preset, ScheduleKind};
+use crate::data::{ParserName, Rule, VariantKind};
+use crate::label::{Aggregate, Objective, Order, Preset, ScheduleKind};
+use crate::score::Calibration;
 
 /// Declares a value enum of the command line with its translation.
 macro_rules! names {
@@ -47,6 +48,22 @@ names!(PresetName => Preset {
     IcmCode => Preset::icm_code(),
     VllmFork => Preset::vllm_fork(),
     NeutralFork => Preset::neutral_fork(),
+});
+
+names!(VariantOption => VariantKind {
+    OptionOrders => VariantKind::OptionOrders,
+    WordOrders => VariantKind::WordOrders,
+    Templates => VariantKind::Templates,
+    Paraphrases => VariantKind::Paraphrases,
+});
+names!(ParserOption => ParserName {
+    OptionLetter => ParserName::OptionLetter,
+    PublishedLetter => ParserName::PublishedLetter,
+    LabelWord => ParserName::LabelWord,
+    PublishedWord => ParserName::PublishedWord,
+    FirstLineNumber => ParserName::FirstLineNumber,
+    FinalNumber => ParserName::FinalNumber,
+    PublishedInteger => ParserName::PublishedInteger,
 });
 
 /// What one word of `--consistency` asks for.

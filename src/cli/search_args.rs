@@ -12,10 +12,11 @@ use super::names::{
 use crate::data::{Example, Rule, Task};
 use crate::error::{Error, ErrorKind, Result};
 use crate::label::{
-    BatchSize, Calibration, IcmSettings, Init, Objective, OrderOptions, Preset, Schedule,
-    ScheduleKind, ScoreForm,
+    BatchSize, IcmSettings, Init, Objective, OrderOptions, Preset, Schedule, ScheduleKind,
+    ScoreForm,
 };
 use crate::run::SeedStream;
+use crate::score::Calibration;
 
 /// Options of the search; each is an error with another method that it has no effect on.
 #[derive(Debug, Args)]

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::progress;
-use crate::data::{PromptSpec, Task};
+use crate::data::{PromptSpec, Task, VariantKind};
 use crate::error::Result;
 
 /// List the built-in tasks, or show one
@@ -35,19 +35,24 @@ pub(super) fn run(args: TasksArgs) -> Result<()> {
 
 fn described(task: &Task) -> String {
     let list = |names: Vec<&str>| if names.is_empty() { "-".to_owned() } else { names.join(", ") };
-    let labels: Vec<&str> = task.labels.iter().map(|label| label.name.as_str()).collect();
+    let names: Vec<&str> = task.labels.iter().map(|label| label.name.as_str()).collect();
+    let labels = match names.as_slice() {
+        _ if task.has_options() => "A, B, ... as many as a question has options".to_owned(),
+        [] => "none: answers are open".to_owned(),
+        names => format!("{} (positive: {})", names.join(", "), names[task.positive]),
+    };
+    let kinds = task.possible_variants().into_iter().map(VariantKind::name).collect();
     let rules: Vec<String> =
         task.rules.iter().map(|rule| format!("{rule:?}").to_lowercase()).collect();
     let mut text = format!(
-        "{}: {}\n  source       {}\n  labels       {} (positive: {})\n  fields       {}\n  gold columns {}\n  consistency  {}\n",
+        "{}: {}\n  source       {}\n  labels       {labels}\n  fields       {}\n  gold columns {}\n  consistency  {}\n  variants by  {}\n",
         task.name,
         task.description,
         task.source,
-        list(labels),
-        task.labels[task.positive].name,
         list(task.field_names().collect()),
         list(task.gold_names().collect()),
         list(rules.iter().map(String::as_str).collect()),
+        list(kinds),
     );
     if let Some(hub) = &task.hub {
         let splits: Vec<&str> = hub.files.keys().map(String::as_str).collect();

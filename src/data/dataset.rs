@@ -41,6 +41,39 @@ impl Dataset {
         }
         Ok(Self { path: read.path, sha256: read.sha256, examples, num_unused: read.num_unused })
     }
+
+    /// Returns the most options of a question; 0 for a task without options.
+    pub fn max_options(&self) -> usize {
+        self.examples.iter().map(|example| example.options.len()).max().unwrap_or(0)
+    }
+
+    /// Returns the task with the labels that every question of the data can have.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Data`] with the line if questions differ in how many options they have;
+    /// [`ErrorKind::Task`] if the task has no labels.
+    pub fn labelled_task(&self, task: Task) -> Result<Task> {
+        if task.labels.is_empty() {
+            return Err(Error::new(
+                ErrorKind::Task,
+                format!("task `{}` has open answers and no labels", task.name),
+            )
+            .hint("`w2s filter` takes it; labels are chosen from in tasks that list them"));
+        }
+        if task.options.is_none() {
+            return Ok(task);
+        }
+        let num = self.max_options();
+        match self.examples.iter().find(|example| example.options.len() != num) {
+            None => Ok(task.with_num_options(num)),
+            Some(other) => Err(Error::new(
+                ErrorKind::Data,
+                format!("question `{}` has {} options, others have {num}", other.id, other.options.len()),
+            )
+            .at_line(&self.path, other.line)
+            .hint("here every question needs the same labels; `w2s filter` takes questions of any number of options")),
+        }
+    }
 }
 
 /// Returns the example that `record` is under `task`.
@@ -73,6 +106,11 @@ pub(super) fn example_of(record: &Record, id: String, task: &Task, path: &Path) 
         })?;
         fields.insert(name.clone(), text.into_owned());
     }
+    let options = match &task.options {
+        Some(options) => options.read(record, &id, path)?,
+        None => Vec::new(),
+    };
+    let paraphrases = task.answers.paraphrases(record, &id, path)?;
     if !any_text {
         return Err(Error::new(ErrorKind::Data, format!("every field of `{id}` is empty"))
             .at_line(path, record.line)
@@ -92,7 +130,7 @@ pub(super) fn example_of(record: &Record, id: String, task: &Task, path: &Path) 
         key = rule.key(&fields, column);
         group = rule.group(&fields, group);
     }
-    Ok(Example { id, fields, group, key, line: record.line })
+    Ok(Example { id, fields, options, paraphrases, group, key, line: record.line })
 }
 
 /// Characters of a column name that an error shows.

@@ -12,6 +12,10 @@ pub struct Example {
     pub id: String,
     /// Text of each field the task declares.
     pub fields: BTreeMap<String, String>,
+    /// The options to choose from, in the record's order; empty for tasks without options.
+    pub options: Vec<String>,
+    /// Other wordings of a field, where the task and the record have them.
+    pub paraphrases: Vec<String>,
     /// The consistency group: labels of one group's examples constrain each other.
     pub group: Option<String>,
     /// The consistency key, read from the text alone; `None` if the text shows none.

@@ -10,9 +10,10 @@ use std::fmt;
 use std::path::Path;
 
 use super::gold_spec::Verdict;
+use super::key::final_number;
 use super::read::{Record, Records, read_records};
 use super::task::Task;
-use super::value::{SeenIds, id_or_row, is_blank, lookup, quoted};
+use super::value::{SeenIds, first_filled, id_or_row, is_blank, lookup, quoted, text_of};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The gold labels of a file, by id.
@@ -154,6 +155,81 @@ impl GoldLabels {
     }
 }
 
+/// The gold answers of a file, by id: the names of gold labels, or the texts of open answers.
+#[derive(Clone)]
+pub struct GoldAnswers {
+    answers: HashMap<String, String>,
+    columns: Vec<String>,
+}
+
+impl GoldAnswers {
+    /// Returns the answers in the task's gold columns, or in `column`.
+    ///
+    /// Where answers are open, gold is the number that its text ends on.
+    ///
+    /// # Errors
+    /// As [`GoldLabels::read`]; [`ErrorKind::Data`] with the line for an open answer without a number.
+    pub fn read(path: impl AsRef<Path>, task: &Task, column: Option<&str>) -> Result<Self> {
+        if !task.answers.is_open {
+            let gold = match column {
+                Some(column) => GoldLabels::read_column(path, task, column)?,
+                None => GoldLabels::read(path, task)?,
+            };
+            let name =
+                |(id, label): (&String, &usize)| (id.clone(), task.labels[*label].name.clone());
+            let answers = gold.labels.iter().map(name).collect();
+            return Ok(Self { answers, columns: gold.columns });
+        }
+        let read = read_records(path.as_ref(), task.layout())?;
+        let asked: Vec<String> = match column {
+            Some(column) => vec![column.to_owned()],
+            None => task.gold.columns.clone(),
+        };
+        let mut seen = SeenIds::default();
+        let mut gold = Self { answers: HashMap::new(), columns: Vec::new() };
+        for record in &read.records {
+            let id = id_or_row(record, &task.id_columns, &read.path)?;
+            seen.insert(&id, record.line, &read.path)?;
+            let Some((column, value)) = first_filled(&record.values, &asked) else { continue };
+            let number = text_of(&value).and_then(|text| final_number(&text)).ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Data,
+                    format!("column `{column}` of `{id}` has no number to be the answer"),
+                )
+                .at_line(&read.path, record.line)
+                .hint("expected a number, or a solution that ends on one, such as `#### 8`")
+            })?;
+            gold.answers.insert(id, number);
+            if !gold.columns.iter().any(|known| known == column) {
+                gold.columns.push(column.to_owned());
+            }
+        }
+        if gold.answers.is_empty() {
+            return Err(Error::new(ErrorKind::Data, "no record has a gold answer")
+                .at(&read.path)
+                .hint(format!("looked in {}", quoted(&asked))));
+        }
+        Ok(gold)
+    }
+
+    /// Returns the gold answer of `id`.
+    pub fn get(&self, id: &str) -> Option<&str> {
+        self.answers.get(id).map(String::as_str)
+    }
+
+    /// Returns the gold columns that answers were read from, in order of first use.
+    pub fn columns(&self) -> &[String] {
+        &self.columns
+    }
+}
+
+/// Shows the count only, so that no log shows an answer.
+impl fmt::Debug for GoldAnswers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GoldAnswers({} sealed)", self.answers.len())
+    }
+}
+
 fn no_label(read: &Records) -> Error {
     Error::new(ErrorKind::Data, "no record has a gold label").at(&read.path)
 }
@@ -165,7 +241,9 @@ fn label_of(record: &Record, task: &Task, name: &str, path: &Path) -> Result<Opt
         let value = lookup(&record.values, name).filter(|value| !is_blank(value));
         return match value {
             Some(value) if !gold.is_ignored(&value) => {
-                task.label_of(name, &value, (path, record.line)).map(Some)
+                let label = task.label_of(name, &value, (path, record.line))?;
+                check_option(record, task, (name, label), path)?;
+                Ok(Some(label))
             }
             _ => Ok(None),
         };
@@ -182,6 +260,31 @@ fn label_of(record: &Record, task: &Task, name: &str, path: &Path) -> Result<Opt
         .at_line(path, record.line)
         .hint(format!("[gold.concepts.{name}] of the task file says which values it knows"))),
     }
+}
+
+/// Refuses a gold label for an option that the question of the record does not have.
+fn check_option(
+    record: &Record,
+    task: &Task,
+    (column, label): (&str, usize),
+    path: &Path,
+) -> Result<()> {
+    let Some(options) = &task.options else { return Ok(()) };
+    // A file of ids and labels has no options.
+    let Ok(there) = options.read(record, "", path) else { return Ok(()) };
+    if label < there.len() {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Data,
+        format!(
+            "column `{column}` says option {}, but the question has {} options",
+            task.labels[label].name,
+            there.len()
+        ),
+    )
+    .at_line(path, record.line)
+    .hint("gold is the option's letter, or its place counted from 0"))
 }
 
 /// Shows the count only, so that no log shows a label.

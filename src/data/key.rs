@@ -129,7 +129,7 @@ fn yes_or_no(text: &str) -> Option<&'static str> {
 /// After the last "answer is" or "####" it is the first number; without such words it is the last
 /// number of the text. Either way, if an `=` stands before numbers in that sentence, the first
 /// number after the last such `=` is meant. A said answer that is no number gives `None`.
-fn final_number(text: &str) -> Option<String> {
+pub fn final_number(text: &str) -> Option<String> {
     let lower = text.to_ascii_lowercase();
     let said = ["answer is", "answer:", "####"]
         .iter()

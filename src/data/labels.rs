@@ -4,16 +4,15 @@ use std::collections::{BTreeSet, HashMap};
 use std::io::Write;
 use std::path::Path;
 
-use serde::de::MapAccess;
-use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::dataset::{Dataset, example_of};
 use super::example::Example;
+use super::in_order;
 use super::read::{Layout, Record, Records, read_records};
 use super::task::Task;
-use super::value::{SeenIds, first_filled, own_id, quoted};
+use super::value::{SeenIds, first_filled, lookup, own_id, quoted};
 use crate::error::{Error, ErrorKind, Result};
 
 /// One line of `labels.jsonl`.
@@ -30,46 +29,6 @@ pub struct LabelRecord {
     pub margin: f64,
     /// The iteration that last changed the label; `None` if none did.
     pub last_flip: Option<u64>,
-}
-
-/// A map in JSON, a list here: the order of the labels is the task's.
-mod in_order {
-    use super::{MapAccess, SerializeMap};
-    use serde::de::{Deserializer, Visitor};
-    use serde::ser::Serializer;
-
-    pub(super) fn serialize<S: Serializer>(
-        entries: &[(String, f64)],
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(entries.len()))?;
-        for (name, logprob) in entries {
-            map.serialize_entry(name, logprob)?;
-        }
-        map.end()
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<(String, f64)>, D::Error> {
-        struct Entries;
-        impl<'de> Visitor<'de> for Entries {
-            type Value = Vec<(String, f64)>;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an object of label names and log-probabilities")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = access.next_entry()? {
-                    entries.push(entry);
-                }
-                Ok(entries)
-            }
-        }
-        deserializer.deserialize_map(Entries)
-    }
 }
 
 /// Writes `records` as JSON lines.
@@ -218,9 +177,14 @@ fn demonstration(
     by_id: &HashMap<&str, &Example>,
 ) -> Result<Example> {
     let id = own_id(record, &task.id_columns, path)?;
-    let stands_alone = task.fields.iter().all(|field| {
-        field.default.is_some() || first_filled(&record.values, &field.columns).is_some()
+    let has_options = task.options.as_ref().is_none_or(|options| {
+        let columns = options.columns();
+        columns.iter().any(|column| lookup(&record.values, column).is_some())
     });
+    let stands_alone = has_options
+        && task.fields.iter().all(|field| {
+            field.default.is_some() || first_filled(&record.values, &field.columns).is_some()
+        });
     match id {
         Some(id) if !stands_alone => {
             by_id.get(id.as_str()).map(|example| (*example).clone()).ok_or_else(|| {
@@ -238,7 +202,7 @@ fn demonstration(
             Ok(base
                 .examples
                 .iter()
-                .find(|other| other.fields == own.fields)
+                .find(|other| other.fields == own.fields && other.options == own.options)
                 .cloned()
                 .unwrap_or(own))
         }

@@ -4,28 +4,40 @@
 //! which hold gold. A gold column never gets into an [`Example`]; [`GoldLabels`] is the only type
 //! that reads one. Nothing here spells prompts or knows of models.
 
+mod answers;
 mod dataset;
 mod example;
 mod expand;
 mod gold;
 mod gold_spec;
+mod in_order;
 mod key;
 mod labels;
 mod literal;
+mod published;
 mod read;
 mod read_parquet;
 mod read_table;
 mod reference;
+mod split;
 mod task;
+mod task_answers;
 mod task_file;
 mod task_gold;
 mod task_prompt;
 mod value;
 
+pub use answers::{
+    AnswerRecord, WeakRecord, WeightRecord, by_question, json_lines, read_json_lines,
+};
 pub use dataset::Dataset;
 pub use example::Example;
-pub use gold::GoldLabels;
+pub use gold::{GoldAnswers, GoldLabels};
+pub use key::final_number;
 pub use labels::{LabelRecord, read_demonstrations, read_label_records, read_labels, write_labels};
+pub use published::{PublishedRow, read_published_rows};
 pub use read::join_records;
 pub use reference::ReferenceKeys;
+pub use split::split_ids;
 pub use task::{HubSource, Label, PromptCase, PromptSpec, Rule, Task};
+pub use task_answers::{AnswerSpec, MAX_OPTIONS, ParserName, VariantKind, option_letter};

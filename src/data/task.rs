@@ -14,6 +14,7 @@ use super::expand::Reader;
 use super::gold_spec::{GoldSpec, ReferenceSpec};
 use super::key::KeyRule;
 use super::read::{Layout, sha256_hex, utf8};
+use super::task_answers::{AnswerSpec, OptionSpec, VariantKind};
 use super::value::{quoted, spelling, text_of};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -24,7 +25,7 @@ macro_rules! built_in {
 }
 
 /// Name and text of every built-in task, in the order they are listed.
-const BUILT_IN: [(&str, &str); 20] = built_in![
+const BUILT_IN: [(&str, &str); 21] = built_in![
     "sentiment",
     "subjectivity",
     "topic",
@@ -45,6 +46,7 @@ const BUILT_IN: [(&str, &str); 20] = built_in![
     "hellaswag",
     "mmlu",
     "multiple-choice",
+    "gsm8k",
 ];
 
 /// A rule that the labels of two examples of one consistency group must not break.
@@ -85,6 +87,10 @@ pub struct PromptSpec {
     pub chat_request: String,
     /// The text that stands for each label after a question, in the order of the labels.
     pub words: Vec<String>,
+    /// How `{options}` spells one option, of `{letter}` and `{option}`.
+    pub option: String,
+    /// Text between two options.
+    pub option_separator: String,
     /// Records that are asked in other words; the first that applies is used.
     pub cases: Vec<PromptCase>,
 }
@@ -148,7 +154,10 @@ pub struct Task {
     pub description: String,
     /// Where the task's form comes from.
     pub source: String,
-    /// The labels, two or more, in the order used everywhere.
+    /// The labels in the order used everywhere: two or more, or none where answers are open.
+    ///
+    /// A task with options has a label for every letter until
+    /// [`with_num_options`](Self::with_num_options) says how many there are.
     pub labels: Vec<Label>,
     /// Place in `labels` of the one that log-odds are for.
     pub positive: usize,
@@ -164,6 +173,9 @@ pub struct Task {
     pub sha256: String,
     /// Where the data set lies on the hub, if it does.
     pub hub: Option<HubSource>,
+    /// How the answers to variants of a question are asked for and read.
+    pub answers: AnswerSpec,
+    pub(super) options: Option<OptionSpec>,
     pub(super) fields: Vec<Field>,
     /// Every column that the task speaks of, for [`Layout`].
     pub(super) known_columns: Vec<String>,
@@ -250,6 +262,51 @@ impl Task {
         }
         self.prompt = prompt.clone();
         Ok(self)
+    }
+
+    /// Returns whether its questions have options to choose from.
+    pub fn has_options(&self) -> bool {
+        self.options.is_some()
+    }
+
+    /// Returns the task with labels for `num` options; a task without options as it is.
+    #[must_use]
+    pub fn with_num_options(mut self, num: usize) -> Self {
+        if self.options.is_some() {
+            self.labels.truncate(num);
+            self.positive = self.labels.len().saturating_sub(1);
+            for prompt in self.variants.iter_mut().chain([&mut self.prompt]) {
+                prompt.words.truncate(num);
+            }
+        }
+        self
+    }
+
+    /// Returns the kinds of variants that questions in the prompt in use can have.
+    pub fn possible_variants(&self) -> Vec<VariantKind> {
+        self.answers.possible(&self.prompt, self.has_options())
+    }
+
+    /// Returns what the questions are varied in: `wanted`, or what the task says.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] if the task cannot make such variants, or none at all.
+    pub fn variant_kind(&self, wanted: Option<VariantKind>) -> Result<VariantKind> {
+        let possible = self.possible_variants();
+        let kind = wanted.or(self.answers.variants.filter(|kind| possible.contains(kind)));
+        match kind.or(possible.first().copied()) {
+            Some(kind) if possible.contains(&kind) => Ok(kind),
+            kind => Err(Error::new(
+                ErrorKind::Usage,
+                match kind {
+                    Some(kind) => {
+                        format!("task `{}` cannot make variants by `{}`", self.name, kind.name())
+                    }
+                    None => format!("task `{}` cannot make variants of a question", self.name),
+                },
+            )
+            .hint(self.answers.what_is_possible(&self.prompt, self.has_options()))),
+        }
     }
 
     /// Returns the names of the gold columns: first those that are read as the gold label, then the

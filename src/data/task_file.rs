@@ -14,6 +14,7 @@ use super::expand::Reader;
 use super::gold_spec::{GoldSpec, ReferenceSpec};
 use super::key::KeyRule;
 use super::task::{Field, HubSource, Label, Rule, Task};
+use super::task_answers::{self, AnswersTable, OptionSpec, OptionsTable};
 use super::task_gold::{GoldTable, gold};
 use super::task_prompt::{self, LabelTable, PromptTable, VariantTable, is_plain};
 use super::value::quoted;
@@ -34,7 +35,10 @@ struct File {
     prompt: PromptTable,
     #[serde(default)]
     variants: BTreeMap<String, Spanned<VariantTable>>,
-    labels: Spanned<Vec<Spanned<LabelTable>>>,
+    labels: Option<Spanned<Vec<Spanned<LabelTable>>>>,
+    options: Option<Spanned<OptionsTable>>,
+    #[serde(default)]
+    answers: AnswersTable,
     #[serde(default)]
     gold: GoldTable,
     #[serde(default)]
@@ -136,9 +140,9 @@ pub(super) fn parse(toml: &str, path: &Path) -> Result<Task> {
         error.hint("data/tasks/README.md lists every key of a task file")
     })?;
     check_name(&file, &source)?;
-    let labels = task_prompt::labels(&file.labels, &source)?;
+    let labels = labels(&file, &source)?;
     let positive = match &file.positive {
-        None => labels.len() - 1,
+        None => labels.len().saturating_sub(1),
         Some(name) => {
             labels.iter().position(|label| label.name == *name.get_ref()).ok_or_else(|| {
                 source
@@ -164,16 +168,36 @@ pub(super) fn parse(toml: &str, path: &Path) -> Result<Task> {
         }
     };
     let consistency = consistency(&file, &labels, &fields, &closed, &source)?;
+    let options = match &file.options {
+        Some(table) => {
+            let options = OptionSpec::of(table, &source)?;
+            options.check(&closed, table.span(), &source)?;
+            Some(options)
+        }
+        None => None,
+    };
+    let option_columns = options.as_ref().map(OptionSpec::columns).unwrap_or_default();
+    let paraphrases: Vec<String> = file.answers.columns().cloned().collect();
+    check_not_gold("a paraphrase", &paraphrases, &closed, 0..0, &source)?;
     let known_columns: Vec<String> = fields
         .iter()
         .flat_map(|field| &field.columns)
+        .chain(&option_columns)
+        .chain(&paraphrases)
         .chain(&closed)
         .chain(&id_columns)
         .chain(&consistency.group_columns)
         .map(|column| column.split_once('.').map_or(column.as_str(), |(root, _)| root).to_owned())
         .collect();
     let hub = file.hub.map(|hub| hub_source(hub, &source)).transpose()?;
-    let variants = task_prompt::variants(file.prompt, file.variants, &labels, &fields, &source)?;
+    let variants = task_prompt::variants(
+        file.prompt,
+        file.variants,
+        (&labels, &fields, options.is_some()),
+        &source,
+    )?;
+    let answers =
+        task_answers::answers(file.answers, &variants[0], &fields, options.is_some(), &source)?;
     Ok(Task {
         name: file.name.into_inner(),
         description: file.description.into_inner(),
@@ -186,6 +210,8 @@ pub(super) fn parse(toml: &str, path: &Path) -> Result<Task> {
         toml: String::new(),
         sha256: String::new(),
         hub,
+        answers,
+        options,
         known_columns,
         fields,
         reader: file.reader,
@@ -196,6 +222,24 @@ pub(super) fn parse(toml: &str, path: &Path) -> Result<Task> {
         key: consistency.key,
         columns: file.columns.map(Spanned::into_inner),
     })
+}
+
+/// Returns the labels listed, or a letter for each option, or none for open answers.
+fn labels(file: &File, source: &Source<'_>) -> Result<Vec<Label>> {
+    match (&file.labels, &file.options, file.answers.is_open()) {
+        (Some(labels), None, false) => task_prompt::labels(labels, source),
+        (None, Some(_), false) => Ok(task_answers::letters()),
+        (None, None, true) => Ok(Vec::new()),
+        (None, None, false) => Err(Error::new(ErrorKind::Task, "task has no labels")
+            .at(source.path)
+            .hint("list [[labels]], or say where the options of a question are under [options], or set `open = true` under [answers]")),
+        _ => Err(Error::new(
+            ErrorKind::Task,
+            "task has more than one of [[labels]], [options] and `answers.open`",
+        )
+        .at(source.path)
+        .hint("options are labelled by their letters; open answers have no labels")),
+    }
 }
 
 fn check_name(file: &File, source: &Source<'_>) -> Result<()> {
@@ -226,7 +270,7 @@ fn closed_columns(
 }
 
 /// Refuses a text, group or key column that holds gold.
-fn check_not_gold(
+pub(super) fn check_not_gold(
     what: &str,
     columns: &[String],
     gold: &[String],
@@ -256,6 +300,11 @@ fn fields(
             FieldTable::Columns(columns) => (columns, None),
             FieldTable::Optional(OptionalField { columns, default }) => (columns, Some(default)),
         };
+        if ["options", "words"].contains(&name.as_str()) {
+            return Err(source
+                .fault(table.span(), format!("a field cannot be called `{name}`"))
+                .hint("in a template `{options}` and `{words}` stand for the options and the label words"));
+        }
         if columns.is_empty() {
             return Err(source
                 .fault(table.span(), format!("field `{name}` has no columns"))
@@ -368,7 +417,7 @@ fn consistency(
         return Err(fault("rule `contradiction` without a positive label")
             .hint("say with `positive` which label two different keys cannot both have"));
     }
-    if listed.contains(&Rule::Asymmetry) && file.labels.get_ref().len() != 2 {
+    if listed.contains(&Rule::Asymmetry) && labels.len() != 2 {
         return Err(fault("rule `asymmetry` on a task that has more than two labels"));
     }
     Ok(Consistency { group_columns, key: rule, rules: listed.clone(), reference })

@@ -25,9 +25,14 @@ pub(super) struct PromptTable {
     #[serde(default = "blank_line")]
     separator: String,
     chat_request: Option<Spanned<String>>,
+    option: Option<Spanned<String>>,
+    option_separator: Option<Spanned<String>>,
     #[serde(default)]
     cases: Vec<Spanned<CaseTable>>,
 }
+
+/// How an option is written, where the task does not say.
+const OPTION: &str = "{letter}. {option}";
 
 /// What a chat model is told after the question, where the task does not say.
 const CHAT_REQUEST: &str = "Answer with {words} only.";
@@ -44,6 +49,8 @@ pub(super) struct VariantTable {
     template: Option<Spanned<String>>,
     separator: Option<String>,
     chat_request: Option<Spanned<String>>,
+    option: Option<Spanned<String>>,
+    option_separator: Option<Spanned<String>>,
     words: Option<Spanned<BTreeMap<String, String>>>,
     cases: Option<Vec<Spanned<CaseTable>>>,
 }
@@ -114,11 +121,10 @@ pub(super) fn labels(
 pub(super) fn variants(
     own: PromptTable,
     others: BTreeMap<String, Spanned<VariantTable>>,
-    labels: &[Label],
-    fields: &[Field],
+    (labels, fields, has_options): (&[Label], &[Field], bool),
     source: &Source<'_>,
 ) -> Result<Vec<PromptSpec>> {
-    let maker = Maker { labels, fields, source };
+    let maker = Maker { labels, fields, has_options, source };
     let name = own.name.as_ref().map_or(DEFAULT_VARIANT, |name| name.get_ref()).to_owned();
     if !is_plain(&name) {
         let span = own.name.map_or(0..0, |name| name.span());
@@ -135,6 +141,8 @@ pub(super) fn variants(
             None => CHAT_REQUEST.to_owned(),
         },
         words: labels.iter().map(|label| label.word.clone()).collect(),
+        option: maker.option(own.option)?.unwrap_or_else(|| OPTION.to_owned()),
+        option_separator: maker.separator(own.option_separator)?.unwrap_or_else(|| "\n".to_owned()),
         cases: Vec::new(),
     };
     base.cases = maker.cases(own.cases, &base)?;
@@ -146,8 +154,16 @@ pub(super) fn variants(
                 .fault(span, format!("prompt variant `{name}` cannot have this name"))
                 .hint("a name is made of letters, digits, `-`, `_` and `.`, and is there once"));
         }
-        let VariantTable { instruction, template, separator, chat_request, words, cases } =
-            table.into_inner();
+        let VariantTable {
+            instruction,
+            template,
+            separator,
+            chat_request,
+            option,
+            option_separator,
+            words,
+            cases,
+        } = table.into_inner();
         let mut variant = PromptSpec { name: name.clone(), ..variants[0].clone() };
         if let Some(template) = template {
             maker.check_template(&template)?;
@@ -167,6 +183,12 @@ pub(super) fn variants(
         }
         if let Some(request) = chat_request {
             variant.chat_request = maker.chat_request(request)?;
+        }
+        if let Some(option) = maker.option(option)? {
+            variant.option = option;
+        }
+        if let Some(separator) = maker.separator(option_separator)? {
+            variant.option_separator = separator;
         }
         if let Some(cases) = cases {
             variant.cases = maker.cases(cases, &variant)?;
@@ -191,6 +213,7 @@ pub(super) fn is_plain(name: &str) -> bool {
 struct Maker<'m> {
     labels: &'m [Label],
     fields: &'m [Field],
+    has_options: bool,
     source: &'m Source<'m>,
 }
 
@@ -225,6 +248,32 @@ impl Maker<'_> {
             });
         }
         Ok(cases)
+    }
+
+    /// Returns how an option is spelled, if it is said.
+    fn option(&self, option: Option<Spanned<String>>) -> Result<Option<String>> {
+        let Some(option) = option else { return Ok(None) };
+        let fields = Template::parse(option.get_ref())
+            .map(|template| template.fields().into_iter().map(str::to_owned).collect::<Vec<_>>());
+        let good = fields.is_ok_and(|names| {
+            names.len() == 2 && ["letter", "option"].iter().all(|n| names.iter().any(|m| m == n))
+        });
+        if !good || !self.has_options {
+            return Err(self
+                .source
+                .fault(option.span(), "`option` does not say how an option is written")
+                .hint("write option = \"{letter}. {option}\", in a task with [options]"));
+        }
+        Ok(Some(option.into_inner()))
+    }
+
+    fn separator(&self, separator: Option<Spanned<String>>) -> Result<Option<String>> {
+        match separator {
+            Some(separator) if !self.has_options => {
+                Err(self.source.fault(separator.span(), "`option_separator` without [options]"))
+            }
+            separator => Ok(separator.map(Spanned::into_inner)),
+        }
     }
 
     fn chat_request(&self, request: Spanned<String>) -> Result<String> {
@@ -278,7 +327,14 @@ impl Maker<'_> {
         let fault = |message: String| source.fault(template.span(), message);
         let parsed = Template::parse(template.get_ref())
             .map_err(|error| error.at_line(source.path, source.line(template.span().start)))?;
-        let used = parsed.fields();
+        let mut used = parsed.fields();
+        // What a question is filled with besides its fields.
+        used.retain(|name| *name != "words" || self.labels.is_empty());
+        if self.has_options && !used.contains(&"options") {
+            return Err(fault("template does not show the options".to_owned())
+                .hint("`{options}` stands for all of them, each as `option` writes it"));
+        }
+        used.retain(|name| *name != "options" || !self.has_options);
         if used.is_empty() {
             return Err(fault("template names no field".to_owned())
                 .hint("every question would be the same text"));

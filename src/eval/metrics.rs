@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::rates::{Z_95, auroc, wilson};
 use super::reliability::{Reliability, reliability};
 use crate::error::{Error, ErrorKind, Result};
-use crate::label::log_odds;
+use crate::score::log_odds;
 
 /// One labelled example beside its gold label.
 #[derive(Clone, Debug, PartialEq)]

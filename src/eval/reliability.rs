@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::metrics::Prediction;
-use crate::label::{log_odds, margin};
+use crate::score::{log_odds, margin};
 
 /// Bins of equal width between probability 0 and 1.
 const NUM_BINS: usize = 10;

@@ -5,7 +5,6 @@
 //! that the caller vouches for, and so are the given labels of many-shot prompting.
 
 mod batches;
-mod calibrate;
 mod consistency;
 mod icm;
 mod objective;
@@ -21,7 +20,6 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 pub use batches::BatchSize;
-pub use calibrate::{Calibration, best_label, distribution, log_odds, margin, mean_logprobs};
 pub use consistency::Consistency;
 pub use icm::{GivenLabels, Icm, IcmResult, IcmSettings, Init, OrderCheck};
 pub use objective::{Aggregate, Objective, Score, ScoreForm, accepts};
@@ -39,7 +37,7 @@ use crate::data::{Example, LabelRecord, Rule, Task};
 use crate::error::{Error, ErrorKind, Result};
 use crate::prompt::PromptFormat;
 use crate::run::SeedStream;
-use crate::score::Scorer;
+use crate::score::{Calibration, Scorer};
 
 /// How labels are found.
 #[derive(Clone, Debug)]

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::calibrate::log_odds;
+use crate::score::log_odds;
 
 /// The form of mutual predictability.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]

@@ -28,11 +28,11 @@
 use rand::seq::SliceRandom;
 use serde::Serialize;
 
-use super::calibrate::mean_logprobs;
 use crate::data::Example;
 use crate::error::Result;
 use crate::prompt::PromptFormat;
 use crate::run::SeedStream;
+use crate::score::mean_logprobs;
 use crate::score::{LabelScores, NodeId, PromptTree, QuestionId, Usage};
 
 /// The order of demonstrations.

@@ -8,12 +8,12 @@
 //! (or what fits the model's context), at most 10 repairs after a change, temperatures from 10 to 0.01,
 //! every iteration made even when no label can change any more.
 
-use super::calibrate::Calibration;
 use super::icm::{IcmSettings, Init};
 use super::objective::{Aggregate, Objective, ScoreForm};
 use super::order::OrderOptions;
 use super::schedule::{Schedule, ScheduleKind};
 use crate::data::{Rule, Task};
+use crate::score::Calibration;
 
 /// Demonstrations of a prompt of the neutral fork: its `n_shots`.
 const NEUTRAL_NUM_DEMONSTRATIONS: usize = 6;

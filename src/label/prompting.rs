@@ -11,7 +11,6 @@ use rand::seq::SliceRandom;
 use serde::Serialize;
 
 use super::batches::{self, BatchSize};
-use super::calibrate::{Calibration, best_label, distribution, mean_logprobs};
 use super::order::{Items, OrderOptions, OrderPlan};
 use super::trace::TraceEvent;
 use super::{Found, few_examples};
@@ -19,6 +18,7 @@ use crate::data::Example;
 use crate::error::{Error, ErrorKind, Result};
 use crate::prompt::PromptFormat;
 use crate::run::SeedStream;
+use crate::score::{Calibration, best_label, distribution, mean_logprobs};
 use crate::score::{Scorer, Usage};
 
 /// Where the labels of many-shot demonstrations come from.

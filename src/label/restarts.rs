@@ -3,7 +3,6 @@
 use serde::Serialize;
 
 use super::batches::{self, BatchSize};
-use super::calibrate::margin;
 use super::consistency::Consistency;
 use super::icm::{Icm, IcmResult, IcmSettings, OrderCheck};
 use super::order::Items;
@@ -13,6 +12,7 @@ use crate::data::{Example, LabelRecord, Rule, Task};
 use crate::error::Result;
 use crate::prompt::PromptFormat;
 use crate::run::SeedStream;
+use crate::score::margin;
 use crate::score::{Scorer, Usage};
 
 /// What `summary.json` says of one of several searches.

@@ -1,6 +1,9 @@
 //! Writing text: many prompts side by side, greedy or sampled.
 
+use std::path::Path;
+
 use rand::Rng;
+use serde_json::Value;
 use tch::{Kind, Tensor};
 
 use super::cache::{BatchCache, KvCache};
@@ -51,6 +54,35 @@ pub struct Generated {
     pub text: String,
     /// Why it ended.
     pub finish: Finish,
+}
+
+/// Returns the ids of the tokens that end a text: `eos_token_id` of generation_config.json, or of
+/// config.json; none if neither names one.
+///
+/// # Errors
+/// [`ErrorKind::Config`] when the file is no JSON or the value no token.
+pub fn end_tokens(folder: &Path) -> Result<Vec<u32>> {
+    for name in ["generation_config.json", "config.json"] {
+        let path = folder.join(name);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(Error::io("read", &path, &e)),
+        };
+        let fault = |message: String| Error::new(ErrorKind::Config, message).at(&path);
+        let config: Value =
+            serde_json::from_str(&text).map_err(|e| fault(format!("broken JSON: {e}")))?;
+        let id = |value: &Value| {
+            let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
+            id.ok_or_else(|| fault(format!("`eos_token_id` is {value}, expected a token id")))
+        };
+        match config.get("eos_token_id") {
+            None | Some(Value::Null) => {}
+            Some(Value::Array(ids)) => return ids.iter().map(id).collect(),
+            Some(value) => return Ok(vec![id(value)?]),
+        }
+    }
+    Ok(Vec::new())
 }
 
 /// Most tokens of one pass over a prompt.

@@ -33,7 +33,7 @@ pub use config::{
 };
 pub use decoder::{Decoder, NewTokens};
 pub use device::{DeviceChoice, DtypeChoice, resolve as resolve_device};
-pub use generate::{Finish, GenerateOptions, Generated, Sampling, generate};
+pub use generate::{Finish, GenerateOptions, Generated, Sampling, end_tokens, generate};
 pub use random::RANDOM_WEIGHTS;
 pub use rope::{RopeConfig, RopeScaling};
 pub use tokenizer::{Tokenizer, Tokens};

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::Template;
-use crate::data::{Example, PromptCase, Task};
+use std::borrow::Cow;
+
+use super::{Template, Variant};
+use crate::data::{Example, PromptCase, Task, option_letter};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Texts that stand for an item without content.
@@ -18,7 +20,21 @@ pub struct PromptFormat<'t> {
     template: Template,
     /// The templates of the prompt's cases, in their order.
     cases: Vec<Template>,
+    /// The task's further wordings.
+    others: Vec<Template>,
+    option: Template,
     chat_request: Template,
+}
+
+/// A variant of a question, ready to be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wording<'t> {
+    /// The text that ends right before the answer.
+    pub text: String,
+    /// The words that may follow it.
+    pub words: Vec<&'t str>,
+    /// The label that each word stands for, by its place in the task's labels.
+    pub labels: Vec<usize>,
 }
 
 impl<'t> PromptFormat<'t> {
@@ -32,6 +48,13 @@ impl<'t> PromptFormat<'t> {
             task,
             template: Template::parse(&task.prompt.template)?,
             cases: cases.collect::<Result<_>>()?,
+            others: task
+                .answers
+                .templates
+                .iter()
+                .map(|template| Template::parse(template))
+                .collect::<Result<_>>()?,
+            option: Template::parse(&task.prompt.option)?,
             chat_request: Template::parse(&task.prompt.chat_request)?,
         })
     }
@@ -46,11 +69,67 @@ impl<'t> PromptFormat<'t> {
     /// # Errors
     /// [`ErrorKind::Data`] if the example lacks a field; one read with this task does not.
     pub fn question(&self, example: &Example) -> Result<String> {
-        let template = self.case(example).map_or(&self.template, |(_, template)| template);
-        template.render(&example.fields).map_err(|error| {
+        self.render(example, &Variant::default())
+    }
+
+    /// Returns a variant of the question with the words that may follow it.
+    ///
+    /// # Errors
+    /// As [`question`](Self::question), and [`ErrorKind::Internal`] for a variant that is not one of
+    /// this task and example.
+    pub fn wording(&self, example: &Example, variant: &Variant) -> Result<Wording<'t>> {
+        let words = self.words_of(example);
+        let labels: Vec<usize> = match variant.option_order.as_slice() {
+            [] => (0..words.len()).collect(),
+            // The first letter stands for the option that is shown first.
+            order => order.to_vec(),
+        };
+        let text = self.render(example, variant)?;
+        Ok(Wording { text, words, labels })
+    }
+
+    fn render(&self, example: &Example, variant: &Variant) -> Result<String> {
+        let wrong = || {
+            let message = format!("a variant that question `{}` does not have", example.id);
+            Error::new(ErrorKind::Internal, message)
+        };
+        let template = match variant.template {
+            None => self.case(example).map_or(&self.template, |(_, template)| template),
+            Some(place) => self.others.get(place).ok_or_else(wrong)?,
+        };
+        let mut fields = Cow::Borrowed(&example.fields);
+        if let Some(place) = variant.paraphrase {
+            let text = example.paraphrases.get(place).ok_or_else(wrong)?;
+            let name = self.task.answers.paraphrased.clone().ok_or_else(wrong)?;
+            fields.to_mut().insert(name, text.clone());
+        }
+        let wanted = template.fields();
+        if wanted.contains(&"words") && !self.task.labels.is_empty() {
+            let words = self.words_of(example);
+            let order = in_order(&words, &variant.word_order).ok_or_else(wrong)?;
+            fields.to_mut().insert("words".to_owned(), listed(&order));
+        }
+        if wanted.contains(&"options") && self.task.has_options() {
+            let options: Vec<&str> = example.options.iter().map(String::as_str).collect();
+            let shown = in_order(&options, &variant.option_order).ok_or_else(wrong)?;
+            fields.to_mut().insert("options".to_owned(), self.options(&shown)?);
+        }
+        template.render(&fields).map_err(|error| {
             Error::new(ErrorKind::Data, format!("{} (`{}`)", error.message(), example.id))
                 .hint("read the example with the task that writes the prompt")
         })
+    }
+
+    /// Spells options in the order shown.
+    fn options(&self, shown: &[&str]) -> Result<String> {
+        let spell = |(place, option): (usize, &&str)| {
+            self.option.render(&BTreeMap::from([
+                ("letter".to_owned(), option_letter(place).to_string()),
+                ("option".to_owned(), (*option).to_owned()),
+            ]))
+        };
+        let spelled: Result<Vec<String>> = shown.iter().enumerate().map(spell).collect();
+        Ok(spelled?.join(&self.task.prompt.option_separator))
     }
 
     /// Returns the question, the word of `label` and the separator.
@@ -90,13 +169,8 @@ impl<'t> PromptFormat<'t> {
     }
 
     fn requested(&self, question: &str, words: &[&str]) -> Result<String> {
-        let listed = match words {
-            [others @ .., last] if !others.is_empty() => {
-                format!("{} or {last}", others.join(", "))
-            }
-            _ => words.concat(),
-        };
-        let request = self.chat_request.render(&BTreeMap::from([("words".to_owned(), listed)]))?;
+        let words = BTreeMap::from([("words".to_owned(), listed(words))]);
+        let request = self.chat_request.render(&words)?;
         let text = [self.instruction(), question].concat();
         Ok(format!("{}\n\n{request}", text.trim()))
     }
@@ -111,7 +185,8 @@ impl<'t> PromptFormat<'t> {
     /// Returns the words that follow the question of `example`, in the order of the task's labels.
     pub fn words_of(&self, example: &Example) -> Vec<&'t str> {
         let words = self.case(example).map_or(&self.task.prompt.words, |(case, _)| &case.words);
-        words.iter().map(String::as_str).collect()
+        let num = if self.task.has_options() { example.options.len() } else { words.len() };
+        words.iter().take(num).map(String::as_str).collect()
     }
 
     fn case(&self, example: &Example) -> Option<(&'t PromptCase, &Template)> {
@@ -125,20 +200,45 @@ impl<'t> PromptFormat<'t> {
     /// # Source
     /// Zhao et al. 2021, section 5; the label distributions after them are averaged to calibrate.
     pub fn content_free(&self) -> Vec<String> {
-        CONTENT_FREE
-            .iter()
-            .filter_map(|stand_in| {
-                let fields: BTreeMap<String, String> = self
-                    .template
-                    .fields()
-                    .into_iter()
-                    .map(|name| (name.to_owned(), (*stand_in).to_owned()))
-                    .collect();
-                // Every field the template names is in the map, so no question is lost here.
-                self.template.render(&fields).ok()
-            })
-            .collect()
+        let names = self.template.fields();
+        let empty = |stand_in: &&str| {
+            let fill = |name: &&str| ((*name).to_owned(), (*stand_in).to_owned());
+            let example = Example {
+                id: "content-free".to_owned(),
+                fields: names.iter().map(fill).collect(),
+                options: match self.task.has_options() {
+                    true => vec![(*stand_in).to_owned(); self.task.num_labels()],
+                    false => Vec::new(),
+                },
+                paraphrases: Vec::new(),
+                group: None,
+                key: None,
+                line: 0,
+            };
+            self.render(&example, &Variant::default()).ok()
+        };
+        // Every field the template names is in the map, so no question is lost here.
+        CONTENT_FREE.iter().filter_map(empty).collect()
     }
+}
+
+/// Returns words as a question lists them: `yes or no`, `red, green or blue`.
+fn listed(words: &[&str]) -> String {
+    match words {
+        [others @ .., last] if !others.is_empty() => format!("{} or {last}", others.join(", ")),
+        _ => words.concat(),
+    }
+}
+
+/// Returns `items` in `order`, or as they are for an empty order; `None` if it is no order of them.
+fn in_order<'i>(items: &[&'i str], order: &[usize]) -> Option<Vec<&'i str>> {
+    if order.is_empty() {
+        return Some(items.to_vec());
+    }
+    let mut places = order.to_vec();
+    places.sort_unstable();
+    (places == (0..items.len()).collect::<Vec<_>>())
+        .then(|| order.iter().map(|&place| items[place]).collect())
 }
 
 #[cfg(test)]
@@ -149,6 +249,8 @@ mod tests {
         Example {
             id: "row-1".to_owned(),
             fields: pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            options: Vec::new(),
+            paraphrases: Vec::new(),
             group: None,
             key: None,
             line: 1,

@@ -5,6 +5,8 @@
 
 mod format;
 mod template;
+mod variant;
 
-pub use format::PromptFormat;
+pub use format::{PromptFormat, Wording};
 pub use template::Template;
+pub use variant::{Variant, num_variants, variants};

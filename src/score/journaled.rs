@@ -26,10 +26,14 @@ pub struct Journaled<S> {
     journal: Journal,
 }
 
-impl<S: Scorer> Journaled<S> {
+impl<S> Journaled<S> {
     /// Returns `scorer` with a journal: first its entries are the answers, then `scorer` is.
     pub fn new(scorer: S, journal: Journal) -> Self {
         Self { scorer, journal }
+    }
+
+    pub(super) fn parts(&mut self) -> (&mut S, &mut Journal) {
+        (&mut self.scorer, &mut self.journal)
     }
 }
 

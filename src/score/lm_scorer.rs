@@ -134,6 +134,14 @@ impl LmScorer {
         &self.tokenizer
     }
 
+    /// Returns the tokens that end a text, by the model's generation_config.json and config.json.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when one of these is broken.
+    pub fn end_tokens(&self) -> Result<Vec<u32>> {
+        crate::lm::end_tokens(&self.folder)
+    }
+
     fn chat_template(&self) -> Result<&ChatTemplate> {
         if let Some(chat) = self.chat.get() {
             return Ok(chat);

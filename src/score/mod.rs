@@ -3,10 +3,13 @@
 //! Methods build a [`PromptTree`] and hand it to a [`Scorer`]; they never see tokens. [`LmScorer`]
 //! runs it on the local decoder, [`TableScorer`] answers from a function (tests). Two wrap another
 //! scorer: [`Journaled`] writes down every answer, so that a killed run goes on where it stopped;
-//! [`Cached`] remembers them, so that no prompt is run twice.
+//! [`Cached`] remembers them, so that no prompt is run twice. A [`Generator`] writes instead of
+//! scoring.
 
 mod cached;
+mod calibrate;
 mod forest;
+mod generator;
 mod journaled;
 mod lm_scorer;
 mod memory;
@@ -16,9 +19,12 @@ mod tree;
 use serde::{Deserialize, Serialize};
 
 pub use cached::Cached;
+pub use calibrate::{Calibration, best_label, distribution, log_odds, margin, mean_logprobs};
+pub use generator::{Generator, TableGenerator, Written};
 pub use journaled::Journaled;
 pub use lm_scorer::{LmScorer, LmScorerOptions};
 pub use memory::MemorySize;
+pub(crate) use memory::total as total_memory;
 pub use table::TableScorer;
 pub use tree::{NodeId, PromptTree, Question, QuestionId};
 

@@ -12,6 +12,7 @@ mod checkpoint;
 mod events;
 mod item;
 mod loss;
+mod memory;
 mod optimizer;
 mod trainer;
 
@@ -20,5 +21,6 @@ pub use checkpoint::{Checkpointing, State};
 pub use events::EventFile;
 pub use item::{Answer, Item, ItemBuilder, TooLong};
 pub use loss::{ClassLoss, Loss};
+pub use memory::pass_tokens;
 pub use optimizer::{AdamW, Decay, Parameter, Schedule};
 pub use trainer::{StepReport, TrainSettings, Trainer};

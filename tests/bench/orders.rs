@@ -26,13 +26,13 @@ use serde::{Deserialize, Serialize};
 use w2s::data::{Dataset, Example, GoldLabels, Task};
 use w2s::error::{Error, ErrorKind, Result};
 use w2s::eval::auroc;
-use w2s::label::{
-    Items, OrderOptions, OrderPlan, best_label, distribution, log_odds, mean_logprobs,
-};
+use w2s::label::{Items, OrderOptions, OrderPlan};
 use w2s::lm::{DeviceChoice, DtypeChoice};
 use w2s::prompt::PromptFormat;
 use w2s::run::SeedStream;
-use w2s::score::{LmScorer, LmScorerOptions, Scorer, Usage};
+use w2s::score::{
+    LmScorer, LmScorerOptions, Scorer, Usage, best_label, distribution, log_odds, mean_logprobs,
+};
 
 /// Compare orders of demonstrations by leave-one-out scores on labelled sets
 #[derive(Debug, Parser)]

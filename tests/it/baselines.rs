@@ -6,10 +6,12 @@ use serde_json::{Value, json};
 use w2s::data::{Example, Task};
 use w2s::error::{ErrorKind, Result};
 use w2s::label::{
-    BatchSize, Calibration, DemonstrationLabels, Labelling, ManyShot, Method, OrderOptions, label,
+    BatchSize, DemonstrationLabels, Labelling, ManyShot, Method, OrderOptions, label,
 };
 use w2s::run::SeedStream;
-use w2s::score::{LmScorer, LmScorerOptions, PromptTree, Question, Scorer, TableScorer};
+use w2s::score::{
+    Calibration, LmScorer, LmScorerOptions, PromptTree, Question, Scorer, TableScorer,
+};
 
 use crate::cli::{Place, good, strs, text, w2s, with};
 use crate::common::{copy_of, model, project, tiny};

@@ -144,16 +144,23 @@ fn unsupervised_code_does_not_name_gold() {
         }
     }
     let mut all = Vec::new();
-    for part in ["label", "score", "prompt", "lm", "run"] {
+    for part in ["label", "filter", "score", "prompt", "lm", "run"] {
         files(&project().join("src").join(part), &mut all);
     }
-    for file in ["label.rs", "label_args.rs", "search_args.rs", "baseline_args.rs"] {
+    for file in [
+        "label.rs",
+        "label_args.rs",
+        "search_args.rs",
+        "baseline_args.rs",
+        "filter.rs",
+        "filter_args.rs",
+    ] {
         all.push(project().join("src/cli").join(file));
     }
     assert!(all.len() > 25);
     for path in all {
         let code = std::fs::read_to_string(&path).unwrap();
-        for name in ["GoldLabels", "ReferenceKeys"] {
+        for name in ["GoldLabels", "GoldAnswers", "ReferenceKeys"] {
             assert!(!code.contains(name), "{} names {name}", path.display());
         }
     }

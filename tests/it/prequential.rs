@@ -2,11 +2,9 @@
 
 use crate::common::sentiment_items;
 use crate::search::{binary, examples, icm, ising, names_to_labels, parse, plain, signs};
-use w2s::label::{
-    Aggregate, Calibration, ChainPlan, IcmSettings, Objective, ScoreForm, TraceEvent, label,
-};
+use w2s::label::{Aggregate, ChainPlan, IcmSettings, Objective, ScoreForm, TraceEvent, label};
 use w2s::run::SeedStream;
-use w2s::score::{Question, Scorer, TableScorer};
+use w2s::score::{Calibration, Question, Scorer, TableScorer};
 
 /// Laplace's rule of succession: after p positive and q negative demonstrations the next is positive
 /// with probability (p + 1) / (p + q + 2), whatever the text.

@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 use w2s::label::{
-    Aggregate, Calibration, Init, Objective, Order, OrderOptions, Preset, Schedule, ScheduleKind,
-    ScoreForm,
+    Aggregate, Init, Objective, Order, OrderOptions, Preset, Schedule, ScheduleKind, ScoreForm,
 };
+use w2s::score::Calibration;
 
 use crate::cli::{Place, strs, text, w2s};
 use crate::search_options::json;

@@ -7,11 +7,9 @@ use crate::search::{
     binary, examples, icm, ising, names_to_labels, parse, plain, score_by_formula, signs,
 };
 use w2s::data::Task;
-use w2s::label::{
-    Calibration, IcmSettings, Labelling, OrderCheck, OrderOptions, TraceEvent, label,
-};
+use w2s::label::{IcmSettings, Labelling, OrderCheck, OrderOptions, TraceEvent, label};
 use w2s::run::SeedStream;
-use w2s::score::{LabelScores, PromptTree, Question, Scorer, TableScorer, Usage};
+use w2s::score::{Calibration, LabelScores, PromptTree, Question, Scorer, TableScorer, Usage};
 
 const VALUES: [f64; 10] = [1.0, -1.0, 1.0, 1.0, -1.0, 1.0, -1.0, 1.0, -1.0, 1.0];
 

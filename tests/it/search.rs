@@ -5,16 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::orders::halving;
 use w2s::data::{Example, Rule, Task};
 use w2s::label::{
-    BatchSize, Calibration, Consistency, IcmSettings, Method, OrderOptions, ScoreForm, TraceEvent,
-    label,
+    BatchSize, Consistency, IcmSettings, Method, OrderOptions, ScoreForm, TraceEvent, label,
 };
 use w2s::run::SeedStream;
-use w2s::score::{PromptTree, Question, Scorer, TableScorer};
+use w2s::score::{Calibration, PromptTree, Question, Scorer, TableScorer};
 
 pub fn example(id: &str, text: &str, group: Option<(&str, &str)>) -> Example {
     Example {
         id: id.to_owned(),
         fields: BTreeMap::from([("text".to_owned(), text.to_owned())]),
+        options: Vec::new(),
+        paraphrases: Vec::new(),
         group: group.map(|(name, _)| name.to_owned()),
         key: group.map(|(_, key)| key.to_owned()),
         line: 1,

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use serde_json::Value;
 use w2s::data::{Rule, Task};
 use w2s::label::{
-    Aggregate, BatchSize, Calibration, GivenLabels, IcmSettings, Init, Labelling, Method,
-    ScoreForm, TraceEvent, label,
+    Aggregate, BatchSize, GivenLabels, IcmSettings, Init, Labelling, Method, ScoreForm, TraceEvent,
+    label,
 };
 use w2s::run::SeedStream;
-use w2s::score::{Question, TableScorer};
+use w2s::score::{Calibration, Question, TableScorer};
 
 use crate::cli::{Place, good, strs, text, w2s};
 use crate::search::{binary, copycat, example, examples, ising, parse, plain, signs};

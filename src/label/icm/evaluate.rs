@@ -4,9 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use super::{Icm, Labels, Scored};
 use crate::error::Result;
-use crate::label::calibrate::{Calibration, best_label, distribution, mean_logprobs};
 use crate::label::objective::Objective;
 use crate::label::order::Asked;
+use crate::score::{Calibration, best_label, distribution, mean_logprobs};
 use crate::score::{LabelScores, QuestionId, Scorer};
 
 impl<S: Scorer + ?Sized> Icm<'_, S> {

@@ -14,9 +14,9 @@ use serde::{Serialize, Serializer};
 
 use super::{Icm, Labels};
 use crate::error::{Error, ErrorKind, Result};
-use crate::label::calibrate::{Calibration, best_label, distribution};
 use crate::label::order::{OrderOptions, OrderPlan};
 use crate::score::Scorer;
+use crate::score::{Calibration, best_label, distribution};
 
 /// How the first examples are labelled.
 ///

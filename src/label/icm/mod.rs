@@ -32,7 +32,6 @@ pub use init::{GivenLabels, Init};
 
 use collapse::CollapseWatch;
 
-use super::calibrate::{Calibration, best_label};
 use super::consistency::Consistency;
 use super::few_examples;
 use super::objective::{Score, ScoreForm, accepts};
@@ -42,6 +41,7 @@ use super::schedule::Schedule;
 use super::trace::{Change, TraceEvent};
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::SeedStream;
+use crate::score::{Calibration, best_label};
 use crate::score::{Scorer, Usage};
 
 pub use order_check::OrderCheck;

@@ -4,11 +4,11 @@ use serde::Serialize;
 
 use super::{Icm, Labels, Scored};
 use crate::error::Result;
-use crate::label::calibrate::{best_label, margin};
 use crate::label::order::OrderPlan;
 use crate::label::prequential::ChainPlan;
 use crate::run::SeedStream;
 use crate::score::Scorer;
+use crate::score::{best_label, margin};
 
 /// The epoch of the order that the final labels are checked under; no search gets this far.
 const CHECK_EPOCH: u64 = u64::MAX;

@@ -1,0 +1,25 @@
+//! How sure a weak supervisor is of its labels: variants of each question, the entropy of the answers
+//! over them, what is kept, and how reliable each answer is.
+//!
+//! The stage after `label` and before `train`: takes examples and a model, gives [`WeakRecord`]s and
+//! weights. Gold is not known here. The parts follow each other: [`Asking`] puts the variants to a
+//! model and reads the answers, [`judge`] needs nothing but answers.
+//!
+//! # Source
+//! arXiv 2406.19032 (Reliability-Aware Alignment); where we depart from its code, the item says so.
+//!
+//! [`WeakRecord`]: crate::data::WeakRecord
+
+mod ask;
+mod judge;
+mod parse;
+mod published;
+mod rule;
+mod uncertainty;
+
+pub use ask::{Asking, Variation};
+pub use judge::{Coverage, JudgeSettings, Judged, SampleRecord, WeightBy, coverage, judge};
+pub use parse::{Choices, Parsed, parse};
+pub use published::{Published, read_published, write_published};
+pub use rule::{Candidate, Rule, Selection, quantile, sample, select};
+pub use uncertainty::{Split, Votes, entropy, mean_distribution, split};

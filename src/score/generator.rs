@@ -1,0 +1,121 @@
+//! Writing: the text a model goes on with after a prompt.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Journaled, LmScorer};
+use crate::error::{Error, ErrorKind, Result};
+use crate::lm::{GenerateOptions, Sampling, generate};
+use crate::run::SeedStream;
+
+/// What was written after one prompt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    /// The text, without the token that ended it.
+    pub text: String,
+    /// Tokens of the prompt, special tokens included.
+    pub num_prompt_tokens: usize,
+    /// Tokens of the text.
+    pub num_tokens: usize,
+}
+
+/// Something that writes after prompts, always the most likely next token (greedy).
+pub trait Generator {
+    /// Returns what is written after each prompt, in their order, up to `max_new_tokens` each.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Context`] when a prompt leaves no room for a token, [`ErrorKind::Numeric`] when the
+    /// model gives NaN.
+    fn write(&mut self, prompts: &[String], max_new_tokens: usize) -> Result<Vec<Written>>;
+}
+
+impl<G: Generator + ?Sized> Generator for Box<G> {
+    fn write(&mut self, prompts: &[String], max_new_tokens: usize) -> Result<Vec<Written>> {
+        (**self).write(prompts, max_new_tokens)
+    }
+}
+
+impl Generator for LmScorer {
+    fn write(&mut self, prompts: &[String], max_new_tokens: usize) -> Result<Vec<Written>> {
+        let options = GenerateOptions {
+            max_new_tokens,
+            sampling: Sampling::Greedy,
+            end_tokens: self.end_tokens()?,
+            stop: Vec::new(),
+        };
+        let (decoder, tokenizer) = (self.decoder(), self.tokenizer());
+        // Greedy writing draws nothing.
+        let streams = SeedStream::new(0);
+        let texts = generate(decoder, tokenizer, prompts, &options, streams)?;
+        texts
+            .into_iter()
+            .zip(prompts)
+            .map(|(text, prompt)| {
+                let num_prompt_tokens =
+                    tokenizer.prefix().len() + tokenizer.encode(prompt)?.ids.len();
+                Ok(Written { num_tokens: text.ids.len(), text: text.text, num_prompt_tokens })
+            })
+            .collect()
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    /// Digest of the prompts and of how many tokens may follow.
+    prompts: String,
+    written: Vec<Written>,
+}
+
+impl<G: Generator> Generator for Journaled<G> {
+    fn write(&mut self, prompts: &[String], max_new_tokens: usize) -> Result<Vec<Written>> {
+        let digest = digest(prompts, max_new_tokens);
+        let (generator, journal) = self.parts();
+        if let Some((entry, line)) = journal.replay::<Entry>()? {
+            if entry.prompts != digest || entry.written.len() != prompts.len() {
+                return Err(Error::new(
+                    ErrorKind::Run,
+                    "the journal answers other prompts than the run now writes after",
+                )
+                .at_line(journal.path(), line)
+                .hint("the data, the settings or the program changed since the run began; start a new run folder"));
+            }
+            return Ok(entry.written);
+        }
+        let written = generator.write(prompts, max_new_tokens)?;
+        let entry = Entry { prompts: digest, written };
+        journal.append(&entry)?;
+        Ok(entry.written)
+    }
+}
+
+fn digest(prompts: &[String], max_new_tokens: usize) -> String {
+    use sha2::{Digest, Sha256};
+    let mut hash = Sha256::new_with_prefix((max_new_tokens as u64).to_le_bytes());
+    for prompt in prompts {
+        hash.update((prompt.len() as u64).to_le_bytes());
+        hash.update(prompt);
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Writes by calling a function on each prompt, for tests of everything above the model.
+pub struct TableGenerator<F> {
+    text: F,
+}
+
+impl<F: FnMut(&str) -> String> TableGenerator<F> {
+    /// Returns a generator that writes `text(prompt)`, whatever its length.
+    pub fn new(text: F) -> Self {
+        Self { text }
+    }
+}
+
+impl<F: FnMut(&str) -> String> Generator for TableGenerator<F> {
+    fn write(&mut self, prompts: &[String], _: usize) -> Result<Vec<Written>> {
+        let words = |text: &str| text.split_whitespace().count();
+        let write = |prompt: &String| {
+            let text = (self.text)(prompt);
+            Written { num_prompt_tokens: words(prompt), num_tokens: words(&text), text }
+        };
+        Ok(prompts.iter().map(write).collect())
+    }
+}
