@@ -12,6 +12,7 @@ mod gold_demonstrations;
 mod held_out;
 mod label;
 mod label_args;
+mod merge;
 mod model;
 mod names;
 mod progress;
@@ -54,6 +55,7 @@ enum Command {
     Filter(Box<filter_args::FilterArgs>),
     Score(score::ScoreArgs),
     Train(Box<train_args::TrainArgs>),
+    Merge(merge::MergeArgs),
     Eval(Box<eval::EvalArgs>),
     Report(report::ReportArgs),
     Diff(diff::DiffArgs),
@@ -77,6 +79,7 @@ pub fn main() -> ExitCode {
         Command::Filter(args) => filter::run(*args),
         Command::Score(args) => score::run(args),
         Command::Train(args) => train::run(*args),
+        Command::Merge(args) => merge::run(args),
         Command::Eval(args) => eval::run(*args),
         Command::Report(args) => report::run(args),
         Command::Diff(args) => match diff::run(&args) {

@@ -1,4 +1,4 @@
-//! `w2s train`: an adapter trained on labels, in a run folder.
+//! `w2s train`: an adapter or a whole model trained on labels, in a run folder.
 
 use std::fs::{File, OpenOptions};
 use std::io::{IsTerminal, Write};
@@ -9,13 +9,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::merge::write_model;
 use super::progress::{self, count, duration, say};
 use super::settings;
 use super::train_args::TrainArgs;
 use super::train_items::{Making, Training};
 use crate::data::{Dataset, Task, split_ids};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lm::{Adapter, Decoder, Tokenizer, end_tokens, read_tensors, write_tensors};
+use crate::lm::{Adapter, Decoder, OwnTensor, Tokenizer, end_tokens, read_tensors, write_tensors};
 use crate::run::{GoldUse, Input, Manifest, RunDir, SeedStream, write_atomic};
 use crate::train::{
     Checkpointing, EventFile, Item, ItemBuilder, Loss, Parameter, State, StepReport, TrainSettings,
@@ -56,18 +57,9 @@ pub(super) fn run(args: TrainArgs) -> Result<()> {
     let (mut training, cut) = items(&args, &task, &dataset, &tokenizer)?;
     let streams = SeedStream::new(args.seed);
     set_aside(&args, &mut training, streams)?;
-    let adapter = match &args.model.adapter {
-        Some(folder) => Adapter::open(folder)?,
-        None => {
-            let config = args.adapter_config(decoder.config().layout);
-            Adapter::new(config, &mut decoder, streams)?
-        }
-    };
-    let adapter = adapter.trainable(decoder.device())?;
-    decoder.attach(&adapter)?;
-    let dropout = args.dropout().unwrap_or(adapter.config().dropout);
-    let train_settings = args.settings(&decoder, dropout);
-    let manifest = manifest(&args, (&task, &dataset), &decoder, &adapter, &train_settings)?;
+    let trained = Trained::new(&args, &mut decoder, streams)?;
+    let train_settings = args.settings(&decoder, trained.dropout(&args));
+    let manifest = manifest(&args, (&task, &dataset), &decoder, &trained, &train_settings)?;
     spinner.finish_and_clear();
     let folder = RunDir::open(&args.out, &manifest, args.mode())?;
     if folder.is_complete() {
@@ -81,8 +73,7 @@ pub(super) fn run(args: TrainArgs) -> Result<()> {
         say(format_args!("gold is used: {reason}"));
     }
     say_cuts(&training, cut);
-    let named = adapter.tensors().into_iter();
-    let parameters = named.map(|(name, tensor)| Parameter { name, tensor, decays: true }).collect();
+    let parameters = trained.parameters();
     let mut trainer = Trainer::new(&decoder, parameters, &training.items, train_settings, streams)?;
     let mut run = Run {
         args: &args,
@@ -95,7 +86,10 @@ pub(super) fn run(args: TrainArgs) -> Result<()> {
     let reports = run.train(&mut trainer)?;
     let work_seconds = work_began.elapsed().as_secs_f64();
     let written_step = run.take_best(&trainer)?;
-    adapter.save(folder.path())?;
+    match &trained {
+        Trained::Adapter(adapter) => adapter.save(folder.path())?,
+        Trained::All(_) => write_model(&args.model.model, &decoder, folder.path())?,
+    }
     let summary = summary(&training, cut, &reports, &trainer, &run.state, written_step);
     folder.write_json("summary.json", &summary)?;
     write_card(&folder, &manifest, &summary)?;
@@ -105,6 +99,66 @@ pub(super) fn run(args: TrainArgs) -> Result<()> {
     folder.finish(seconds, work_seconds)?;
     tell(&summary, seconds, &folder);
     Ok(())
+}
+
+/// What trains.
+enum Trained {
+    Adapter(Box<Adapter>),
+    All(Vec<OwnTensor>),
+}
+
+impl Trained {
+    fn new(args: &TrainArgs, decoder: &mut Decoder, streams: SeedStream) -> Result<Self> {
+        if args.full {
+            return Ok(Self::All(decoder.train_all()?));
+        }
+        let adapter = match &args.model.adapter {
+            Some(folder) => Adapter::open(folder)?,
+            None => {
+                let config = args.adapter_config(decoder.config().layout);
+                Adapter::new(config, decoder, streams)?
+            }
+        };
+        let adapter = adapter.trainable(decoder.device())?;
+        decoder.attach(&adapter)?;
+        Ok(Self::Adapter(Box::new(adapter)))
+    }
+
+    fn dropout(&self, args: &TrainArgs) -> f64 {
+        match self {
+            Self::Adapter(adapter) => args.dropout().unwrap_or(adapter.config().dropout),
+            Self::All(_) => 0.0,
+        }
+    }
+
+    fn parameters(&self) -> Vec<Parameter> {
+        match self {
+            Self::Adapter(adapter) => {
+                let named = adapter.tensors().into_iter();
+                named.map(|(name, tensor)| Parameter { name, tensor, decays: true }).collect()
+            }
+            Self::All(all) => all
+                .iter()
+                .map(|own| Parameter {
+                    name: own.name.clone(),
+                    tensor: own.tensor.shallow_clone(),
+                    decays: own.decays,
+                })
+                .collect(),
+        }
+    }
+
+    /// The adapter's settings, or that all weights train.
+    fn settings(&self) -> Value {
+        match self {
+            Self::Adapter(adapter) => {
+                let config = adapter.config();
+                json!({ "r": config.r, "alpha": config.alpha, "use_rslora": config.use_rslora,
+                    "target_modules": config.target_modules.to_json() })
+            }
+            Self::All(_) => "none, all weights train".into(),
+        }
+    }
 }
 
 fn read_data(args: &TrainArgs) -> Result<(Task, Dataset)> {
@@ -179,7 +233,7 @@ fn manifest(
     args: &TrainArgs,
     (task, dataset): (&Task, &Dataset),
     decoder: &Decoder,
-    adapter: &Adapter,
+    trained: &Trained,
     train_settings: &TrainSettings,
 ) -> Result<Manifest> {
     let mut settings = Map::new();
@@ -188,12 +242,7 @@ fn manifest(
     settings.insert("data".into(), args.data.display().to_string().into());
     args.data_settings(&mut settings);
     args.model.decoder_settings(decoder, &mut settings);
-    let config = adapter.config();
-    settings.insert(
-        "lora".into(),
-        json!({ "r": config.r, "alpha": config.alpha, "use_rslora": config.use_rslora,
-            "target_modules": config.target_modules.to_json() }),
-    );
+    settings.insert("lora".into(), trained.settings());
     let mut train = json!(train_settings);
     if train_settings.pass_sequences == usize::MAX {
         train["pass_sequences"] = Value::Null;
@@ -465,10 +514,17 @@ fn write_card(folder: &RunDir, manifest: &Manifest, summary: &Summary) -> Result
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
+    let is_adapter = manifest.settings["lora"].is_object();
+    let (head, what) = if is_adapter {
+        ("library_name: peft\ntags:\n- w2s\n- lora", "A LoRA adapter for")
+    } else {
+        ("tags:\n- w2s", "All weights of")
+    };
     let mut card = format!(
-        "---\nbase_model: {}\nlibrary_name: peft\ntags:\n- w2s\n- lora\n---\n\n# Adapter of `w2s train`\n\n\
-         A LoRA adapter for `{}`, trained on task `{}` with labels `{}`.\n\n",
+        "---\nbase_model: {}\n{head}\n---\n\n# Made by `w2s train`\n\n\
+         {} `{}`, trained on task `{}` with labels `{}`.\n\n",
         setting("model"),
+        what,
         setting("model"),
         setting("task"),
         setting("labels"),
@@ -521,5 +577,5 @@ fn tell(summary: &Summary, seconds: f64, folder: &RunDir) {
         count(summary.tokens_without_sharing),
         100.0 * saved
     ));
-    say(format_args!("  wrote the adapter to {}", folder.path().display()));
+    say(format_args!("  wrote {}", folder.path().display()));
 }

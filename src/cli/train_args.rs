@@ -132,6 +132,10 @@ pub(super) struct TrainArgs {
     #[arg(long, help_heading = "Adapter")]
     rslora: bool,
 
+    /// Train all weights and write a whole model; takes f32 and four times the model's memory
+    #[arg(long, help_heading = "Adapter")]
+    pub(super) full: bool,
+
     /// The highest learning rate
     #[arg(long, value_name = "RATE", default_value_t = 5e-5, help_heading = "Optimizer")]
     lr: f64,
@@ -255,6 +259,10 @@ impl TrainArgs {
         if self.is_gold() && self.soft_labels {
             return Err(effect("soft-labels", "with `--labels gold`"));
         }
+        if self.full && self.model.adapter.is_some() {
+            return Err(usage("`--full` and `--adapter` do not go together".into())
+                .hint("merge the adapter first (`w2s merge`) and train the merged model"));
+        }
         let of_adapter = [
             ("lora-r", self.lora_r.is_some()),
             ("lora-alpha", self.lora_alpha.is_some()),
@@ -265,6 +273,11 @@ impl TrainArgs {
             (&self.model.adapter, of_adapter.iter().find(|(_, given)| *given))
         {
             return Err(effect(option, "with `--adapter`, whose settings are kept"));
+        }
+        let any = self.lora_dropout.map(|_| "lora-dropout");
+        let any = of_adapter.iter().find(|(_, given)| *given).map(|(option, _)| *option).or(any);
+        if let (true, Some(option)) = (self.full, any) {
+            return Err(effect(option, "with `--full`"));
         }
         let mixes =
             matches!(self.loss, LossName::Logconf | LossName::LogconfPublished | LossName::Entropy);

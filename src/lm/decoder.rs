@@ -14,6 +14,7 @@ use super::checkpoint::{Checkpoint, Maps};
 use super::config::{Layout, LmConfig, NormPlacement};
 use super::layers::{Attention, Mlp, Norm, Pass, add};
 use super::linear::Linear;
+use super::own::{OwnTensor, leaf};
 use super::product::product;
 use super::rope::Rope;
 use super::visible::Visible;
@@ -43,6 +44,7 @@ pub struct Decoder {
     final_norm: Norm,
     head_vd: Tensor,
     ropes: Vec<Rope>,
+    names: Names,
     device: Device,
     kind: Kind,
     // Mapped files that the tensors above point into; declared last, so dropped last.
@@ -100,7 +102,7 @@ impl Decoder {
         for index in 0..config.layers.len() {
             blocks.push(Block::load(&mut checkpoint, &names.layer(index), index, &config)?);
         }
-        let final_norm = Norm::load(&mut checkpoint, &names.final_norm, d, &config)?;
+        let mut final_norm = Norm::load(&mut checkpoint, &names.final_norm, d, &config)?;
         let head_vd = if config.tie_word_embeddings {
             embedding_vd.shallow_clone()
         } else {
@@ -109,12 +111,17 @@ impl Decoder {
         let ropes = config.ropes.iter().map(|r| Rope::new(r, device)).collect::<Result<_>>()?;
         let maps = checkpoint.finish()?;
         // PEFT names modules as the library's classes do, with the wrapper that a file may lack.
-        if config.layout == Layout::Gpt2 && names.layers == "h" {
-            let modules = blocks.iter_mut().flat_map(Block::linears_mut);
-            for module in modules.flat_map(|linear| &mut linear.modules) {
-                module.name.insert_str(0, "transformer.");
+        let bare = config.layout == Layout::Gpt2 && names.layers == "h";
+        if bare {
+            for block in &mut blocks {
+                let modules = block.linears_mut().into_iter().flat_map(|l| &mut l.modules);
+                let named = modules.map(|module| &mut module.name);
+                named.for_each(|name| name.insert_str(0, "transformer."));
+                block.norms_mut().for_each(|norm| norm.name.insert_str(0, "transformer."));
             }
+            final_norm.name.insert_str(0, "transformer.");
         }
+        let names = names.with_wrapper(&config);
         Ok(Self {
             config,
             embedding_vd,
@@ -123,6 +130,7 @@ impl Decoder {
             final_norm,
             head_vd,
             ropes,
+            names,
             device,
             kind,
             _maps: maps,
@@ -147,6 +155,52 @@ impl Decoder {
     /// Returns the linear maps of all blocks.
     pub(super) fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
         self.blocks.iter_mut().flat_map(Block::linears_mut)
+    }
+
+    pub(super) fn linears(&self) -> impl Iterator<Item = &Linear> {
+        self.blocks
+            .iter()
+            .flat_map(|block| block.attention.linears().into_iter().chain(block.mlp.linears()))
+    }
+
+    /// Returns all norms.
+    pub(super) fn norms(&self) -> impl Iterator<Item = &Norm> {
+        let of_blocks = self.blocks.iter().flat_map(|block| {
+            let own = [&block.input_norm, &block.attention_out_norm, &block.mlp_norm];
+            own.into_iter().chain([&block.mlp_out_norm]).flatten().chain(block.attention.norms())
+        });
+        of_blocks.chain([&self.final_norm])
+    }
+
+    pub(super) fn norms_mut(&mut self) -> impl Iterator<Item = &mut Norm> {
+        self.blocks.iter_mut().flat_map(Block::norms_mut).chain([&mut self.final_norm])
+    }
+
+    /// Makes embedding, positions and head train.
+    pub(super) fn train_tables(&mut self, trained: &mut Vec<OwnTensor>) {
+        self.embedding_vd = leaf(&self.embedding_vd);
+        trained.push(OwnTensor::new(self.names.embedding.clone(), &self.embedding_vd, true));
+        if let Some(positions_sd) = &mut self.positions_sd {
+            *positions_sd = leaf(positions_sd);
+            trained.push(OwnTensor::new(self.names.positions.clone(), positions_sd, true));
+        }
+        if self.config.tie_word_embeddings {
+            self.head_vd = self.embedding_vd.shallow_clone();
+        } else {
+            self.head_vd = leaf(&self.head_vd);
+            trained.push(OwnTensor::new(self.names.head.clone(), &self.head_vd, true));
+        }
+    }
+
+    /// Returns embedding, positions and head as the file has them.
+    pub(super) fn export_tables(&self) -> Vec<(String, Tensor)> {
+        let mut all = vec![(self.names.embedding.clone(), self.embedding_vd.detach())];
+        let positions = self.positions_sd.as_ref();
+        all.extend(positions.map(|t| (self.names.positions.clone(), t.detach())));
+        if !self.config.tie_word_embeddings {
+            all.push((self.names.head.clone(), self.head_vd.detach()));
+        }
+        all
     }
 
     /// Returns an empty cache for this model.
@@ -377,6 +431,12 @@ impl Block {
         Ok(Self { attention, mlp, input_norm, attention_out_norm, mlp_norm, mlp_out_norm })
     }
 
+    fn norms_mut(&mut self) -> impl Iterator<Item = &mut Norm> {
+        let own = [&mut self.input_norm, &mut self.attention_out_norm, &mut self.mlp_norm];
+        let own = own.into_iter().chain([&mut self.mlp_out_norm]).flatten();
+        own.chain(self.attention.norms_mut())
+    }
+
     fn trains(&self) -> bool {
         self.attention.trains() || self.mlp.trains()
     }
@@ -411,6 +471,7 @@ impl Block {
 }
 
 /// The names of the weights outside the blocks.
+#[derive(Debug)]
 struct Names {
     embedding: String,
     positions: String,
@@ -440,6 +501,16 @@ impl Names {
             head: format!("{head}.weight"),
             layers: format!("{prefix}{layers}"),
         }
+    }
+
+    /// The names with the wrapper that a GPT-2 file may lack.
+    fn with_wrapper(mut self, config: &LmConfig) -> Self {
+        if config.layout == Layout::Gpt2 && self.layers == "h" {
+            for name in [&mut self.embedding, &mut self.positions] {
+                name.insert_str(0, "transformer.");
+            }
+        }
+        self
     }
 
     fn layer(&self, index: usize) -> String {

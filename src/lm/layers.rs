@@ -9,6 +9,7 @@ use super::cache::{Attend, KeyValues};
 use super::checkpoint::Checkpoint;
 use super::config::{Activation, Layout, LmConfig, NormKind, QkNorm};
 use super::linear::{Dropout, Linear, Several};
+use super::own::{OwnTensor, leaf};
 use super::rope::Turn;
 use super::visible::Visible;
 use crate::error::Result;
@@ -16,6 +17,9 @@ use crate::error::Result;
 /// A norm over the last axis.
 #[derive(Debug)]
 pub(super) struct Norm {
+    pub(super) name: String,
+    /// Whether the file has the weight less one.
+    unit_offset: bool,
     weight: Tensor,
     bias: Option<Tensor>,
     eps: f64,
@@ -49,7 +53,28 @@ impl Norm {
         } else {
             None
         };
-        Ok(Self { weight, bias, eps, scaled })
+        let unit_offset = config.norm == NormKind::Rms { unit_offset: true };
+        Ok(Self { name: name.to_owned(), unit_offset, weight, bias, eps, scaled })
+    }
+
+    /// Makes its tensors train, as copies of what the file holds.
+    pub(super) fn train_all(&mut self, trained: &mut Vec<OwnTensor>) {
+        self.scaled = None;
+        self.weight = leaf(&self.weight);
+        trained.push(OwnTensor::new(format!("{}.weight", self.name), &self.weight, false));
+        if let Some(bias) = &mut self.bias {
+            *bias = leaf(bias);
+            trained.push(OwnTensor::new(format!("{}.bias", self.name), bias, false));
+        }
+    }
+
+    /// Returns its tensors as the file has them, in the number type `kind`.
+    pub(super) fn export(&self, kind: tch::Kind) -> Vec<(String, Tensor)> {
+        let weight = self.weight.detach();
+        let weight = if self.unit_offset { weight - 1.0 } else { weight };
+        let mut out = vec![(format!("{}.weight", self.name), weight.to_kind(kind))];
+        out.extend(self.bias.as_ref().map(|b| (format!("{}.bias", self.name), b.detach())));
+        out
     }
 
     /// Returns the root mean square norm in f32.
@@ -250,6 +275,20 @@ impl Attention {
         self.qkv.trains() || self.o.trains()
     }
 
+    pub(super) fn linears(&self) -> Vec<&Linear> {
+        let mut all = self.qkv.linears();
+        all.push(&self.o);
+        all
+    }
+
+    pub(super) fn norms(&self) -> impl Iterator<Item = &Norm> {
+        self.q_norm.iter().chain(&self.k_norm)
+    }
+
+    pub(super) fn norms_mut(&mut self) -> impl Iterator<Item = &mut Norm> {
+        self.q_norm.iter_mut().chain(&mut self.k_norm)
+    }
+
     /// Returns the linear maps, in the order of the computation.
     pub(super) fn linears_mut(&mut self) -> Vec<&mut Linear> {
         let mut all = self.qkv.linears_mut();
@@ -345,6 +384,15 @@ impl Mlp {
             Inner::Plain(up) => up.trains(),
         };
         inner || self.down.trains()
+    }
+
+    pub(super) fn linears(&self) -> Vec<&Linear> {
+        let mut all = match &self.inner {
+            Inner::Gated(both) => both.linears(),
+            Inner::Plain(up) => vec![up],
+        };
+        all.push(&self.down);
+        all
     }
 
     /// Returns the linear maps, in the order of the computation.

@@ -10,6 +10,7 @@
 use tch::{Kind, Tensor};
 
 use super::checkpoint::Checkpoint;
+use super::own::{OwnTensor, leaf};
 use super::product::product;
 use crate::error::Result;
 
@@ -86,13 +87,15 @@ pub(super) struct Linear {
     bias: Option<Tensor>,
     /// What it computes, in the order of its outputs.
     pub(super) modules: Vec<Module>,
+    /// Whether the file has the transpose.
+    transposed: bool,
 }
 
 impl Linear {
     fn of_module(name: &str, weight: Tensor, bias: Option<Tensor>) -> Self {
         let num_out = weight.size()[0];
         let module = Module { name: name.to_owned(), num_out, order: None, lora: None };
-        Self { weight, bias, modules: vec![module] }
+        Self { weight, bias, modules: vec![module], transposed: false }
     }
 
     pub(super) fn load(
@@ -117,7 +120,7 @@ impl Linear {
     ) -> Result<Self> {
         let weight = checkpoint.take(&format!("{name}.weight"), &[num_in, num_out])?.tr();
         let bias = Some(checkpoint.take(&format!("{name}.bias"), &[num_out])?);
-        Ok(Self::of_module(name, weight, bias))
+        Ok(Self { transposed: true, ..Self::of_module(name, weight, bias) })
     }
 
     /// Loads GPT-NeoX's projection of queries, keys and values, whose outputs run head by head, and
@@ -153,7 +156,8 @@ impl Linear {
         let biases: Vec<&Tensor> = parts.iter().filter_map(|part| part.bias.as_ref()).collect();
         let weight = Tensor::cat(&weights, 0);
         let bias = (!biases.is_empty()).then(|| Tensor::cat(&biases, 0));
-        Self { weight, bias, modules: parts.into_iter().flat_map(|part| part.modules).collect() }
+        let modules = parts.into_iter().flat_map(|part| part.modules).collect();
+        Self { weight, bias, modules, transposed: false }
     }
 
     pub(super) fn forward(&self, x_ld: &Tensor, dropout: Option<&dyn Dropout>) -> Tensor {
@@ -193,6 +197,41 @@ impl Linear {
 
     pub(super) fn num_in(&self) -> usize {
         self.weight.size()[1] as usize
+    }
+
+    /// Makes its tensors train, as copies of what the file holds.
+    pub(super) fn train_all(&mut self, trained: &mut Vec<OwnTensor>) {
+        let names: Vec<&str> = self.modules.iter().map(|module| module.name.as_str()).collect();
+        let name = names.join("+");
+        self.weight = leaf(&self.weight);
+        trained.push(OwnTensor::new(format!("{name}.weight"), &self.weight, true));
+        if let Some(bias) = &mut self.bias {
+            *bias = leaf(bias);
+            trained.push(OwnTensor::new(format!("{name}.bias"), bias, false));
+        }
+    }
+
+    /// Returns its tensors as the file has them.
+    pub(super) fn export(&self) -> Vec<(String, Tensor)> {
+        let mut out = Vec::new();
+        let mut first = 0;
+        for module in &self.modules {
+            let mut put = |name: &str, rows: &Tensor, transposed: bool| {
+                let rows = rows.detach().narrow(0, first, module.num_out);
+                let rows = match &module.order {
+                    Some(order) => rows.zeros_like().index_copy(0, order, &rows),
+                    None => rows,
+                };
+                let rows = if transposed { rows.tr() } else { rows };
+                out.push((format!("{}.{name}", module.name), rows.contiguous()));
+            };
+            put("weight", &self.weight, self.transposed);
+            if let Some(bias) = &self.bias {
+                put("bias", bias, false);
+            }
+            first += module.num_out;
+        }
+        out
     }
 
     /// Adds the adapters to the weights, for good.
@@ -285,6 +324,13 @@ impl<const P: usize> Several<P> {
         match self {
             Self::Apart(parts) => parts.iter().any(Linear::trains),
             Self::Fused(all, _) => all.trains(),
+        }
+    }
+
+    pub(super) fn linears(&self) -> Vec<&Linear> {
+        match self {
+            Self::Apart(parts) => parts.iter().collect(),
+            Self::Fused(all, _) => vec![all],
         }
     }
 

@@ -15,6 +15,7 @@ mod device;
 mod generate;
 mod layers;
 mod linear;
+mod own;
 mod product;
 mod random;
 mod rope;
@@ -34,6 +35,7 @@ pub use config::{
 pub use decoder::{Decoder, NewTokens};
 pub use device::{DeviceChoice, DtypeChoice, resolve as resolve_device};
 pub use generate::{Finish, GenerateOptions, Generated, Sampling, end_tokens, generate};
+pub use own::OwnTensor;
 pub use random::RANDOM_WEIGHTS;
 pub use rope::{RopeConfig, RopeScaling};
 pub use tokenizer::{Tokenizer, Tokens};

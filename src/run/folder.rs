@@ -47,6 +47,7 @@ const OURS: &[&str] = &[
     "metrics.jsonl",
     "adapter_config.json",
     "adapter_model.safetensors",
+    "config.json",
     "model.safetensors",
     "checkpoint.safetensors",
     "best.safetensors",

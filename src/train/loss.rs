@@ -19,6 +19,7 @@ pub enum Loss {
     /// The cross-entropy of the answers' tokens and end token, as in supervised fine-tuning; of
     /// several answers, weighted by their shares.
     #[default]
+    #[serde(rename = "xent")]
     Tokens,
     /// A loss over the distribution of labels.
     Class(ClassLoss),
@@ -29,6 +30,7 @@ pub enum Loss {
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum ClassLoss {
     /// Cross-entropy with the weak distribution.
+    #[serde(rename = "label-xent")]
     Xent,
     /// The divergence of the model's distribution from the weak one: cross-entropy less the weak
     /// one's entropy, which has the same gradient.

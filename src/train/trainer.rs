@@ -78,7 +78,7 @@ pub struct StepReport {
     pub num_items: usize,
     /// Tokens that were run.
     pub num_tokens: usize,
-    /// Tokens of the batch's sequences without sharing.
+    /// Tokens that would have been run without sharing.
     pub num_sequence_tokens: usize,
 }
 
@@ -188,7 +188,7 @@ impl<'a> Trainer<'a> {
         let scale = self.settings.clip.map_or(1.0, |most| (most / (grad_norm + 1e-6)).min(1.0));
         self.optimizer.step(lr, scale);
         self.step += 1;
-        let sequence = |item: &&Item| item.answers.iter().map(|a| a.ids.len()).sum::<usize>();
+        let sequence = |item: &&Item| item.answers.iter().map(|a| a.ids.len() - 1).sum::<usize>();
         Ok(StepReport {
             step: self.step,
             epoch: epoch as f64 + (at + 1) as f64 / batches as f64,

@@ -302,3 +302,67 @@ fn every_command_with_a_model_takes_an_adapter() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("are not in this model"), "{}", text(&output.stderr));
 }
+
+/// What a decoder hands out is what its file holds, by name, shape and number, whatever it fuses,
+/// transposes or reorders; buffers and the second copy of a tied head are left out.
+#[test]
+fn a_model_is_written_as_it_was_read_in_every_family() {
+    for folder in fixtures(&project().join("tests/parity")).unwrap() {
+        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+        let bytes = std::fs::read(folder.join("model.safetensors")).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let mut model = open(&folder);
+        for trained in [false, true] {
+            if trained {
+                model.train_all().unwrap();
+            }
+            let exported = model.export();
+            for (name, tensor) in &exported {
+                let view = file.tensor(name).or_else(|_| file.tensor(&name[12..])).unwrap();
+                let shape: Vec<usize> = tensor.size().iter().map(|&n| n as usize).collect();
+                assert_eq!(shape, view.shape(), "{name}");
+                let values: Vec<f32> = Vec::try_from(tensor.view([-1])).unwrap();
+                let held: Vec<f32> =
+                    view.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+                let apart = values.iter().zip(&held).map(|(a, b)| (a - b).abs());
+                // One is added to Gemma's norms and taken off again.
+                assert!(apart.fold(0.0, f32::max) < 1e-7, "{name}");
+            }
+            let is_buffer =
+                |name: &&str| !name.ends_with(".attn.bias") && *name != "lm_head.weight";
+            let tied = model.config().tie_word_embeddings;
+            let num = file.names().iter().filter(|n| !tied || is_buffer(n)).count();
+            assert_eq!(exported.len(), num, "{name}");
+        }
+    }
+}
+
+/// `w2s merge` writes a folder that gives the numbers of model and adapter (peft's adapter).
+#[test]
+fn a_merged_folder_gives_the_numbers_of_model_and_adapter() {
+    let place = Place::new();
+    let adapter = tiny("llama/adapter-token").display().to_string();
+    let model = tiny("llama").display().to_string();
+    let out = place.path("merged");
+    let args = ["merge", "--model", &model, "--adapter", &adapter, "--out", &out];
+    good(&args);
+    let ids = &golden(&tiny("llama"))[0].ids;
+    let mut adapted = open(&tiny("llama"));
+    adapted.attach(&Adapter::open(&tiny("llama/adapter-token")).unwrap()).unwrap();
+    let merged = open(Path::new(&out));
+    assert!(apart(&log_probs(&merged, ids), &log_probs(&adapted, ids)) < 1e-5);
+    for file in ["tokenizer.json", "tokenizer_config.json", "generation_config.json", "README.md"] {
+        assert!(Path::new(&out).join(file).exists(), "{file}");
+    }
+    let config: serde_json::Value =
+        serde_json::from_str(&place.read("merged/config.json")).unwrap();
+    assert_eq!(config["dtype"], "float32");
+    assert_eq!(w2s(&args).status.code(), Some(1), "an existing folder is not replaced");
+    good(&[args.as_slice(), &["--force", "--dtype", "bf16"]].concat());
+    let half = Decoder::load(Path::new(&out), Device::Cpu, Kind::Float).unwrap();
+    assert!(apart(&log_probs(&half, ids), &log_probs(&adapted, ids)) < 6e-2);
+    let config: serde_json::Value =
+        serde_json::from_str(&place.read("merged/config.json")).unwrap();
+    assert_eq!(config["dtype"], "bfloat16");
+    assert_eq!(w2s(&args[..3]).status.code(), Some(2));
+}

@@ -34,3 +34,4 @@ mod search_options;
 mod task_file;
 mod tasks;
 mod train;
+mod train_runs;

@@ -282,10 +282,11 @@ fn a_tree_of_variants_has_the_gradient_of_separate_sequences() {
         assert!(size > 1e-3, "{name}: no gradient");
         assert!((loss - tree_loss).abs() < 1e-5, "{name}");
         assert!(apart(&separate, &tree) < TOLERANCE, "{name}");
-        let others: [(&str, &dyn Fn(&mut TrainSettings)); 3] = [
-            ("recomputed", &|s| s.recompute = true),
-            ("a pass each", &|s| s.pass_tokens = 1),
-            ("two sequences a pass", &|s| s.pass_sequences = 2),
+        type Change = fn(&mut TrainSettings);
+        let others: [(&str, Change); 3] = [
+            ("recomputed", |s| s.recompute = true),
+            ("a pass each", |s| s.pass_tokens = 1),
+            ("two sequences a pass", |s| s.pass_sequences = 2),
         ];
         for (what, change) in others {
             let (_, other, _) = gradient(&decoder, &adapter, &make(true), change);
@@ -322,6 +323,67 @@ fn the_gradient_is_the_slope_of_the_loss_in_every_family() {
         let slope = (above - below) / (2.0 * length);
         println!("{name:<24} slope {slope:.6}, gradient {square:.6}");
         assert!((slope - square).abs() < 5e-3 * square, "{name}: {slope} is not {square}");
+    }
+}
+
+/// The same for all weights, of which shared tokens and tied heads have one gradient.
+#[test]
+fn the_gradient_of_all_weights_is_the_slope_of_the_loss_in_every_family() {
+    for folder in fixtures(&project().join("tests/parity")).unwrap() {
+        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+        let mut decoder = Decoder::load(&folder, Device::Cpu, Kind::Float).unwrap();
+        let own = decoder.train_all().unwrap();
+        let items = |together: bool| -> Vec<Item> {
+            let rows = variants(&folder).into_iter().enumerate();
+            rows.map(|(i, (unit, ids, begin))| {
+                let id = if together { unit } else { 100 + i as u32 };
+                item(&id.to_string(), &ids, begin, 1.0)
+            })
+            .collect()
+        };
+        let run = |items: &[Item], recompute| {
+            let parameters = own.iter().map(|own| Parameter {
+                name: own.name.clone(),
+                tensor: own.tensor.shallow_clone(),
+                decays: own.decays,
+            });
+            let settings = TrainSettings {
+                num_epochs: 1,
+                lr: 0.0,
+                dropout: 0.0,
+                clip: None,
+                recompute,
+                pass_tokens: 100_000,
+                ..TrainSettings::default()
+            };
+            let streams = SeedStream::new(5);
+            let mut trainer =
+                Trainer::new(&decoder, parameters.collect(), items, settings, streams).unwrap();
+            let loss = trainer.step().unwrap().loss;
+            (loss, own.iter().map(|own| own.tensor.grad().copy()).collect::<Vec<_>>())
+        };
+        let (_, grads) = run(&items(true), false);
+        for (other, what) in
+            [(run(&items(false), false), "separate"), (run(&items(true), true), "again")]
+        {
+            assert!(apart(&grads, &other.1) < TOLERANCE, "{name}: {what}");
+        }
+        let square: f64 =
+            grads.iter().map(|g| g.square().sum(Kind::Double).double_value(&[])).sum();
+        let length = 2e-3 / square.sqrt();
+        let moved = |by: f64| {
+            let _no_grad = tch::no_grad_guard();
+            for (own, grad) in own.iter().zip(&grads) {
+                let _ = own.tensor.detach().g_add_(&(grad * by));
+            }
+        };
+        moved(length);
+        let above = run(&items(true), false).0;
+        moved(-2.0 * length);
+        let below = run(&items(true), false).0;
+        let slope = (above - below) / (2.0 * length);
+        println!("{name:<24} slope {slope:.6}, gradient {square:.6}");
+        assert!((slope - square).abs() < 1e-2 * square, "{name}: {slope} is not {square}");
     }
 }
 
