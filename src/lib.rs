@@ -3,7 +3,7 @@
 //! The folders are the flow:
 //!
 //! ```text
-//! data -> prompt -> lm -> score -> label -> filter -> eval -> report
+//! data -> prompt -> lm -> score -> label -> filter -> train -> eval -> report
 //! ```
 //!
 //! | module | what it does |
@@ -17,12 +17,13 @@
 //! | [`score`] | the one door to a model: label log-probabilities of a tree of prompts |
 //! | [`label`] | labels without supervision (ICM), and by prompting |
 //! | [`filter`] | which weak labels are kept, by their uncertainty, and what they weigh |
+//! | [`train`] | fine-tuning on labels: losses, optimizer, checkpoints |
 //! | [`eval`] | how right labels are, once gold may be looked at |
 //! | [`report`] | figures from the files of finished runs |
 //! | [`cli`] | the command line |
 //!
-//! A module uses those above it and its own. Stages (`label`, `filter`, `eval`, `report`) meet in the files of
-//! a run folder and never call each other.
+//! A module uses those above it and its own. Stages (`label`, `filter`, `train`, `eval`, `report`) meet
+//! in the files of a run folder and never call each other.
 
 pub mod cli;
 pub mod data;
@@ -36,3 +37,4 @@ pub mod prompt;
 pub mod report;
 pub mod run;
 pub mod score;
+pub mod train;

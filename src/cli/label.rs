@@ -219,7 +219,7 @@ fn manifest(
         settings,
         seed: args.seed,
         inputs,
-        gold_used: args.gold_used(dataset),
+        gold_used: args.model.gold_used(args.gold_used(dataset)),
         versions: args.model.versions(),
     })
 }

@@ -13,6 +13,7 @@ mod gold_demonstrations;
 mod held_out;
 mod label;
 mod label_args;
+mod merge;
 mod model;
 mod names;
 mod progress;
@@ -23,6 +24,10 @@ mod score;
 mod search_args;
 mod settings;
 mod tasks;
+mod train;
+mod train_args;
+mod train_gold;
+mod train_items;
 
 use std::process::ExitCode;
 
@@ -50,6 +55,8 @@ enum Command {
     Label(Box<label_args::LabelArgs>),
     Filter(Box<filter_args::FilterArgs>),
     Score(score::ScoreArgs),
+    Train(Box<train_args::TrainArgs>),
+    Merge(merge::MergeArgs),
     Eval(Box<eval::EvalArgs>),
     Report(report::ReportArgs),
     Diff(diff::DiffArgs),
@@ -72,6 +79,8 @@ pub fn main() -> ExitCode {
         Command::Label(args) => label::run(*args),
         Command::Filter(args) => filter::run(*args),
         Command::Score(args) => score::run(args),
+        Command::Train(args) => train::run(*args),
+        Command::Merge(args) => merge::run(args),
         Command::Eval(args) => eval::run(*args),
         Command::Report(args) => report::run(args),
         Command::Diff(args) => match diff::run(&args) {

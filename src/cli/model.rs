@@ -7,8 +7,11 @@ use clap::Args;
 use serde_json::{Map, Value};
 
 use crate::error::Result;
-use crate::lm::{ChatTemplate, DeviceChoice, DtypeChoice, RANDOM_WEIGHTS};
-use crate::run::Input;
+use crate::lm::{
+    ADAPTER_CONFIG, ADAPTER_WEIGHTS, ChatTemplate, Decoder, DeviceChoice, DtypeChoice,
+    RANDOM_WEIGHTS, Tokenizer, resolve_device,
+};
+use crate::run::{GoldUse, Input, RunDir};
 use crate::score::{LmScorer, LmScorerOptions, MemorySize};
 
 #[derive(Clone, Debug, Args)]
@@ -17,6 +20,10 @@ pub(super) struct ModelArgs {
     /// Hugging Face model folder: config.json, tokenizer.json, model.safetensors
     #[arg(long, value_name = "DIR")]
     pub(super) model: PathBuf,
+    /// PEFT adapter (LoRA) on the model: a folder with adapter_config.json and
+    /// adapter_model.safetensors, such as a run of `w2s train` [default: none]
+    #[arg(long, value_name = "DIR")]
+    pub(super) adapter: Option<PathBuf>,
     /// auto, cpu, cuda or cuda:N; auto takes a GPU where one works
     #[arg(long, value_name = "DEVICE", default_value_t = DeviceChoice::Auto)]
     device: DeviceChoice,
@@ -43,7 +50,7 @@ pub(super) struct ModelArgs {
 impl ModelArgs {
     /// Opens the model.
     pub(super) fn open(&self) -> Result<LmScorer> {
-        let scorer = LmScorer::open(
+        let mut scorer = LmScorer::open(
             &self.model,
             LmScorerOptions {
                 device: self.device,
@@ -53,17 +60,76 @@ impl ModelArgs {
                 memory: self.memory,
             },
         )?;
+        if let Some(adapter) = &self.adapter {
+            scorer = scorer.with_adapter(adapter)?;
+        }
         // Not before: the CUDA part of libtorch must be opened before anything is asked of it.
         set_threads(self.threads);
         Ok(scorer)
     }
 
+    /// Opens the model for training: its decoder without an adapter, and its tokenizer.
+    pub(super) fn open_trainable(&self) -> Result<(Decoder, Tokenizer)> {
+        let tokenizer = Tokenizer::open(&self.model)?;
+        let (device, kind) = resolve_device(self.device, self.dtype)?;
+        let decoder = Decoder::load(&self.model, device, kind)?;
+        set_threads(self.threads);
+        Ok((decoder, tokenizer))
+    }
+
+    /// Most tokens of a pass, if the user says so.
+    pub(super) fn pack_tokens(&self) -> Option<usize> {
+        self.pack_tokens
+    }
+
+    /// Working memory, if the user says so.
+    pub(super) fn memory(&self) -> Option<MemorySize> {
+        self.memory
+    }
+
+    /// Whether `--max-context` is given.
+    pub(super) fn limits_context(&self) -> bool {
+        self.max_context.is_some()
+    }
+
+    /// Why gold had a part in the model or its adapter, if they are runs that used it; else `used`.
+    pub(super) fn gold_used(&self, used: GoldUse) -> GoldUse {
+        if let GoldUse::Because(_) = used {
+            return used;
+        }
+        let folders = [("adapter", self.adapter.as_ref()), ("model", Some(&self.model))];
+        let reason = |(what, folder): (&str, Option<&PathBuf>)| {
+            let (_, manifest) = RunDir::existing(folder?).ok()?;
+            match manifest.gold_used {
+                GoldUse::Because(reason) => {
+                    Some(format!("the {what} was trained with it: {reason}"))
+                }
+                GoldUse::No(_) => None,
+            }
+        };
+        folders.into_iter().find_map(reason).map_or(used, GoldUse::Because)
+    }
+
     /// The model's part of the resolved settings.
     pub(super) fn settings(&self, scorer: &LmScorer, settings: &mut Map<String, Value>) {
-        let Self { model, device: _, dtype: _, max_context, pack_tokens, memory, threads: _ } =
-            self;
-        let decoder = scorer.decoder();
+        self.decoder_settings(scorer.decoder(), settings);
+    }
+
+    /// As [`settings`](Self::settings), of the decoder alone.
+    pub(super) fn decoder_settings(&self, decoder: &Decoder, settings: &mut Map<String, Value>) {
+        let Self {
+            model,
+            adapter,
+            device: _,
+            dtype: _,
+            max_context,
+            pack_tokens,
+            memory,
+            threads: _,
+        } = self;
         settings.insert("model".into(), model.display().to_string().into());
+        let adapter = adapter.as_ref().map(|folder| folder.display().to_string());
+        settings.insert("adapter".into(), adapter.into());
         settings.insert("model_type".into(), decoder.config().model_type.clone().into());
         settings.insert("device".into(), format!("{:?}", decoder.device()).to_lowercase().into());
         settings.insert("dtype".into(), format!("{:?}", decoder.kind()).to_lowercase().into());
@@ -81,7 +147,7 @@ impl ModelArgs {
         versions
     }
 
-    /// The model's files with their digests.
+    /// The files of the model and its adapter with their digests.
     pub(super) fn inputs(&self) -> Result<Vec<Input>> {
         let mut names = vec!["config.json".to_owned(), "tokenizer.json".to_owned()];
         if let Ok(entries) = std::fs::read_dir(&self.model) {
@@ -92,7 +158,13 @@ impl ModelArgs {
             weights.sort();
             names.extend(weights);
         }
-        self.inputs_of(names.iter().map(String::as_str))
+        let mut inputs = self.inputs_of(names.iter().map(String::as_str))?;
+        for name in [ADAPTER_CONFIG, ADAPTER_WEIGHTS] {
+            if let Some(folder) = &self.adapter {
+                inputs.push(Input::of_file(&format!("adapter file {name}"), &folder.join(name))?);
+            }
+        }
+        Ok(inputs)
     }
 
     /// Files of the model's folder with their digests.

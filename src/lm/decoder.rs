@@ -13,6 +13,8 @@ use super::cache::{BatchCache, KeyValues, KvCache};
 use super::checkpoint::{Checkpoint, Maps};
 use super::config::{Layout, LmConfig, NormPlacement};
 use super::layers::{Attention, Mlp, Norm, Pass, add};
+use super::linear::Linear;
+use super::own::{OwnTensor, leaf};
 use super::product::product;
 use super::rope::Rope;
 use super::visible::Visible;
@@ -42,6 +44,7 @@ pub struct Decoder {
     final_norm: Norm,
     head_vd: Tensor,
     ropes: Vec<Rope>,
+    names: Names,
     device: Device,
     kind: Kind,
     // Mapped files that the tensors above point into; declared last, so dropped last.
@@ -99,7 +102,7 @@ impl Decoder {
         for index in 0..config.layers.len() {
             blocks.push(Block::load(&mut checkpoint, &names.layer(index), index, &config)?);
         }
-        let final_norm = Norm::load(&mut checkpoint, &names.final_norm, d, &config)?;
+        let mut final_norm = Norm::load(&mut checkpoint, &names.final_norm, d, &config)?;
         let head_vd = if config.tie_word_embeddings {
             embedding_vd.shallow_clone()
         } else {
@@ -107,6 +110,18 @@ impl Decoder {
         };
         let ropes = config.ropes.iter().map(|r| Rope::new(r, device)).collect::<Result<_>>()?;
         let maps = checkpoint.finish()?;
+        // PEFT names modules as the library's classes do, with the wrapper that a file may lack.
+        let bare = config.layout == Layout::Gpt2 && names.layers == "h";
+        if bare {
+            for block in &mut blocks {
+                let modules = block.linears_mut().into_iter().flat_map(|l| &mut l.modules);
+                let named = modules.map(|module| &mut module.name);
+                named.for_each(|name| name.insert_str(0, "transformer."));
+                block.norms_mut().for_each(|norm| norm.name.insert_str(0, "transformer."));
+            }
+            final_norm.name.insert_str(0, "transformer.");
+        }
+        let names = names.with_wrapper(&config);
         Ok(Self {
             config,
             embedding_vd,
@@ -115,6 +130,7 @@ impl Decoder {
             final_norm,
             head_vd,
             ropes,
+            names,
             device,
             kind,
             _maps: maps,
@@ -134,6 +150,57 @@ impl Decoder {
     /// Returns the number type of the weights.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// Returns the linear maps of all blocks.
+    pub(super) fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
+        self.blocks.iter_mut().flat_map(Block::linears_mut)
+    }
+
+    pub(super) fn linears(&self) -> impl Iterator<Item = &Linear> {
+        self.blocks
+            .iter()
+            .flat_map(|block| block.attention.linears().into_iter().chain(block.mlp.linears()))
+    }
+
+    /// Returns all norms.
+    pub(super) fn norms(&self) -> impl Iterator<Item = &Norm> {
+        let of_blocks = self.blocks.iter().flat_map(|block| {
+            let own = [&block.input_norm, &block.attention_out_norm, &block.mlp_norm];
+            own.into_iter().chain([&block.mlp_out_norm]).flatten().chain(block.attention.norms())
+        });
+        of_blocks.chain([&self.final_norm])
+    }
+
+    pub(super) fn norms_mut(&mut self) -> impl Iterator<Item = &mut Norm> {
+        self.blocks.iter_mut().flat_map(Block::norms_mut).chain([&mut self.final_norm])
+    }
+
+    /// Makes embedding, positions and head train.
+    pub(super) fn train_tables(&mut self, trained: &mut Vec<OwnTensor>) {
+        self.embedding_vd = leaf(&self.embedding_vd);
+        trained.push(OwnTensor::new(self.names.embedding.clone(), &self.embedding_vd, true));
+        if let Some(positions_sd) = &mut self.positions_sd {
+            *positions_sd = leaf(positions_sd);
+            trained.push(OwnTensor::new(self.names.positions.clone(), positions_sd, true));
+        }
+        if self.config.tie_word_embeddings {
+            self.head_vd = self.embedding_vd.shallow_clone();
+        } else {
+            self.head_vd = leaf(&self.head_vd);
+            trained.push(OwnTensor::new(self.names.head.clone(), &self.head_vd, true));
+        }
+    }
+
+    /// Returns embedding, positions and head as the file has them.
+    pub(super) fn export_tables(&self) -> Vec<(String, Tensor)> {
+        let mut all = vec![(self.names.embedding.clone(), self.embedding_vd.detach())];
+        let positions = self.positions_sd.as_ref();
+        all.extend(positions.map(|t| (self.names.positions.clone(), t.detach())));
+        if !self.config.tie_word_embeddings {
+            all.push((self.names.head.clone(), self.head_vd.detach()));
+        }
+        all
     }
 
     /// Returns an empty cache for this model.
@@ -196,8 +263,17 @@ impl Decoder {
         ids: &[u32],
         positions_l: &Tensor,
         cache: &dyn KeyValues,
-        pass: &Pass,
+        pass: &Pass<'_>,
     ) -> Result<Tensor> {
+        let mut x_ld = self.embed(ids, positions_l)?;
+        for index in 0..self.blocks.len() {
+            x_ld = self.block(index, x_ld, cache, pass);
+        }
+        Ok(self.final_norm.forward(&x_ld))
+    }
+
+    /// Returns the inputs of the first block.
+    pub(super) fn embed(&self, ids: &[u32], positions_l: &Tensor) -> Result<Tensor> {
         let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
         let ids_l = Tensor::f_from_slice(&ids)?.f_to_device(self.device)?;
         let mut x_ld = self.embedding_vd.index_select(0, &ids_l);
@@ -210,13 +286,43 @@ impl Decoder {
             let last = self.config.max_position_embeddings as i64 - 1;
             x_ld += table_sd.index_select(0, &positions_l.to_kind(Kind::Int64).clamp_max(last));
         }
-        for block in &self.blocks {
-            x_ld = block.forward(x_ld, cache, pass, &self.config);
-        }
-        Ok(self.final_norm.forward(&x_ld))
+        Ok(x_ld)
     }
 
-    fn tensor_of(&self, positions: &[usize]) -> Result<Tensor> {
+    /// Returns the output of block `index`.
+    pub(super) fn block(
+        &self,
+        index: usize,
+        x_ld: Tensor,
+        cache: &dyn KeyValues,
+        pass: &Pass<'_>,
+    ) -> Tensor {
+        self.blocks[index].forward(x_ld, cache, pass, &self.config)
+    }
+
+    pub(super) fn head(&self) -> &Tensor {
+        &self.head_vd
+    }
+
+    pub(super) fn head_trains(&self) -> bool {
+        self.head_vd.requires_grad()
+    }
+
+    pub(super) fn num_blocks(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Returns the final norm of rows of the last block's output.
+    pub(super) fn normed(&self, x_ld: &Tensor, rows_r: &Tensor) -> Tensor {
+        self.final_norm.forward(&x_ld.index_select(0, rows_r))
+    }
+
+    /// Returns the first block with a tensor that trains.
+    pub(super) fn lowest_training(&self) -> Option<usize> {
+        self.blocks.iter().position(Block::trains)
+    }
+
+    pub(super) fn tensor_of(&self, positions: &[usize]) -> Result<Tensor> {
         let positions: Vec<f32> = positions.iter().map(|&p| p as f32).collect();
         Ok(Tensor::f_from_slice(&positions)?.f_to_device(self.device)?)
     }
@@ -237,7 +343,7 @@ impl Decoder {
     }
 
     /// Checks the new tokens and returns their positions.
-    fn check(&self, new: NewTokens<'_>, past: usize) -> Result<Vec<usize>> {
+    pub(super) fn check(&self, new: NewTokens<'_>, past: usize) -> Result<Vec<usize>> {
         let internal = |message: String| Error::new(ErrorKind::Internal, message);
         if new.ids.len() != new.parents.len() || new.ids.is_empty() {
             return Err(internal(format!(
@@ -272,12 +378,12 @@ impl Decoder {
 
     /// Prepares what all layers share: the rotations at `positions_l`, and what is seen in each
     /// window of the model.
-    fn pass(
+    pub(super) fn pass(
         &self,
         positions_l: &Tensor,
         last_position: Option<&usize>,
         visible: impl Fn(Option<usize>) -> Result<Visible>,
-    ) -> Result<Pass> {
+    ) -> Result<Pass<'static>> {
         let turns = self.ropes.iter().map(|rope| rope.at(positions_l, self.kind)).collect();
         let mut windows: Vec<usize> =
             self.config.layers.iter().filter_map(|layer| layer.sliding_window).collect();
@@ -289,7 +395,7 @@ impl Decoder {
             .into_iter()
             .map(|window| Ok((window, visible(Some(window))?)))
             .collect::<Result<_>>()?;
-        Ok(Pass { turns, full: visible(None)?, sliding })
+        Ok(Pass { turns, full: visible(None)?, sliding, dropout: None })
     }
 }
 
@@ -325,11 +431,27 @@ impl Block {
         Ok(Self { attention, mlp, input_norm, attention_out_norm, mlp_norm, mlp_out_norm })
     }
 
+    fn norms_mut(&mut self) -> impl Iterator<Item = &mut Norm> {
+        let own = [&mut self.input_norm, &mut self.attention_out_norm, &mut self.mlp_norm];
+        let own = own.into_iter().chain([&mut self.mlp_out_norm]).flatten();
+        own.chain(self.attention.norms_mut())
+    }
+
+    fn trains(&self) -> bool {
+        self.attention.trains() || self.mlp.trains()
+    }
+
+    fn linears_mut(&mut self) -> Vec<&mut Linear> {
+        let mut all = self.attention.linears_mut();
+        all.extend(self.mlp.linears_mut());
+        all
+    }
+
     fn forward(
         &self,
         x_ld: Tensor,
         cache: &dyn KeyValues,
-        pass: &Pass,
+        pass: &Pass<'_>,
         config: &LmConfig,
     ) -> Tensor {
         let apply = |norm: &Option<Norm>, x: &Tensor| match norm {
@@ -339,16 +461,17 @@ impl Block {
         let attended = self.attention.forward(&apply(&self.input_norm, &x_ld), cache, pass, config);
         let attended = apply(&self.attention_out_norm, &attended);
         if config.parallel_residual {
-            let mixed = self.mlp.forward(&apply(&self.mlp_norm, &x_ld));
+            let mixed = self.mlp.forward(&apply(&self.mlp_norm, &x_ld), pass.dropout);
             return add(add(attended, &mixed), &x_ld);
         }
         let x_ld = add(attended, &x_ld);
-        let mixed = self.mlp.forward(&apply(&self.mlp_norm, &x_ld));
+        let mixed = self.mlp.forward(&apply(&self.mlp_norm, &x_ld), pass.dropout);
         add(apply(&self.mlp_out_norm, &mixed), &x_ld)
     }
 }
 
 /// The names of the weights outside the blocks.
+#[derive(Debug)]
 struct Names {
     embedding: String,
     positions: String,
@@ -378,6 +501,16 @@ impl Names {
             head: format!("{head}.weight"),
             layers: format!("{prefix}{layers}"),
         }
+    }
+
+    /// The names with the wrapper that a GPT-2 file may lack.
+    fn with_wrapper(mut self, config: &LmConfig) -> Self {
+        if config.layout == Layout::Gpt2 && self.layers == "h" {
+            for name in [&mut self.embedding, &mut self.positions] {
+                name.insert_str(0, "transformer.");
+            }
+        }
+        self
     }
 
     fn layer(&self, index: usize) -> String {

@@ -8,96 +8,18 @@ use tch::Tensor;
 use super::cache::{Attend, KeyValues};
 use super::checkpoint::Checkpoint;
 use super::config::{Activation, Layout, LmConfig, NormKind, QkNorm};
-use super::product::product;
+use super::linear::{Dropout, Linear, Several};
+use super::own::{OwnTensor, leaf};
 use super::rope::Turn;
 use super::visible::Visible;
 use crate::error::Result;
 
-/// A linear map, `[out, in]` as Hugging Face stores it.
-#[derive(Debug)]
-pub(super) struct Linear {
-    weight: Tensor,
-    bias: Option<Tensor>,
-}
-
-impl Linear {
-    pub(super) fn load(
-        checkpoint: &mut Checkpoint,
-        name: &str,
-        num_out: usize,
-        num_in: usize,
-        bias: bool,
-    ) -> Result<Self> {
-        let weight = checkpoint.take(&format!("{name}.weight"), &[num_out, num_in])?;
-        let bias =
-            bias.then(|| checkpoint.take(&format!("{name}.bias"), &[num_out])).transpose()?;
-        Ok(Self { weight, bias })
-    }
-
-    /// Loads GPT-2's `Conv1D`, which stores the transpose.
-    fn load_transposed(
-        checkpoint: &mut Checkpoint,
-        name: &str,
-        num_out: usize,
-        num_in: usize,
-    ) -> Result<Self> {
-        let weight = checkpoint.take(&format!("{name}.weight"), &[num_in, num_out])?.tr();
-        let bias = Some(checkpoint.take(&format!("{name}.bias"), &[num_out])?);
-        Ok(Self { weight, bias })
-    }
-
-    pub(super) fn forward(&self, x_ld: &Tensor) -> Tensor {
-        product(x_ld, &self.weight, self.bias.as_ref())
-    }
-
-    /// Returns one map that gives the outputs of all `parts`, one after the other.
-    ///
-    /// One large product instead of several: its threads meet once. The parts become views of it.
-    fn fuse<const P: usize>(parts: [&mut Self; P]) -> Self {
-        let weights: Vec<&Tensor> = parts.iter().map(|part| &part.weight).collect();
-        let biases: Vec<&Tensor> = parts.iter().filter_map(|part| part.bias.as_ref()).collect();
-        let fused = Self {
-            weight: Tensor::cat(&weights, 0),
-            bias: (!biases.is_empty()).then(|| Tensor::cat(&biases, 0)),
-        };
-        let mut first = 0;
-        for part in parts {
-            let num = part.num_out();
-            *part = fused.rows(first, num);
-            first += num;
-        }
-        fused
-    }
-
-    fn num_out(&self) -> usize {
-        self.weight.size()[0] as usize
-    }
-
-    /// Returns the map that gives `num` outputs from output `first` on.
-    fn rows(&self, first: usize, num: usize) -> Self {
-        let cut = |t: &Tensor| t.narrow(0, first as i64, num as i64);
-        Self { weight: cut(&self.weight), bias: self.bias.as_ref().map(cut) }
-    }
-}
-
-/// Largest total of fused weights on the CPU, where they are a copy of what the file maps.
-const MOST_FUSED_BYTES: usize = 1 << 30;
-/// Most outputs of a fused map on the CPU.
-const MOST_FUSED_ROWS: usize = 1536;
-
-/// Whether projections that read the same input, `num_rows` outputs together, are fused: always on a
-/// GPU, where the file's tensors are given up; on a CPU for small models, whose many small products
-/// wait for threads most, and then only narrow ones (the products of a few rows with wide weights are
-/// a sixth slower in one).
-fn fuses(config: &LmConfig, weight: &Tensor, num_rows: usize) -> bool {
-    let bytes = num_rows * config.hidden_size * weight.kind().elt_size_in_bytes();
-    weight.device().is_cuda()
-        || num_rows <= MOST_FUSED_ROWS && bytes * config.layers.len() <= MOST_FUSED_BYTES
-}
-
 /// A norm over the last axis.
 #[derive(Debug)]
 pub(super) struct Norm {
+    pub(super) name: String,
+    /// Whether the file has the weight less one.
+    unit_offset: bool,
     weight: Tensor,
     bias: Option<Tensor>,
     eps: f64,
@@ -131,7 +53,28 @@ impl Norm {
         } else {
             None
         };
-        Ok(Self { weight, bias, eps, scaled })
+        let unit_offset = config.norm == NormKind::Rms { unit_offset: true };
+        Ok(Self { name: name.to_owned(), unit_offset, weight, bias, eps, scaled })
+    }
+
+    /// Makes its tensors train, as copies of what the file holds.
+    pub(super) fn train_all(&mut self, trained: &mut Vec<OwnTensor>) {
+        self.scaled = None;
+        self.weight = leaf(&self.weight);
+        trained.push(OwnTensor::new(format!("{}.weight", self.name), &self.weight, false));
+        if let Some(bias) = &mut self.bias {
+            *bias = leaf(bias);
+            trained.push(OwnTensor::new(format!("{}.bias", self.name), bias, false));
+        }
+    }
+
+    /// Returns its tensors as the file has them, in the number type `kind`.
+    pub(super) fn export(&self, kind: tch::Kind) -> Vec<(String, Tensor)> {
+        let weight = self.weight.detach();
+        let weight = if self.unit_offset { weight - 1.0 } else { weight };
+        let mut out = vec![(format!("{}.weight", self.name), weight.to_kind(kind))];
+        out.extend(self.bias.as_ref().map(|b| (format!("{}.bias", self.name), b.detach())));
+        out
     }
 
     /// Returns the root mean square norm in f32.
@@ -186,23 +129,21 @@ fn multiply(mut x: Tensor, other: &Tensor) -> Tensor {
 }
 
 /// What the layers of one forward pass share: rotations and masks.
-pub(super) struct Pass {
+pub(super) struct Pass<'a> {
     /// The rotations of the model.
     pub(super) turns: Vec<Turn>,
     /// What layers see that see everything.
     pub(super) full: Visible,
     /// What sliding layers see, by window.
     pub(super) sliding: Vec<(usize, Visible)>,
+    /// What the inputs of adapters are multiplied by; `None`: nothing.
+    pub(super) dropout: Option<&'a dyn Dropout>,
 }
 
 /// Attention of one layer.
 #[derive(Debug)]
 pub(super) struct Attention {
-    q: Linear,
-    k: Linear,
-    v: Linear,
-    /// The three in one, of which they are views.
-    qkv: Option<Linear>,
+    qkv: Several<3>,
     o: Linear,
     q_norm: Option<Norm>,
     k_norm: Option<Norm>,
@@ -219,20 +160,19 @@ impl Attention {
         let (width, head) = (config.hidden_size, config.head_dim);
         let num_q = config.num_attention_heads * head;
         let num_kv = config.num_key_value_heads * head;
+        let sizes = [num_q, num_kv, num_kv].map(|num| num as i64);
         let bias = config.qkv_bias;
-        let ([q, k, v], qkv, o) = match config.layout {
+        let (qkv, o) = match config.layout {
             Layout::Llama => {
                 let p = format!("{prefix}.self_attn");
                 let mut load = |name: &str, num_out, num_in, bias| {
                     Linear::load(checkpoint, &format!("{p}.{name}_proj"), num_out, num_in, bias)
                 };
-                let mut q = load("q", num_q, width, bias)?;
-                let mut k = load("k", num_kv, width, bias)?;
-                let mut v = load("v", num_kv, width, bias)?;
+                let q = load("q", num_q, width, bias)?;
+                let k = load("k", num_kv, width, bias)?;
+                let v = load("v", num_kv, width, bias)?;
                 let o = load("o", width, num_q, config.o_bias)?;
-                let qkv = fuses(config, &q.weight, num_q + 2 * num_kv)
-                    .then(|| Linear::fuse([&mut q, &mut k, &mut v]));
-                ([q, k, v], qkv, o)
+                (Several::new([q, k, v], config.layers.len()), o)
             }
             Layout::Phi3 => {
                 let p = format!("{prefix}.self_attn");
@@ -240,25 +180,23 @@ impl Attention {
                 let qkv = Linear::load(checkpoint, &format!("{p}.qkv_proj"), all, width, bias)?;
                 let o =
                     Linear::load(checkpoint, &format!("{p}.o_proj"), width, num_q, config.o_bias)?;
-                let (k, v) = (qkv.rows(num_q, num_kv), qkv.rows(num_q + num_kv, num_kv));
-                ([qkv.rows(0, num_q), k, v], Some(qkv), o)
+                (Several::Fused(qkv, sizes), o)
             }
             Layout::Gpt2 => {
                 let p = format!("{prefix}.attn");
                 let qkv =
                     Linear::load_transposed(checkpoint, &format!("{p}.c_attn"), 3 * width, width)?;
                 let o = Linear::load_transposed(checkpoint, &format!("{p}.c_proj"), width, width)?;
-                ([0, 1, 2].map(|part| qkv.rows(part * width, width)), Some(qkv), o)
+                (Several::Fused(qkv, sizes), o)
             }
             Layout::GptNeox => {
                 let p = format!("{prefix}.attention");
                 let name = format!("{p}.query_key_value");
-                let qkv = Linear::load(checkpoint, &name, 3 * width, width, bias)?;
+                let heads = (config.num_attention_heads, head);
+                let qkv = Linear::load_by_head(checkpoint, &name, heads, width, bias)?;
                 let o =
                     Linear::load(checkpoint, &format!("{p}.dense"), width, width, config.o_bias)?;
-                let [mut q, mut k, mut v] = split_by_head(&qkv, config.num_attention_heads, head);
-                let qkv = Linear::fuse([&mut q, &mut k, &mut v]);
-                ([q, k, v], Some(qkv), o)
+                (Several::Fused(qkv, sizes), o)
             }
         };
         let (q_norm, k_norm) = match config.qk_norm {
@@ -272,14 +210,14 @@ impl Attention {
                 )
             }
         };
-        Ok(Self { q, k, v, qkv, o, q_norm, k_norm, index })
+        Ok(Self { qkv, o, q_norm, k_norm, index })
     }
 
     pub(super) fn forward(
         &self,
         x_ld: &Tensor,
         cache: &dyn KeyValues,
-        pass: &Pass,
+        pass: &Pass<'_>,
         config: &LmConfig,
     ) -> Tensor {
         let len = x_ld.size()[0];
@@ -295,23 +233,23 @@ impl Attention {
             }
             y_lnh
         };
-        let (q, k, v) = (&self.q, &self.k, &self.v);
         let turn = layer.rope.map(|rope| &pass.turns[rope]);
-        let [q_lnh, k_lkh, v_lkh] = match (&self.qkv, turn) {
-            // Queries and keys lie side by side: turned as one.
-            (Some(qkv), Some(turn)) if config.qk_norm == QkNorm::None => {
-                let y_lnh = qkv.forward(x_ld).view([len, -1, head]);
-                let num = |part: &Linear| part.num_out() as i64 / head;
-                let both_lnh = turn.rotate(&y_lnh.narrow(1, 0, num(q) + num(k)));
-                let cut = |y: &Tensor, first, part| y.narrow(1, first, num(part));
-                [cut(&both_lnh, 0, q), cut(&both_lnh, num(q), k), cut(&y_lnh, num(q) + num(k), v)]
+        // Queries and keys that lie side by side are turned as one.
+        let side_by_side = match turn {
+            Some(turn) if config.qk_norm == QkNorm::None => {
+                self.qkv.side_by_side(x_ld).map(|y| (turn, y))
             }
-            (qkv, turn) => {
-                let y = match qkv {
-                    Some(qkv) => split(&qkv.forward(x_ld), [q, k, v]),
-                    None => [q, k, v].map(|part| part.forward(x_ld)),
-                };
-                let [q, k, v] = y;
+            _ => None,
+        };
+        let [q_lnh, k_lkh, v_lkh] = match side_by_side {
+            Some((turn, y)) => {
+                let y_lnh = y.view([len, -1, head]);
+                let [q, k, v] = self.qkv.sizes().map(|num| num / head);
+                let both_lnh = turn.rotate(&y_lnh.narrow(1, 0, q + k));
+                [both_lnh.narrow(1, 0, q), both_lnh.narrow(1, q, k), y_lnh.narrow(1, q + k, v)]
+            }
+            None => {
+                let [q, k, v] = self.qkv.forward(x_ld, pass.dropout);
                 let rotate = |y_lnh: Tensor| match turn {
                     Some(turn) => turn.rotate(&y_lnh),
                     None => y_lnh,
@@ -329,40 +267,50 @@ impl Attention {
         let grouped = config.num_key_value_heads != config.num_attention_heads;
         let attend = Attend { layer: self.index, visible, scale, grouped };
         let out_nlh = cache.attend(&attend, &q_nlh, &k_klh, &v_klh);
-        self.o.forward(&out_nlh.transpose(0, 1).reshape([len, -1]))
+        self.o.forward(&out_nlh.transpose(0, 1).reshape([len, -1]), pass.dropout)
     }
-}
 
-/// Returns the outputs of `parts` from the output of the map that they were fused in.
-fn split<const P: usize>(y: &Tensor, parts: [&Linear; P]) -> [Tensor; P] {
-    let mut first = 0;
-    parts.map(|part| {
-        let num = part.num_out() as i64;
-        first += num;
-        y.narrow(-1, first - num, num)
-    })
-}
+    /// Returns whether a tensor of it trains.
+    pub(super) fn trains(&self) -> bool {
+        self.qkv.trains() || self.o.trains()
+    }
 
-/// Splits GPT-NeoX's fused projection, whose rows run head by head as query, key, value.
-fn split_by_head(qkv: &Linear, num_heads: usize, head_dim: usize) -> [Linear; 3] {
-    let (n, h) = (num_heads as i64, head_dim as i64);
-    [0, 1, 2].map(|part| {
-        let weight_n3hd = qkv.weight.view([n, 3, h, -1]);
-        let weight = weight_n3hd.select(1, part).reshape([n * h, -1]);
-        let bias = qkv.bias.as_ref().map(|b| b.view([n, 3, h]).select(1, part).reshape([n * h]));
-        Linear { weight, bias }
-    })
+    pub(super) fn linears(&self) -> Vec<&Linear> {
+        let mut all = self.qkv.linears();
+        all.push(&self.o);
+        all
+    }
+
+    pub(super) fn norms(&self) -> impl Iterator<Item = &Norm> {
+        self.q_norm.iter().chain(&self.k_norm)
+    }
+
+    pub(super) fn norms_mut(&mut self) -> impl Iterator<Item = &mut Norm> {
+        self.q_norm.iter_mut().chain(&mut self.k_norm)
+    }
+
+    /// Returns the linear maps, in the order of the computation.
+    pub(super) fn linears_mut(&mut self) -> Vec<&mut Linear> {
+        let mut all = self.qkv.linears_mut();
+        all.push(&mut self.o);
+        all
+    }
 }
 
 /// The MLP of one layer.
 #[derive(Debug)]
 pub(super) struct Mlp {
-    gate: Option<Linear>,
-    up: Linear,
-    /// Both in one, of which they are views.
-    gate_up: Option<Linear>,
+    inner: Inner,
     down: Linear,
     activation: Activation,
+}
+
+/// The maps into the wide layer.
+#[derive(Debug)]
+enum Inner {
+    /// Gate and up.
+    Gated(Several<2>),
+    Plain(Linear),
 }
 
 impl Mlp {
@@ -373,56 +321,87 @@ impl Mlp {
     ) -> Result<Self> {
         let (width, wide, bias) = (config.hidden_size, config.intermediate_size, config.mlp_bias);
         let p = format!("{prefix}.mlp");
-        let (gate_up, gate, up, down) = match config.layout {
+        let (inner, down) = match config.layout {
             Layout::Llama => {
                 let mut load = |name: &str, num_out, num_in| {
                     Linear::load(checkpoint, &format!("{p}.{name}_proj"), num_out, num_in, bias)
                 };
-                let mut gate = load("gate", wide, width)?;
-                let mut up = load("up", wide, width)?;
+                let gate = load("gate", wide, width)?;
+                let up = load("up", wide, width)?;
                 let down = load("down", width, wide)?;
-                let both =
-                    fuses(config, &up.weight, 2 * wide).then(|| Linear::fuse([&mut gate, &mut up]));
-                (both, Some(gate), up, down)
+                (Inner::Gated(Several::new([gate, up], config.layers.len())), down)
             }
             Layout::Phi3 => {
                 let both =
                     Linear::load(checkpoint, &format!("{p}.gate_up_proj"), 2 * wide, width, bias)?;
                 let down = Linear::load(checkpoint, &format!("{p}.down_proj"), width, wide, bias)?;
-                let (gate, up) = (both.rows(0, wide), both.rows(wide, wide));
-                (Some(both), Some(gate), up, down)
+                (Inner::Gated(Several::Fused(both, [wide as i64; 2])), down)
             }
             Layout::Gpt2 => (
-                None,
-                None,
-                Linear::load_transposed(checkpoint, &format!("{p}.c_fc"), wide, width)?,
+                Inner::Plain(Linear::load_transposed(
+                    checkpoint,
+                    &format!("{p}.c_fc"),
+                    wide,
+                    width,
+                )?),
                 Linear::load_transposed(checkpoint, &format!("{p}.c_proj"), width, wide)?,
             ),
             Layout::GptNeox => (
-                None,
-                None,
-                Linear::load(checkpoint, &format!("{p}.dense_h_to_4h"), wide, width, bias)?,
+                Inner::Plain(Linear::load(
+                    checkpoint,
+                    &format!("{p}.dense_h_to_4h"),
+                    wide,
+                    width,
+                    bias,
+                )?),
                 Linear::load(checkpoint, &format!("{p}.dense_4h_to_h"), width, wide, bias)?,
             ),
         };
-        Ok(Self { gate, up, gate_up, down, activation: config.activation })
+        Ok(Self { inner, down, activation: config.activation })
     }
 
-    pub(super) fn forward(&self, x_ld: &Tensor) -> Tensor {
+    pub(super) fn forward(&self, x_ld: &Tensor, dropout: Option<&dyn Dropout>) -> Tensor {
         let activate = |mut x: Tensor| match self.activation {
             Activation::Silu if x.requires_grad() => x.silu(),
             Activation::Silu => x.silu_(),
             Activation::Gelu => x.gelu("none"),
             Activation::GeluTanh => x.gelu("tanh"),
         };
-        let inner_lf = match (&self.gate_up, &self.gate) {
-            (Some(both), Some(gate)) => {
-                let [gate_lf, up_lf] = split(&both.forward(x_ld), [gate, &self.up]);
+        let inner_lf = match &self.inner {
+            Inner::Gated(both) => {
+                let [gate_lf, up_lf] = both.forward(x_ld, dropout);
                 multiply(activate(gate_lf), &up_lf)
             }
-            (None, Some(gate)) => multiply(activate(gate.forward(x_ld)), &self.up.forward(x_ld)),
-            (_, None) => activate(self.up.forward(x_ld)),
+            Inner::Plain(up) => activate(up.forward(x_ld, dropout)),
         };
-        self.down.forward(&inner_lf)
+        self.down.forward(&inner_lf, dropout)
+    }
+
+    /// Returns whether a tensor of it trains.
+    pub(super) fn trains(&self) -> bool {
+        let inner = match &self.inner {
+            Inner::Gated(both) => both.trains(),
+            Inner::Plain(up) => up.trains(),
+        };
+        inner || self.down.trains()
+    }
+
+    pub(super) fn linears(&self) -> Vec<&Linear> {
+        let mut all = match &self.inner {
+            Inner::Gated(both) => both.linears(),
+            Inner::Plain(up) => vec![up],
+        };
+        all.push(&self.down);
+        all
+    }
+
+    /// Returns the linear maps, in the order of the computation.
+    pub(super) fn linears_mut(&mut self) -> Vec<&mut Linear> {
+        let mut all = match &mut self.inner {
+            Inner::Gated(both) => both.linears_mut(),
+            Inner::Plain(up) => vec![up],
+        };
+        all.push(&mut self.down);
+        all
     }
 }

@@ -3,6 +3,9 @@
 //! It is a model and nothing more: it knows tokens, hidden states and log-probabilities, not labels
 //! or demonstrations. [`crate::score`] is the only caller; everything else asks questions there.
 
+mod adapter;
+mod adapter_config;
+mod backward;
 mod cache;
 mod chat;
 mod checkpoint;
@@ -11,12 +14,18 @@ mod decoder;
 mod device;
 mod generate;
 mod layers;
+mod linear;
+mod own;
 mod product;
 mod random;
 mod rope;
 mod tokenizer;
 mod visible;
+mod write;
 
+pub use adapter::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter, LowRank, ModuleShape};
+pub use adapter_config::{AdapterConfig, TargetModules};
+pub use backward::{AdapterDropout, Derivatives, Target, TrainTokens};
 pub use cache::{BatchCache, KvCache};
 pub use chat::{ChatTemplate, Message};
 pub use checkpoint::Checkpoint;
@@ -26,6 +35,8 @@ pub use config::{
 pub use decoder::{Decoder, NewTokens};
 pub use device::{DeviceChoice, DtypeChoice, resolve as resolve_device};
 pub use generate::{Finish, GenerateOptions, Generated, Sampling, end_tokens, generate};
+pub use own::OwnTensor;
 pub use random::RANDOM_WEIGHTS;
 pub use rope::{RopeConfig, RopeScaling};
 pub use tokenizer::{Tokenizer, Tokens};
+pub(crate) use write::{read_tensors, write_tensors};

@@ -173,6 +173,41 @@ pub(super) fn attend(at: &Attend<'_>, q_nlh: &Tensor, k_1ksh: &Tensor, v_1ksh: &
     .squeeze_dim(0)
 }
 
+/// Returns attention of new tokens over each other, without a path; differentiable.
+///
+/// # Shapes
+/// Queries and result `[N, L, H]`, keys and values `[K, L, H]`.
+pub(super) fn attend_fresh(
+    at: &Attend<'_>,
+    q_nlh: &Tensor,
+    k_klh: &Tensor,
+    v_klh: &Tensor,
+) -> Tensor {
+    let seen = |q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>, causal: bool| {
+        Tensor::scaled_dot_product_attention(q, k, v, mask, 0.0, causal, at.scale, at.grouped)
+    };
+    let all = [q_nlh, k_klh, v_klh].map(|x_nlh| x_nlh.unsqueeze(0));
+    let [q, k, v] = &all;
+    match &at.visible.seen {
+        Seen::All => seen(q, k, v, None, false),
+        Seen::Causal => seen(q, k, v, None, true),
+        Seen::Mask(mask) => seen(q, k, v, Some(mask), false),
+        Seen::Parts(parts) => {
+            let sizes: Vec<i64> = parts.iter().map(|part| part.tokens.len() as i64).collect();
+            let [q, k, v] = all.each_ref().map(|x| x.split_with_sizes(&sizes[..], 2));
+            let outputs: Vec<Tensor> = parts
+                .iter()
+                .enumerate()
+                .map(|(i, Part { mask, .. })| {
+                    seen(&q[i], &k[i], &v[i], mask.as_ref(), mask.is_none())
+                })
+                .collect();
+            Tensor::cat(&outputs, 2)
+        }
+    }
+    .squeeze_dim(0)
+}
+
 /// Attention by [`Seen::Parts`]. Not differentiable: the sums of exponentials carry no gradient.
 fn in_parts(
     at: &Attend<'_>,

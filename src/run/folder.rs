@@ -44,6 +44,14 @@ const OURS: &[&str] = &[
     "curve.jsonl",
     "diagnostics.json",
     "basins.json",
+    "metrics.jsonl",
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "config.json",
+    "model.safetensors",
+    "checkpoint.safetensors",
+    "best.safetensors",
+    "README.md",
     "answers.jsonl",
     "kept.jsonl",
     "dropped.jsonl",
@@ -102,6 +110,7 @@ impl RunDir {
                                 .map_err(|e| Error::io("delete the old run's file", &file, &e))?;
                         }
                     }
+                    folder.delete_events()?;
                     folder.delete_restarts()?;
                 }
             }
@@ -122,6 +131,19 @@ impl RunDir {
                 .at(path)
                 .hint("expected a folder that `w2s label --out` made, with a manifest.json")),
         }
+    }
+
+    /// Deletes the event files of an old training, whose names hold the time.
+    fn delete_events(&self) -> Result<()> {
+        let Ok(entries) = fs::read_dir(&self.path) else { return Ok(()) };
+        for path in entries.flatten().map(|entry| entry.path()) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with("events.out.tfevents.") && name.contains(".w2s.") {
+                fs::remove_file(&path)
+                    .map_err(|e| Error::io("delete the old run's file", &path, &e))?;
+            }
+        }
+        Ok(())
     }
 
     /// Deletes what an old run with several searches left, and the folders if nothing else is there.

@@ -46,7 +46,7 @@ impl GoldUse {
 }
 
 /// Settings that name inputs, which are compared by their contents.
-pub(super) const PATHS: [&str; 3] = ["data", "model", "task"];
+pub(super) const PATHS: [&str; 4] = ["adapter", "data", "model", "task"];
 
 /// A file that a run read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,8 +11,8 @@ use super::memory::{Footprint, MemorySize, total};
 use super::{LabelScores, PromptTree, Scorer, Usage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::{
-    ChatTemplate, Decoder, DeviceChoice, DtypeChoice, KvCache, Message, NewTokens, Tokenizer,
-    Tokens,
+    Adapter, ChatTemplate, Decoder, DeviceChoice, DtypeChoice, KvCache, Message, NewTokens,
+    Tokenizer, Tokens,
 };
 
 /// How a [`LmScorer`] runs; none of it changes the answers beyond rounding.
@@ -109,6 +109,19 @@ impl LmScorer {
             max_tokens,
             distrust_extend: false,
         })
+    }
+
+    /// Returns the scorer with the PEFT adapter in `folder` on its model: merged into the weights in
+    /// f32, apart from them in half precision, which would round much of it away.
+    ///
+    /// # Errors
+    /// As [`Adapter::open`] and [`Decoder::attach`].
+    pub fn with_adapter(mut self, folder: &Path) -> Result<Self> {
+        self.decoder.attach(&Adapter::open(folder)?)?;
+        if self.decoder.kind() == Kind::Float {
+            self.decoder.merge_adapter();
+        }
+        Ok(self)
     }
 
     /// Returns the model.

@@ -132,7 +132,7 @@ impl Footprint {
 
 /// Returns the machine's memory, from `/proc/meminfo`. The total and not what is free at the moment:
 /// the size of passes follows from it, and with it the last bits of every number.
-pub(super) fn total() -> Option<MemorySize> {
+pub(crate) fn total() -> Option<MemorySize> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;

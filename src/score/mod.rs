@@ -24,6 +24,7 @@ pub use generator::{Generator, TableGenerator, Written};
 pub use journaled::Journaled;
 pub use lm_scorer::{LmScorer, LmScorerOptions};
 pub use memory::MemorySize;
+pub(crate) use memory::total as total_memory;
 pub use table::TableScorer;
 pub use tree::{NodeId, PromptTree, Question, QuestionId};
 

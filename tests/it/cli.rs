@@ -144,10 +144,13 @@ fn unsupervised_code_does_not_name_gold() {
         }
     }
     let mut all = Vec::new();
-    for part in ["label", "filter", "score", "prompt", "lm", "run"] {
+    for part in ["label", "filter", "score", "prompt", "lm", "run", "train"] {
         files(&project().join("src").join(part), &mut all);
     }
     for file in [
+        "train.rs",
+        "train_args.rs",
+        "train_items.rs",
         "label.rs",
         "label_args.rs",
         "search_args.rs",

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot set its stage has failed")]
 #![expect(clippy::print_stdout, reason = "measured differences belong in the test's output")]
 
+mod adapter;
 mod baselines;
 mod chat;
 mod cli;
@@ -34,6 +35,8 @@ mod search;
 mod search_options;
 mod task_file;
 mod tasks;
+mod train;
+mod train_runs;
 mod weak_eval;
 mod weak_figures;
 mod weak_runs;

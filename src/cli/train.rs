@@ -1,0 +1,581 @@
+//! `w2s train`: an adapter or a whole model trained on labels, in a run folder.
+
+use std::fs::{File, OpenOptions};
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::time::Instant;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::merge::write_model;
+use super::progress::{self, count, duration, say};
+use super::settings;
+use super::train_args::TrainArgs;
+use super::train_items::{Making, Training};
+use crate::data::{Dataset, Task, split_ids};
+use crate::error::{Error, ErrorKind, Result};
+use crate::lm::{Adapter, Decoder, OwnTensor, Tokenizer, end_tokens, read_tensors, write_tensors};
+use crate::run::{GoldUse, Input, Manifest, RunDir, SeedStream, write_atomic};
+use crate::train::{
+    Checkpointing, EventFile, Item, ItemBuilder, Loss, Parameter, State, StepReport, TrainSettings,
+    Trainer,
+};
+
+const BEST: &str = "best.safetensors";
+
+/// What a run came to.
+#[derive(Clone, Serialize)]
+struct Summary {
+    num_items: usize,
+    num_validation: usize,
+    num_steps: usize,
+    num_trained_parameters: usize,
+    /// Mean loss of the first and of the last steps, an eighth of all.
+    first_loss: f64,
+    last_loss: f64,
+    validation_loss: Option<f64>,
+    /// The step after which the written adapter was trained.
+    written_step: usize,
+    stopped_early: bool,
+    num_unlabelled: usize,
+    num_unread: usize,
+    num_weightless: usize,
+    num_truncated: usize,
+    num_dropped: usize,
+    tokens_run: u64,
+    tokens_without_sharing: u64,
+}
+
+pub(super) fn run(args: TrainArgs) -> Result<()> {
+    let began = Instant::now();
+    args.check()?;
+    let (task, dataset) = read_data(&args)?;
+    let spinner = progress::spinner("opening the model");
+    let (mut decoder, tokenizer) = args.model.open_trainable()?;
+    let (mut training, cut) = items(&args, &task, &dataset, &tokenizer)?;
+    let streams = SeedStream::new(args.seed);
+    set_aside(&args, &mut training, streams)?;
+    let trained = Trained::new(&args, &mut decoder, streams)?;
+    let train_settings = args.settings(&decoder, trained.dropout(&args));
+    let manifest = manifest(&args, (&task, &dataset), &decoder, &trained, &train_settings)?;
+    spinner.finish_and_clear();
+    let folder = RunDir::open(&args.out, &manifest, args.mode())?;
+    if folder.is_complete() {
+        say(format_args!("the run in {} is complete; nothing to do", args.out.display()));
+        return Ok(());
+    }
+    // Held to the end, so that two processes cannot train in one folder.
+    let _lock = folder.journal()?;
+    say(format_args!("{}", settings::block(&manifest.settings, manifest.seed)));
+    if let GoldUse::Because(reason) = &manifest.gold_used {
+        say(format_args!("gold is used: {reason}"));
+    }
+    say_cuts(&training, cut);
+    let parameters = trained.parameters();
+    let mut trainer = Trainer::new(&decoder, parameters, &training.items, train_settings, streams)?;
+    let mut run = Run {
+        args: &args,
+        folder: &folder,
+        validation: &training.validation,
+        checkpoints: args.checkpointing(folder.path()),
+        state: State::default(),
+    };
+    let work_began = Instant::now();
+    let reports = run.train(&mut trainer)?;
+    let work_seconds = work_began.elapsed().as_secs_f64();
+    let written_step = run.take_best(&trainer)?;
+    match &trained {
+        Trained::Adapter(adapter) => adapter.save(folder.path())?,
+        Trained::All(_) => write_model(&args.model.model, &decoder, folder.path())?,
+    }
+    let summary = summary(&training, cut, &reports, &trainer, &run.state, written_step);
+    folder.write_json("summary.json", &summary)?;
+    write_card(&folder, &manifest, &summary)?;
+    run.checkpoints.delete()?;
+    let _ = std::fs::remove_file(folder.file(BEST));
+    let seconds = began.elapsed().as_secs_f64();
+    folder.finish(seconds, work_seconds)?;
+    tell(&summary, seconds, &folder);
+    Ok(())
+}
+
+/// What trains.
+enum Trained {
+    Adapter(Box<Adapter>),
+    All(Vec<OwnTensor>),
+}
+
+impl Trained {
+    fn new(args: &TrainArgs, decoder: &mut Decoder, streams: SeedStream) -> Result<Self> {
+        if args.full {
+            return Ok(Self::All(decoder.train_all()?));
+        }
+        let adapter = match &args.model.adapter {
+            Some(folder) => Adapter::open(folder)?,
+            None => {
+                let config = args.adapter_config(decoder.config().layout);
+                Adapter::new(config, decoder, streams)?
+            }
+        };
+        let adapter = adapter.trainable(decoder.device())?;
+        decoder.attach(&adapter)?;
+        Ok(Self::Adapter(Box::new(adapter)))
+    }
+
+    fn dropout(&self, args: &TrainArgs) -> f64 {
+        match self {
+            Self::Adapter(adapter) => args.dropout().unwrap_or(adapter.config().dropout),
+            Self::All(_) => 0.0,
+        }
+    }
+
+    fn parameters(&self) -> Vec<Parameter> {
+        match self {
+            Self::Adapter(adapter) => {
+                let named = adapter.tensors().into_iter();
+                named.map(|(name, tensor)| Parameter { name, tensor, decays: true }).collect()
+            }
+            Self::All(all) => all
+                .iter()
+                .map(|own| Parameter {
+                    name: own.name.clone(),
+                    tensor: own.tensor.shallow_clone(),
+                    decays: own.decays,
+                })
+                .collect(),
+        }
+    }
+
+    /// The adapter's settings, or that all weights train.
+    fn settings(&self) -> Value {
+        match self {
+            Self::Adapter(adapter) => {
+                let config = adapter.config();
+                json!({ "r": config.r, "alpha": config.alpha, "use_rslora": config.use_rslora,
+                    "target_modules": config.target_modules.to_json() })
+            }
+            Self::All(_) => "none, all weights train".into(),
+        }
+    }
+}
+
+fn read_data(args: &TrainArgs) -> Result<(Task, Dataset)> {
+    let mut task = Task::load(&args.task)?;
+    if let Some(name) = &args.prompt_variant {
+        task = task.with_variant(name)?;
+    }
+    let mut dataset = Dataset::read(&args.data, &task)?;
+    if dataset.num_unused > 0 {
+        say(format_args!(
+            "{} records of the data are not of the task's kind and are left out",
+            dataset.num_unused
+        ));
+    }
+    if task.has_options() {
+        task = task.with_num_options(dataset.max_options());
+    }
+    if let Some(limit) = args.limit {
+        dataset.examples.truncate(limit.max(1));
+    }
+    Ok((task, dataset))
+}
+
+/// What to learn, and how many items were truncated and dropped.
+fn items(
+    args: &TrainArgs,
+    task: &Task,
+    dataset: &Dataset,
+    tokenizer: &Tokenizer,
+) -> Result<(Training, (usize, usize))> {
+    let all_labels = args.loss() != Loss::Tokens;
+    if task.answers.is_open && (all_labels || args.soft_labels) {
+        return Err(Error::new(
+            ErrorKind::Usage,
+            format!("task `{}` has open answers and no distribution of labels", task.name),
+        )
+        .hint("use `--loss xent` without `--soft-labels`"));
+    }
+    // A label is learnt as it is scored; an answer that is written must know where to end.
+    let end = if all_labels {
+        None
+    } else {
+        let folder = &args.model.model;
+        Some(end_tokens(folder)?.first().copied().ok_or_else(|| {
+            Error::new(ErrorKind::Config, "the model does not say which token ends a text")
+                .at(folder)
+                .hint("give `eos_token_id` in generation_config.json or config.json")
+        })?)
+    };
+    let mut builder = ItemBuilder::new(tokenizer, end, args.max_tokens, args.too_long());
+    let making = Making { task, dataset, all_labels, soft: args.soft_labels };
+    let training = making.items(args.source(), args.weights.as_deref(), &mut builder)?;
+    Ok((training, (builder.num_truncated, builder.num_dropped)))
+}
+
+/// Moves a share of the questions to validation, whole groups only.
+fn set_aside(args: &TrainArgs, training: &mut Training, streams: SeedStream) -> Result<()> {
+    if let Some(share) = args.validation.filter(|share| *share > 0.0) {
+        let rows: Vec<(String, Option<String>)> =
+            training.items.iter().map(|item| (item.id.clone(), Some(item.group.clone()))).collect();
+        let mut aside = split_ids(&rows, share, &streams).into_iter();
+        let (validation, items): (Vec<Item>, Vec<Item>) = std::mem::take(&mut training.items)
+            .into_iter()
+            .partition(|_| aside.next() == Some(true));
+        training.items = items;
+        training.validation.extend(validation);
+    }
+    args.check_validation(!training.validation.is_empty())
+}
+
+fn manifest(
+    args: &TrainArgs,
+    (task, dataset): (&Task, &Dataset),
+    decoder: &Decoder,
+    trained: &Trained,
+    train_settings: &TrainSettings,
+) -> Result<Manifest> {
+    let mut settings = Map::new();
+    settings.insert("task".into(), args.task.clone().into());
+    settings.insert("prompt_variant".into(), task.prompt.name.clone().into());
+    settings.insert("data".into(), args.data.display().to_string().into());
+    args.data_settings(&mut settings);
+    args.model.decoder_settings(decoder, &mut settings);
+    settings.insert("lora".into(), trained.settings());
+    let mut train = json!(train_settings);
+    if train_settings.pass_sequences == usize::MAX {
+        train["pass_sequences"] = Value::Null;
+    }
+    settings.insert("train".into(), train);
+    let mut inputs = vec![
+        Input {
+            role: "data".into(),
+            path: args.data.display().to_string(),
+            sha256: dataset.sha256.clone(),
+        },
+        Input { role: "task".into(), path: args.task.clone(), sha256: task.sha256.clone() },
+    ];
+    for (role, path) in args.label_files() {
+        inputs.push(Input::of_file(role, path)?);
+    }
+    inputs.extend(args.model.inputs()?);
+    Ok(Manifest {
+        command: "train".into(),
+        command_line: std::env::args().collect(),
+        settings,
+        seed: args.seed,
+        inputs,
+        gold_used: args.gold_used(),
+        versions: args.model.versions(),
+    })
+}
+
+fn say_cuts(training: &Training, (num_truncated, num_dropped): (usize, usize)) {
+    let all = [
+        (training.num_unlabelled, "examples of the data have no label here and are left out"),
+        (training.num_unread, "answers could not be read and are left out"),
+        (training.num_weightless, "items weigh nothing and are left out"),
+        (num_dropped, "items are longer than `--max-tokens` and are left out"),
+    ];
+    for (num, what) in all {
+        if num > 0 {
+            say(format_args!("{num} {what}"));
+        }
+    }
+    if num_truncated > 0 {
+        say(format_args!(
+            "warning: {num_truncated} prompts are longer than `--max-tokens` and lose their beginning"
+        ));
+    }
+}
+
+/// A training in its folder.
+struct Run<'a> {
+    args: &'a TrainArgs,
+    folder: &'a RunDir,
+    validation: &'a [Item],
+    checkpoints: Checkpointing,
+    state: State,
+}
+
+/// The line of a validation.
+#[derive(Serialize)]
+struct Validation {
+    step: usize,
+    validation_loss: f64,
+}
+
+impl Run<'_> {
+    /// Makes the steps that are left, and returns the reports of all.
+    fn train(&mut self, trainer: &mut Trainer<'_>) -> Result<Vec<StepReport>> {
+        self.state = self.checkpoints.resume(trainer)?;
+        let (mut metrics, mut reports) = Metrics::open(self.folder, self.state.step)?;
+        if self.state.step > 0 {
+            say(format_args!("continuing after step {}", self.state.step));
+        }
+        progress::on_interrupt(format!(
+            "interrupted. Continue from the last checkpoint with the same command and --resume (run folder {})",
+            self.args.out.display()
+        ));
+        let mut events = EventFile::create(self.folder.path())?;
+        let bar = bar(trainer.num_steps());
+        bar.set_position(self.state.step as u64);
+        bar.reset_eta();
+        let began = Instant::now();
+        let mut num_tokens = 0;
+        while trainer.num_done() < trainer.num_steps() && !self.state.stopped {
+            let report = match trainer.step() {
+                Ok(report) => report,
+                Err(error) => {
+                    // The model is as the last good step left it.
+                    if error.kind() == ErrorKind::Numeric && self.state.step > 0 {
+                        self.checkpoints.write(trainer, &self.state)?;
+                    }
+                    return Err(error);
+                }
+            };
+            self.state.step = report.step;
+            num_tokens += report.num_tokens;
+            let speed = num_tokens as f64 / began.elapsed().as_secs_f64();
+            bar.set_position(report.step as u64);
+            bar.set_message(format!("loss {:.4} | {speed:.0} tokens/s", report.loss));
+            metrics.write(&report)?;
+            events.scalars(
+                report.step,
+                &[
+                    ("train/loss", report.loss),
+                    ("train/grad_norm", report.grad_norm),
+                    ("train/lr", report.lr),
+                    ("train/tokens_per_second", speed),
+                ],
+            )?;
+            reports.push(report);
+            self.validate(trainer, &mut metrics, &mut events)?;
+            self.checkpoints.after_step(trainer, &self.state)?;
+        }
+        bar.finish_and_clear();
+        metrics.finish()?;
+        Ok(reports)
+    }
+
+    /// Measures the loss on what was set aside, if it is time, and remembers the best.
+    fn validate(
+        &mut self,
+        trainer: &Trainer<'_>,
+        metrics: &mut Metrics,
+        events: &mut EventFile,
+    ) -> Result<()> {
+        let due = match self.args.validate_every {
+            Some(every) => self.state.step.is_multiple_of(every.get()),
+            None => trainer.at_end_of_epoch(),
+        };
+        let last = self.state.step == trainer.num_steps();
+        if self.validation.is_empty() || !(due || last) {
+            return Ok(());
+        }
+        let validation_loss = trainer.evaluate(self.validation)?;
+        let step = self.state.step;
+        metrics.write(&Validation { step, validation_loss })?;
+        events.scalars(step, &[("validation/loss", validation_loss)])?;
+        if self.state.best.is_none_or(|(best, _)| validation_loss < best) {
+            self.state.best = Some((validation_loss, step));
+            self.state.num_worse = 0;
+            if self.args.best {
+                let tensors: Vec<_> = trainer
+                    .optimizer()
+                    .parameters()
+                    .iter()
+                    .map(|p| (p.name.clone(), p.tensor.shallow_clone()))
+                    .collect();
+                write_tensors(&self.folder.file(BEST), &tensors, None)?;
+            }
+        } else {
+            self.state.num_worse += 1;
+            self.state.stopped =
+                self.args.patience.is_some_and(|most| self.state.num_worse >= most.get());
+        }
+        Ok(())
+    }
+
+    /// Puts the best tensors in place of the last if asked to, and returns their step.
+    fn take_best(&self, trainer: &Trainer<'_>) -> Result<usize> {
+        let Some((_, step)) = self.state.best.filter(|_| self.args.best) else {
+            return Ok(self.state.step);
+        };
+        let (tensors, _) = read_tensors(&self.folder.file(BEST))?;
+        let _no_grad = tch::no_grad_guard();
+        for parameter in trainer.optimizer().parameters() {
+            if let Some(best) = tensors.get(&parameter.name) {
+                parameter.tensor.detach().copy_(best);
+            }
+        }
+        Ok(step)
+    }
+}
+
+/// `metrics.jsonl`: a line a step, and one a validation.
+struct Metrics {
+    path: std::path::PathBuf,
+    file: File,
+}
+
+impl Metrics {
+    /// Returns the file with the lines up to `step`, and the reports among them.
+    fn open(folder: &RunDir, step: usize) -> Result<(Self, Vec<StepReport>)> {
+        let path = folder.file("metrics.jsonl");
+        let text = if step == 0 { String::new() } else { read(&path)? };
+        let (mut kept, mut reports) = (String::new(), Vec::new());
+        for line in text.lines() {
+            let Ok(value) = serde_json::from_str::<Value>(line) else { break };
+            if value["step"].as_u64().is_none_or(|number| number > step as u64) {
+                break;
+            }
+            kept.push_str(line);
+            kept.push('\n');
+            reports.extend(serde_json::from_value::<StepReport>(value).ok());
+        }
+        if reports.len() != step {
+            return Err(Error::new(
+                ErrorKind::Run,
+                format!("the file has {} steps, the checkpoint {step}", reports.len()),
+            )
+            .at(&path)
+            .hint("the folder is damaged; start a new one"));
+        }
+        write_atomic(&path, kept.as_bytes())?;
+        let file = OpenOptions::new().append(true).open(&path);
+        let file = file.map_err(|e| Error::io("write", &path, &e))?;
+        Ok((Self { path, file }, reports))
+    }
+
+    fn write<T: Serialize>(&mut self, line: &T) -> Result<()> {
+        let text = serde_json::to_string(line)
+            .map_err(|e| Error::new(ErrorKind::Internal, format!("cannot write: {e}")))?;
+        writeln!(self.file, "{text}").map_err(|e| Error::io("write", &self.path, &e))
+    }
+
+    fn finish(self) -> Result<()> {
+        self.file.sync_all().map_err(|e| Error::io("write", &self.path, &e))
+    }
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|e| Error::io("read", path, &e))
+}
+
+fn bar(num_steps: usize) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(num_steps as u64);
+    let template =
+        "{spinner} [{bar:24}] {pos}/{len} steps, {elapsed} so far, {eta} left | {wide_msg}";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar
+}
+
+fn summary(
+    training: &Training,
+    (num_truncated, num_dropped): (usize, usize),
+    reports: &[StepReport],
+    trainer: &Trainer<'_>,
+    state: &State,
+    written_step: usize,
+) -> Summary {
+    let num = reports.len().div_ceil(8).max(1);
+    let mean =
+        |part: &[StepReport]| part.iter().map(|r| r.loss).sum::<f64>() / part.len().max(1) as f64;
+    Summary {
+        num_items: training.items.len(),
+        num_validation: training.validation.len(),
+        num_steps: reports.len(),
+        num_trained_parameters: trainer.optimizer().num_trained(),
+        first_loss: mean(&reports[..num.min(reports.len())]),
+        last_loss: mean(&reports[reports.len().saturating_sub(num)..]),
+        validation_loss: state.best.map(|(loss, _)| loss),
+        written_step,
+        stopped_early: state.stopped,
+        num_unlabelled: training.num_unlabelled,
+        num_unread: training.num_unread,
+        num_weightless: training.num_weightless,
+        num_truncated,
+        num_dropped,
+        tokens_run: reports.iter().map(|r| r.num_tokens as u64).sum(),
+        tokens_without_sharing: reports.iter().map(|r| r.num_sequence_tokens as u64).sum(),
+    }
+}
+
+/// Writes the model card: what the adapter is, made of what, and how far it came.
+fn write_card(folder: &RunDir, manifest: &Manifest, summary: &Summary) -> Result<()> {
+    let setting = |name: &str| match &manifest.settings[name] {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let is_adapter = manifest.settings["lora"].is_object();
+    let (head, what) = if is_adapter {
+        ("library_name: peft\ntags:\n- w2s\n- lora", "A LoRA adapter for")
+    } else {
+        ("tags:\n- w2s", "All weights of")
+    };
+    let mut card = format!(
+        "---\nbase_model: {}\n{head}\n---\n\n# Made by `w2s train`\n\n\
+         {} `{}`, trained on task `{}` with labels `{}`.\n\n",
+        setting("model"),
+        what,
+        setting("model"),
+        setting("task"),
+        setting("labels"),
+    );
+    match &manifest.gold_used {
+        GoldUse::Because(reason) => card += &format!("Gold labels had a part in it: {reason}.\n\n"),
+        GoldUse::No(_) => card += "No gold label had a part in it.\n\n",
+    }
+    card += "| metric | value |\n|---|---|\n";
+    if let Value::Object(metrics) = json!(summary) {
+        for (name, value) in metrics.iter().filter(|(_, value)| !value.is_null()) {
+            card += &format!("| {name} | {value} |\n");
+        }
+    }
+    card += "\n| input | SHA-256 |\n|---|---|\n";
+    for input in &manifest.inputs {
+        card += &format!("| {} `{}` | {} |\n", input.role, input.path, input.sha256);
+    }
+    card += &format!(
+        "\nSettings, seed {}:\n\n```json\n{:#}\n```\n",
+        manifest.seed,
+        Value::Object(manifest.settings.clone())
+    );
+    write_atomic(&folder.file("README.md"), card.as_bytes())
+}
+
+fn tell(summary: &Summary, seconds: f64, folder: &RunDir) {
+    say(format_args!(
+        "trained {} parameters on {} items in {} steps, {}",
+        count(summary.num_trained_parameters as u64),
+        summary.num_items,
+        summary.num_steps,
+        duration(seconds)
+    ));
+    say(format_args!(
+        "  loss: {:.4} at first, {:.4} at last",
+        summary.first_loss, summary.last_loss
+    ));
+    if let Some(loss) = summary.validation_loss {
+        say(format_args!(
+            "  lowest validation loss: {loss:.4} ({} items set aside){}",
+            summary.num_validation,
+            if summary.stopped_early { "; ended early" } else { "" }
+        ));
+    }
+    let saved = 1.0 - summary.tokens_run as f64 / summary.tokens_without_sharing.max(1) as f64;
+    say(format_args!(
+        "  {} tokens run; full sequences would have been {} (saved {:.0} %)",
+        count(summary.tokens_run),
+        count(summary.tokens_without_sharing),
+        100.0 * saved
+    ));
+    say(format_args!("  wrote {}", folder.path().display()));
+}

@@ -1,0 +1,526 @@
+//! The arguments of `w2s train`, and the settings they come to.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use serde_json::{Map, Value, json};
+
+use super::model::ModelArgs;
+use super::search_args::usage;
+use super::train_items::Source;
+use crate::error::Result;
+use crate::lm::{AdapterConfig, Decoder, Layout, TargetModules};
+use crate::run::{GoldUse, OpenMode, RunDir};
+use crate::train::{
+    Checkpointing, ClassLoss, Decay, Loss, Normalise, TooLong, TrainSettings, pass_tokens,
+};
+
+/// Fine-tune a model on labels, through a low-rank adapter or whole
+///
+/// Learns to answer each question of the data with its label: the prompt is the task's, the target
+/// the label word and the end token. Labels come from a run of `w2s label` or `w2s filter`, from any
+/// file with id and label, or from gold (`--labels gold`, for weak supervisors and ceilings; the run
+/// is marked). Writes a run folder that is a PEFT adapter: peft loads it, and every command takes it
+/// with --adapter. An interrupted training goes on with --resume from its last checkpoint, and ends
+/// with the same bytes.
+///
+/// Example:
+///   w2s train --model models/gemma-3-270m --task sentiment --data data/demo/reviews.jsonl \
+///       --labels runs/mine/labels.jsonl --out runs/student
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct TrainArgs {
+    #[command(flatten)]
+    pub(super) model: ModelArgs,
+
+    /// Built-in task (see `w2s tasks`) or path of a task file
+    #[arg(long, value_name = "TASK", help_heading = "Data")]
+    pub(super) task: String,
+    /// Examples: JSON, JSON lines, CSV, TSV or Parquet
+    #[arg(long, value_name = "FILE", help_heading = "Data")]
+    pub(super) data: PathBuf,
+    /// Labels by id: labels.jsonl, kept.jsonl, any file with id and label, or `gold`
+    #[arg(
+        long,
+        value_name = "FILE|gold",
+        help_heading = "Data",
+        required_unless_present = "answers"
+    )]
+    labels: Option<PathBuf>,
+    /// Learn the answers to all variants: answers.jsonl of `w2s filter`; with --labels only those of
+    /// the questions it names
+    #[arg(long, value_name = "FILE", help_heading = "Data", alias = "variants")]
+    answers: Option<PathBuf>,
+    /// Weights: JSON lines with id and weight, and variant and answer where these tell them apart,
+    /// such as weights.jsonl of `w2s filter` [default: all 1]
+    #[arg(long, value_name = "FILE", help_heading = "Data")]
+    pub(super) weights: Option<PathBuf>,
+    /// File of the gold labels (`--labels gold`) [default: the data file]
+    #[arg(long, value_name = "FILE", help_heading = "Data")]
+    gold: Option<PathBuf>,
+    /// Column of the gold labels (`--labels gold`) [default: the task's]
+    #[arg(long, value_name = "COLUMN", help_heading = "Data")]
+    gold_column: Option<String>,
+    /// Learn the distribution of labels in the file of labels, not its likeliest label
+    #[arg(long, help_heading = "Data")]
+    pub(super) soft_labels: bool,
+    /// Take the first N examples only
+    #[arg(long, value_name = "N", help_heading = "Data")]
+    pub(super) limit: Option<usize>,
+    /// Prompt variant of the task; `w2s tasks TASK` shows them [default: the task's own]
+    #[arg(long, value_name = "NAME", help_heading = "Data")]
+    pub(super) prompt_variant: Option<String>,
+    /// Longest prompt with its answer, in tokens
+    #[arg(long, value_name = "TOKENS", default_value_t = 512, help_heading = "Data")]
+    pub(super) max_tokens: usize,
+    /// What becomes of prompts that are longer; answers are never cut
+    #[arg(long, value_enum, default_value_t = TooLongName::Truncate, help_heading = "Data")]
+    too_long: TooLongName,
+
+    /// Run folder to make
+    #[arg(long, value_name = "RUN", help_heading = "Run")]
+    pub(super) out: PathBuf,
+    /// Continue the run in the folder; begin it if there is none
+    #[arg(long, help_heading = "Run", conflicts_with = "force")]
+    resume: bool,
+    /// Replace the run in the folder
+    #[arg(long, help_heading = "Run")]
+    force: bool,
+    /// Seed of everything random
+    #[arg(long, value_name = "SEED", default_value_t = 0, help_heading = "Run")]
+    pub(super) seed: u64,
+    /// Write a checkpoint every N steps [default: by time only]
+    #[arg(long, value_name = "N", help_heading = "Run")]
+    checkpoint_steps: Option<NonZeroUsize>,
+    /// Write a checkpoint every so many minutes
+    #[arg(long, value_name = "MINUTES", default_value_t = 5.0, help_heading = "Run")]
+    checkpoint_minutes: f64,
+
+    /// What is minimised; all but xent are losses over the distribution of labels
+    #[arg(long, value_enum, default_value_t = LossName::Xent, help_heading = "Loss")]
+    loss: LossName,
+    /// What a batch's loss is divided by
+    #[arg(long, value_enum, default_value_t = NormaliseName::Token, help_heading = "Loss")]
+    normalise: NormaliseName,
+    /// Share of the model's own prediction in the target (logconf, logconf-published, entropy)
+    /// [default: 0.5]
+    #[arg(long, value_name = "SHARE", help_heading = "Loss")]
+    aux: Option<f64>,
+    /// Share of the steps over which it rises (logconf, logconf-published, entropy) [default: 0.1]
+    #[arg(long, value_name = "SHARE", help_heading = "Loss")]
+    aux_warmup: Option<f64>,
+    /// Powers of the weak and of the model's own distribution (product) [default: 1,1]
+    #[arg(long, value_name = "ALPHA,BETA", value_parser = powers, help_heading = "Loss")]
+    powers: Option<(f64, f64)>,
+
+    /// Rank of the adapter [default: 16]
+    #[arg(long, value_name = "R", help_heading = "Adapter")]
+    lora_r: Option<NonZeroUsize>,
+    /// Scale of the adapter times its rank [default: 32]
+    #[arg(long, value_name = "ALPHA", help_heading = "Adapter")]
+    lora_alpha: Option<f64>,
+    /// Share of the adapter's inputs dropped in training [default: 0.05]
+    #[arg(long, value_name = "SHARE", help_heading = "Adapter")]
+    lora_dropout: Option<f64>,
+    /// Modules it is added to: names with commas between, all-linear, or a regular expression of the
+    /// whole name [default: queries and values]
+    #[arg(long, value_name = "MODULES", help_heading = "Adapter")]
+    target_modules: Option<String>,
+    /// Divide alpha by the root of the rank (rsLoRA)
+    #[arg(long, help_heading = "Adapter")]
+    rslora: bool,
+
+    /// Train all weights and write a whole model; takes f32 and four times the model's memory
+    #[arg(long, help_heading = "Adapter")]
+    pub(super) full: bool,
+
+    /// The highest learning rate
+    #[arg(long, value_name = "RATE", default_value_t = 5e-5, help_heading = "Optimizer")]
+    lr: f64,
+    /// How it moves after the warm-up
+    #[arg(long, value_enum, default_value_t = DecayName::Linear, help_heading = "Optimizer")]
+    schedule: DecayName,
+    /// Steps over which it rises from zero
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Optimizer")]
+    warmup_steps: usize,
+    /// Passes over the data
+    #[arg(long, value_name = "N", default_value = "3", help_heading = "Optimizer")]
+    epochs: NonZeroUsize,
+    /// Examples of a step; how many are run at once is another matter and changes no result beyond
+    /// rounding
+    #[arg(long, value_name = "N", default_value = "24", help_heading = "Optimizer")]
+    batch_size: NonZeroUsize,
+    /// AdamW's weight decay
+    #[arg(long, value_name = "RATE", default_value_t = 0.0, help_heading = "Optimizer")]
+    weight_decay: f64,
+    /// Largest norm of the gradient; 0: any
+    #[arg(long, value_name = "NORM", default_value_t = 1.0, help_heading = "Optimizer")]
+    clip: f64,
+    /// Most sequences run at once [default: as many as memory and --pack-tokens allow]
+    #[arg(long, value_name = "N", help_heading = "Optimizer")]
+    micro_batch: Option<NonZeroUsize>,
+    /// Keep only the inputs of blocks for the way back and run them again: less memory, a third more
+    /// time
+    #[arg(long, alias = "gradient-checkpointing", help_heading = "Optimizer")]
+    recompute: bool,
+
+    /// Set this share of the questions aside and report the loss on them [default: none, or those
+    /// that kept.jsonl sets aside]
+    #[arg(long, value_name = "SHARE", help_heading = "Validation")]
+    pub(super) validation: Option<f64>,
+    /// Report it every N steps [default: at the end of every epoch]
+    #[arg(long, value_name = "N", help_heading = "Validation")]
+    pub(super) validate_every: Option<NonZeroUsize>,
+    /// Write the adapter of the lowest validation loss, not the last
+    #[arg(long, help_heading = "Validation")]
+    pub(super) best: bool,
+    /// End the training after N validations without a lower loss
+    #[arg(long, value_name = "N", help_heading = "Validation")]
+    pub(super) patience: Option<NonZeroUsize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LossName {
+    /// Cross-entropy of the answer's tokens and the end token
+    Xent,
+    /// Cross-entropy of the distribution of labels
+    LabelXent,
+    /// Towards the model's own confident predictions, linear warm-up (Burns et al. 2023)
+    Logconf,
+    /// The same as the published code: the warm-up ends in a jump
+    LogconfPublished,
+    /// Target: the product of the weak and the model's own distribution
+    Product,
+    /// Divergence from the weak distribution
+    Kl,
+    /// As logconf with the model's predictions as they are
+    Entropy,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum NormaliseName {
+    /// Number of target tokens of the whole batch
+    Token,
+    /// Sum of the weights of the target tokens
+    Weighted,
+    /// Number of sequences, each one's tokens averaged
+    Sequence,
+    /// Every position of the padded batch (published code)
+    Reference,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum TooLongName {
+    /// Tokens are taken off the prompt's beginning
+    Truncate,
+    /// They are left out
+    Drop,
+    /// They are an error
+    Refuse,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum DecayName {
+    /// To zero, on a straight line
+    Linear,
+    /// Not at all
+    Constant,
+}
+
+fn powers(text: &str) -> std::result::Result<(f64, f64), String> {
+    let parts: Option<Vec<f64>> = text.split(',').map(|part| part.trim().parse().ok()).collect();
+    match parts.as_deref() {
+        Some(&[alpha, beta]) if alpha >= 0.0 && beta >= 0.0 && (alpha + beta).is_finite() => {
+            Ok((alpha, beta))
+        }
+        _ => Err("expected two numbers from 0 up, such as `1,0.5`".into()),
+    }
+}
+
+impl TrainArgs {
+    /// Refuses combinations of options that make no sense, before anything is read.
+    pub(super) fn check(&self) -> Result<()> {
+        let effect = |option: &str, with: &str| {
+            usage(format!("`--{option}` has no effect {with}")).hint("leave it out")
+        };
+        if self.model.limits_context() {
+            return Err(effect("max-context", "in training")
+                .hint("sequences are limited by `--max-tokens`"));
+        }
+        if !self.is_gold() && (self.gold.is_some() || self.gold_column.is_some()) {
+            return Err(effect("gold", "without `--labels gold`"));
+        }
+        if self.is_gold() && self.answers.is_some() {
+            return Err(usage("`--labels gold` and `--answers` are two sources of labels".into())
+                .hint("leave one of them out"));
+        }
+        if self.is_gold() && self.soft_labels {
+            return Err(effect("soft-labels", "with `--labels gold`"));
+        }
+        if self.full && self.model.adapter.is_some() {
+            return Err(usage("`--full` and `--adapter` do not go together".into())
+                .hint("merge the adapter first (`w2s merge`) and train the merged model"));
+        }
+        let of_adapter = [
+            ("lora-r", self.lora_r.is_some()),
+            ("lora-alpha", self.lora_alpha.is_some()),
+            ("target-modules", self.target_modules.is_some()),
+            ("rslora", self.rslora),
+        ];
+        if let (Some(_), Some((option, _))) =
+            (&self.model.adapter, of_adapter.iter().find(|(_, given)| *given))
+        {
+            return Err(effect(option, "with `--adapter`, whose settings are kept"));
+        }
+        let any = self.lora_dropout.map(|_| "lora-dropout");
+        let any = of_adapter.iter().find(|(_, given)| *given).map(|(option, _)| *option).or(any);
+        if let (true, Some(option)) = (self.full, any) {
+            return Err(effect(option, "with `--full`"));
+        }
+        let mixes =
+            matches!(self.loss, LossName::Logconf | LossName::LogconfPublished | LossName::Entropy);
+        if !mixes && (self.aux.is_some() || self.aux_warmup.is_some()) {
+            return Err(effect("aux", "with this loss"));
+        }
+        if self.powers.is_some() && self.loss != LossName::Product {
+            return Err(effect("powers", "with this loss"));
+        }
+        let shares = [
+            ("aux", self.aux),
+            ("aux-warmup", self.aux_warmup),
+            ("lora-dropout", self.lora_dropout),
+            ("validation", self.validation),
+        ];
+        for (option, share) in shares {
+            if let Some(share) = share
+                && !((0.0..1.0).contains(&share) || share == 1.0 && option.starts_with("aux"))
+            {
+                return Err(usage(format!(
+                    "`--{option}` is {share}, expected a share from 0 to 1"
+                )));
+            }
+        }
+        let positive = [("lr", self.lr), ("lora-alpha", self.lora_alpha.unwrap_or(1.0))];
+        for (option, value) in positive {
+            if !(value.is_finite() && value > 0.0) {
+                return Err(usage(format!("`--{option}` is {value}, expected a number above 0")));
+            }
+        }
+        let from_zero = [
+            ("weight-decay", self.weight_decay),
+            ("clip", self.clip),
+            ("checkpoint-minutes", self.checkpoint_minutes),
+        ];
+        for (option, value) in from_zero {
+            if !(value.is_finite() && value >= 0.0) {
+                return Err(usage(format!("`--{option}` is {value}, expected a number from 0 up")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses validation options where nothing is set aside.
+    pub(super) fn check_validation(&self, is_set_aside: bool) -> Result<()> {
+        let given = [
+            ("best", self.best),
+            ("patience", self.patience.is_some()),
+            ("validate-every", self.validate_every.is_some()),
+        ];
+        match given.iter().find(|(_, given)| *given && !is_set_aside) {
+            Some((option, _)) => {
+                Err(usage(format!("`--{option}` needs questions that are set aside"))
+                    .hint("set a share of them aside with `--validation`"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn is_gold(&self) -> bool {
+        self.labels.as_deref() == Some(Path::new("gold"))
+    }
+
+    pub(super) fn source(&self) -> Source<'_> {
+        match (&self.answers, &self.labels) {
+            (Some(answers), labels) => Source::Answers(answers, labels.as_deref()),
+            (None, Some(labels)) if !self.is_gold() => Source::Labels(labels),
+            _ => Source::Gold(self.gold_file(), self.gold_column.as_deref()),
+        }
+    }
+
+    fn gold_file(&self) -> &Path {
+        self.gold.as_deref().unwrap_or(&self.data)
+    }
+
+    /// The files the labels come from, by role.
+    pub(super) fn label_files(&self) -> Vec<(&'static str, &Path)> {
+        let labels = if self.is_gold() {
+            Some(("gold", self.gold_file()))
+        } else {
+            self.labels.as_deref().map(|path| ("labels", path))
+        };
+        let answers = self.answers.as_deref().map(|path| ("answers", path));
+        let weights = self.weights.as_deref().map(|path| ("weights", path));
+        [labels, answers, weights].into_iter().flatten().collect()
+    }
+
+    /// Whether gold has a part in the run: labels are taken for gold unless they are of a run that
+    /// used none.
+    pub(super) fn gold_used(&self) -> GoldUse {
+        if self.is_gold() {
+            return GoldUse::Because(format!(
+                "trained on the gold labels of {}",
+                self.gold_file().display()
+            ));
+        }
+        for (role, path) in self.label_files() {
+            let folder = match path.parent() {
+                Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
+                Some(folder) => folder,
+                None => continue,
+            };
+            match RunDir::existing(folder) {
+                Ok((_, manifest)) => {
+                    if let GoldUse::Because(reason) = manifest.gold_used {
+                        return GoldUse::Because(format!("by the {role}: {reason}"));
+                    }
+                }
+                Err(_) => {
+                    return GoldUse::Because(format!(
+                        "{role} were given by the user: {}",
+                        path.display()
+                    ));
+                }
+            }
+        }
+        self.model.gold_used(GoldUse::no())
+    }
+
+    pub(super) fn loss(&self) -> Loss {
+        let aux = self.aux.unwrap_or(0.5);
+        let warmup = self.aux_warmup.unwrap_or(0.1);
+        let (alpha, beta) = self.powers.unwrap_or((1.0, 1.0));
+        let logconf = |published| ClassLoss::Logconf { aux, warmup, published };
+        Loss::Class(match self.loss {
+            LossName::Xent => return Loss::Tokens,
+            LossName::LabelXent => ClassLoss::Xent,
+            LossName::Logconf => logconf(false),
+            LossName::LogconfPublished => logconf(true),
+            LossName::Product => ClassLoss::Product { alpha, beta },
+            LossName::Kl => ClassLoss::Kl,
+            LossName::Entropy => ClassLoss::Entropy { aux, warmup },
+        })
+    }
+
+    pub(super) fn too_long(&self) -> TooLong {
+        match self.too_long {
+            TooLongName::Truncate => TooLong::Truncate,
+            TooLongName::Drop => TooLong::Drop,
+            TooLongName::Refuse => TooLong::Refuse,
+        }
+    }
+
+    /// The settings of the training of `decoder`.
+    pub(super) fn settings(&self, decoder: &Decoder, dropout: f64) -> TrainSettings {
+        let cpu = !decoder.device().is_cuda();
+        let element = decoder.kind().elt_size_in_bytes();
+        let tokens = || {
+            let config = decoder.config();
+            pass_tokens(config, element, cpu, self.recompute, self.model.memory())
+        };
+        TrainSettings {
+            loss: self.loss(),
+            normalise: match self.normalise {
+                NormaliseName::Token => Normalise::Token,
+                NormaliseName::Weighted => Normalise::Weighted,
+                NormaliseName::Sequence => Normalise::Sequence,
+                NormaliseName::Reference => Normalise::Reference,
+            },
+            batch_size: self.batch_size.get(),
+            num_epochs: self.epochs.get(),
+            lr: self.lr,
+            decay: match self.schedule {
+                DecayName::Linear => Decay::Linear,
+                DecayName::Constant => Decay::Constant,
+            },
+            num_warmup: self.warmup_steps,
+            weight_decay: self.weight_decay,
+            clip: (self.clip > 0.0).then_some(self.clip),
+            dropout,
+            recompute: self.recompute,
+            pass_tokens: self.model.pack_tokens().unwrap_or_else(tokens),
+            pass_sequences: self.micro_batch.map_or(usize::MAX, NonZeroUsize::get),
+        }
+    }
+
+    /// Share of the adapter's inputs dropped, if the user says so.
+    pub(super) fn dropout(&self) -> Option<f64> {
+        self.lora_dropout
+    }
+
+    /// The settings of a new adapter on a model of this layout.
+    pub(super) fn adapter_config(&self, layout: Layout) -> AdapterConfig {
+        let target_modules = match self.target_modules.as_deref() {
+            None => TargetModules::Names(match layout {
+                Layout::Llama => vec!["q_proj".into(), "v_proj".into()],
+                Layout::Phi3 => vec!["qkv_proj".into()],
+                Layout::Gpt2 => vec!["c_attn".into()],
+                Layout::GptNeox => vec!["query_key_value".into()],
+            }),
+            Some("all-linear") => TargetModules::AllLinear,
+            Some(text) if text.chars().all(|c| c.is_alphanumeric() || "_,. ".contains(c)) => {
+                TargetModules::Names(text.split(',').map(|name| name.trim().to_owned()).collect())
+            }
+            Some(pattern) => TargetModules::Pattern(pattern.to_owned()),
+        };
+        AdapterConfig {
+            r: self.lora_r.map_or(16, NonZeroUsize::get),
+            alpha: self.lora_alpha.unwrap_or(32.0),
+            dropout: self.lora_dropout.unwrap_or(0.05),
+            target_modules,
+            exclude_modules: None,
+            layers: None,
+            use_rslora: self.rslora,
+            rank_pattern: Vec::new(),
+            alpha_pattern: Vec::new(),
+            base_model: Some(self.model.model.display().to_string()),
+        }
+    }
+
+    pub(super) fn checkpointing(&self, folder: &Path) -> Checkpointing {
+        let minutes = Duration::from_secs_f64(60.0 * self.checkpoint_minutes);
+        let steps = self.checkpoint_steps.map(NonZeroUsize::get);
+        Checkpointing::new(folder, steps, Some(minutes))
+    }
+
+    /// The data's part of the resolved settings.
+    pub(super) fn data_settings(&self, settings: &mut Map<String, Value>) {
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        settings.insert(
+            "labels".into(),
+            if self.is_gold() { "gold".into() } else { json!(path(&self.labels)) },
+        );
+        settings.insert("answers".into(), json!(path(&self.answers)));
+        settings.insert("weights".into(), json!(path(&self.weights)));
+        settings.insert("gold_column".into(), json!(self.gold_column));
+        settings.insert("soft_labels".into(), self.soft_labels.into());
+        settings.insert("limit".into(), self.limit.into());
+        settings.insert("max_tokens".into(), self.max_tokens.into());
+        let too_long = self.too_long.to_possible_value();
+        settings.insert("too_long".into(), too_long.map(|v| v.get_name().to_owned()).into());
+        settings.insert(
+            "validation".into(),
+            json!({ "share": self.validation, "every_steps": self.validate_every,
+                "best": self.best, "patience": self.patience }),
+        );
+    }
+
+    pub(super) fn mode(&self) -> OpenMode {
+        match (self.resume, self.force) {
+            (true, _) => OpenMode::Resume,
+            (_, true) => OpenMode::Force,
+            _ => OpenMode::New,
+        }
+    }
+}

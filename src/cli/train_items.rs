@@ -1,0 +1,444 @@
+//! What `w2s train` learns: labels or answers of a weak supervisor, or gold, joined with the data
+//! by id, with their weights.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::train_gold;
+use crate::data::{AnswerRecord, Dataset, Example, Task, read_json_lines, read_labels};
+use crate::error::{Error, ErrorKind, Result};
+use crate::prompt::PromptFormat;
+use crate::train::{Item, ItemBuilder};
+
+/// Where labels come from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Source<'a> {
+    /// Gold labels of a file, of a column if named.
+    Gold(&'a Path, Option<&'a str>),
+    /// A file with id and label.
+    Labels(&'a Path),
+    /// What a weak supervisor answered to variants, of the questions that the labels name, if given.
+    Answers(&'a Path, Option<&'a Path>),
+}
+
+/// What a training is made of.
+pub(super) struct Training {
+    /// Learnt from.
+    pub(super) items: Vec<Item>,
+    /// Set aside by the file of labels; never learnt from.
+    pub(super) validation: Vec<Item>,
+    /// Examples of the data without a label here.
+    pub(super) num_unlabelled: usize,
+    /// Answers that could not be read.
+    pub(super) num_unread: usize,
+    /// Items that weigh nothing.
+    pub(super) num_weightless: usize,
+}
+
+/// How items are made.
+pub(super) struct Making<'a> {
+    pub(super) task: &'a Task,
+    pub(super) dataset: &'a Dataset,
+    /// Whether every label is an answer, for losses over labels.
+    pub(super) all_labels: bool,
+    /// Whether the weak distribution is learnt and not its likeliest label.
+    pub(super) soft: bool,
+}
+
+/// One label or answer.
+struct Row<'a> {
+    example: &'a Example,
+    /// The variant's place.
+    variant: Option<usize>,
+    /// What the weights know it by.
+    answer: String,
+    prompt: String,
+    /// Texts and their shares.
+    answers: Vec<(String, f64)>,
+    validation: bool,
+}
+
+fn data(message: String, path: &Path) -> Error {
+    Error::new(ErrorKind::Data, message).at(path)
+}
+
+impl Making<'_> {
+    /// Returns the items of a source with their weights.
+    pub(super) fn items(
+        &self,
+        source: Source<'_>,
+        weights: Option<&Path>,
+        builder: &mut ItemBuilder<'_>,
+    ) -> Result<Training> {
+        let format = PromptFormat::new(self.task)?;
+        let (rows, num_unread) = match source {
+            Source::Answers(path, labels) => self.answered(path, labels, &format)?,
+            Source::Labels(path) => self.labelled(path, &format)?,
+            Source::Gold(path, column) => {
+                let gold = train_gold::read(path, column, self.task, self.dataset)?;
+                if gold.is_empty() {
+                    return Err(data("no example of the data has a gold label here".into(), path)
+                        .hint("gold is joined by id; give the file that has it with `--gold`"));
+                }
+                let rows = self.dataset.examples.iter().filter_map(|example| {
+                    let label = gold.get(&example.id)?;
+                    Some(self.row(example, label, None, false, &format))
+                });
+                (rows.collect::<Result<_>>()?, 0)
+            }
+        };
+        let weights = weights.map(|path| Weights::read(path, self.dataset)).transpose()?;
+        let labelled: HashSet<&str> = rows.iter().map(|row| row.example.id.as_str()).collect();
+        let mut training = Training {
+            items: Vec::new(),
+            validation: Vec::new(),
+            num_unlabelled: self.dataset.examples.len() - labelled.len(),
+            num_unread,
+            num_weightless: 0,
+        };
+        for row in &rows {
+            let weight = match &weights {
+                Some(weights) => weights.of(row)?,
+                None => 1.0,
+            };
+            // An example without weight is as if it were not there.
+            if weight == 0.0 {
+                training.num_weightless += 1;
+                continue;
+            }
+            let answers: Vec<(&str, f64)> =
+                row.answers.iter().map(|(text, share)| (text.as_str(), *share)).collect();
+            let example = row.example;
+            let group = example.group.as_ref().unwrap_or(&example.id);
+            let Some(item) = builder.item((&example.id, group), &row.prompt, &answers, weight)?
+            else {
+                continue;
+            };
+            if row.validation { &mut training.validation } else { &mut training.items }.push(item);
+        }
+        if training.items.is_empty() {
+            let all = training.num_weightless == rows.len();
+            let error = Error::new(
+                ErrorKind::Data,
+                if all { "every weight is zero" } else { "there is nothing to train on" },
+            );
+            return Err(error.hint("check the labels, the weights and `--too-long`"));
+        }
+        Ok(training)
+    }
+
+    /// The row of an example with a label by name, or the text of an open answer.
+    fn row<'e>(
+        &self,
+        example: &'e Example,
+        label: &str,
+        distribution: Option<Vec<f64>>,
+        validation: bool,
+        format: &PromptFormat<'_>,
+    ) -> Result<Row<'e>> {
+        let prompt = [format.instruction(), &format.question(example)?].concat();
+        let words = format.words_of(example);
+        let answers = if self.task.answers.is_open {
+            vec![(label.to_owned(), 1.0)]
+        } else {
+            let index = self.label(label)?;
+            self.shares(&words, index, distribution)?
+        };
+        let answer = label.to_owned();
+        Ok(Row { example, variant: None, answer, prompt, answers, validation })
+    }
+
+    fn label(&self, name: &str) -> Result<usize> {
+        self.task.label_index(&Value::from(name)).ok_or_else(|| {
+            Error::new(ErrorKind::Data, format!("task `{}` has no label `{name}`", self.task.name))
+        })
+    }
+
+    /// The words with their shares: one word, or all of them where the loss or soft labels want it.
+    fn shares(
+        &self,
+        words: &[&str],
+        label: usize,
+        distribution: Option<Vec<f64>>,
+    ) -> Result<Vec<(String, f64)>> {
+        if label >= words.len() {
+            return Err(Error::new(
+                ErrorKind::Data,
+                format!(
+                    "label `{}` is not among the record's {}",
+                    self.task.labels[label].name,
+                    words.len()
+                ),
+            ));
+        }
+        let hard = || (0..words.len()).map(|i| f64::from(u8::from(i == label))).collect();
+        let shares: Vec<f64> = distribution.filter(|_| self.soft).unwrap_or_else(hard);
+        let all = words.iter().map(|word| (*word).to_owned()).zip(shares);
+        Ok(all.filter(|(_, share)| self.all_labels || *share > 0.0).collect())
+    }
+
+    fn labelled<'s>(
+        &'s self,
+        path: &Path,
+        format: &PromptFormat<'_>,
+    ) -> Result<(Vec<Row<'s>>, usize)> {
+        let examples: HashMap<&str, &Example> =
+            self.dataset.examples.iter().map(|e| (e.id.as_str(), e)).collect();
+        let is_lines = path.extension().is_some_and(|end| end == "jsonl");
+        let more: HashMap<String, Extra> = if is_lines {
+            let lines: Vec<Extra> = read_json_lines(path)?;
+            lines.into_iter().map(|line| (id_text(&line.id), line)).collect()
+        } else {
+            HashMap::new()
+        };
+        let labels: Vec<(String, String)> = if self.task.answers.is_open {
+            let text = |(id, extra): (&String, &Extra)| {
+                Some((id.clone(), extra.label.as_ref().map(id_text)?))
+            };
+            let mut all: Vec<(String, String)> = more.iter().filter_map(text).collect();
+            all.sort();
+            all
+        } else {
+            let name = |(id, label): (String, usize)| (id, self.task.labels[label].name.clone());
+            read_labels(path, self.task)?.into_iter().map(name).collect()
+        };
+        let mut strange = Vec::new();
+        let mut rows = Vec::with_capacity(labels.len());
+        for (id, label) in &labels {
+            let Some(&example) = examples.get(id.as_str()) else {
+                strange.push(id.as_str());
+                continue;
+            };
+            let extra = more.get(id);
+            let validation = extra.is_some_and(|e| e.split.as_deref() == Some("validation"));
+            let distribution = match extra.filter(|_| self.soft) {
+                Some(extra) => Some(extra.distribution(self.task, id, path)?),
+                None if self.soft => {
+                    return Err(data(format!("`{id}` has no distribution of labels"), path)
+                        .hint("soft labels are in labels.jsonl of `w2s label` and kept.jsonl of `w2s filter`"));
+                }
+                None => None,
+            };
+            rows.push(self.row(example, label, distribution, validation, format)?);
+        }
+        if !strange.is_empty() {
+            return Err(unknown_ids("labels", &strange, path, self.dataset));
+        }
+        // In the order of the data, whatever the file's.
+        let place: HashMap<&str, usize> = self
+            .dataset
+            .examples
+            .iter()
+            .enumerate()
+            .map(|(i, example)| (example.id.as_str(), i))
+            .collect();
+        rows.sort_by_key(|row| place[row.example.id.as_str()]);
+        Ok((rows, 0))
+    }
+
+    fn answered<'s>(
+        &'s self,
+        path: &Path,
+        labels: Option<&Path>,
+        format: &PromptFormat<'_>,
+    ) -> Result<(Vec<Row<'s>>, usize)> {
+        let kept: Option<HashMap<String, Extra>> = match labels {
+            Some(path) => {
+                let lines: Vec<Extra> = read_json_lines(path)?;
+                Some(lines.into_iter().map(|line| (id_text(&line.id), line)).collect())
+            }
+            None => None,
+        };
+        let examples: HashMap<&str, &Example> =
+            self.dataset.examples.iter().map(|e| (e.id.as_str(), e)).collect();
+        let (mut rows, mut num_unread, mut strange) = (Vec::new(), 0, Vec::new());
+        for record in read_json_lines::<AnswerRecord>(path)? {
+            let of_label = kept.as_ref().map(|kept| kept.get(&record.id));
+            if let Some(None) = of_label {
+                continue;
+            }
+            let Some(&example) = examples.get(record.id.as_str()) else {
+                strange.push(record.id);
+                continue;
+            };
+            let Some(answer) = record.answer.clone() else {
+                num_unread += 1;
+                continue;
+            };
+            let answers = self.answers_of(&record, &answer, example, format)?;
+            let split = of_label.flatten().and_then(|extra| extra.split.as_deref());
+            rows.push(Row {
+                example,
+                variant: Some(record.variant),
+                answer,
+                prompt: record.prompt,
+                answers,
+                validation: split == Some("validation"),
+            });
+        }
+        if !strange.is_empty() {
+            let strange: Vec<&str> = strange.iter().map(String::as_str).collect();
+            return Err(unknown_ids("answers", &strange, path, self.dataset));
+        }
+        Ok((rows, num_unread))
+    }
+
+    /// The text that was written, or the words of the variant.
+    fn answers_of(
+        &self,
+        record: &AnswerRecord,
+        answer: &str,
+        example: &Example,
+        format: &PromptFormat<'_>,
+    ) -> Result<Vec<(String, f64)>> {
+        if let (Some(output), false) = (&record.output, self.all_labels) {
+            return Ok(vec![(output.clone(), 1.0)]);
+        }
+        let label = self.label(answer)?;
+        // The first letter stands for the option that is shown first.
+        let order: Vec<usize> = match record.option_order.as_slice() {
+            [] => (0..format.words_of(example).len()).collect(),
+            order => order.to_vec(),
+        };
+        let words = format.words_of(example);
+        let shown = order.iter().position(|&place| place == label).unwrap_or(label);
+        let distribution = record.distribution.as_ref().map(|named| {
+            let share = |place: &usize| {
+                let name = &self.task.labels[*place].name;
+                named.iter().find(|(other, _)| other == name).map_or(0.0, |(_, share)| *share)
+            };
+            order.iter().map(share).collect()
+        });
+        self.shares(&words, shown, distribution)
+    }
+}
+
+fn id_text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn unknown_ids(what: &str, strange: &[&str], path: &Path, dataset: &Dataset) -> Error {
+    data(
+        format!(
+            "{} ids of the {what} are not in `{}`, the first: {}",
+            strange.len(),
+            dataset.path.display(),
+            strange.iter().take(4).copied().collect::<Vec<_>>().join(", ")
+        ),
+        path,
+    )
+    .hint("labels and data are joined by id; give the data the labels were made of")
+}
+
+/// What a line of labels may say besides id and label.
+#[derive(Deserialize)]
+struct Extra {
+    id: Value,
+    label: Option<Value>,
+    split: Option<String>,
+    distribution: Option<HashMap<String, f64>>,
+    logprobs: Option<HashMap<String, f64>>,
+}
+
+impl Extra {
+    /// The distribution in the order of the task's labels.
+    fn distribution(&self, task: &Task, id: &str, path: &Path) -> Result<Vec<f64>> {
+        let named = match (&self.distribution, &self.logprobs) {
+            (Some(shares), _) => shares.clone(),
+            (None, Some(logprobs)) => {
+                let most = logprobs.values().copied().fold(f64::NEG_INFINITY, f64::max);
+                logprobs.iter().map(|(name, l)| (name.clone(), (l - most).exp())).collect()
+            }
+            (None, None) => {
+                return Err(data(format!("`{id}` has no distribution of labels"), path));
+            }
+        };
+        let shares: Option<Vec<f64>> =
+            task.labels.iter().map(|label| named.get(&label.name).copied()).collect();
+        let sum: f64 = shares.iter().flatten().sum();
+        match shares {
+            Some(shares) if sum.is_finite() && sum > 0.0 && shares.iter().all(|s| *s >= 0.0) => {
+                Ok(shares.iter().map(|share| share / sum).collect())
+            }
+            _ => Err(data(
+                format!("the distribution of `{id}` is not one over the task's labels"),
+                path,
+            )),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct WeightLine {
+    id: Value,
+    variant: Option<usize>,
+    #[serde(default)]
+    answer: Option<Value>,
+    weight: f64,
+}
+
+/// The weights of a file, by id.
+struct Weights<'a> {
+    path: &'a Path,
+    by_id: HashMap<String, Vec<WeightLine>>,
+}
+
+impl<'a> Weights<'a> {
+    fn read(path: &'a Path, dataset: &Dataset) -> Result<Self> {
+        let known: HashSet<&str> = dataset.examples.iter().map(|e| e.id.as_str()).collect();
+        let lines: Vec<WeightLine> = read_json_lines(path)?;
+        let mut by_id: HashMap<String, Vec<WeightLine>> = HashMap::new();
+        let mut strange = Vec::new();
+        for (i, line) in lines.into_iter().enumerate() {
+            let id = id_text(&line.id);
+            if !(line.weight.is_finite() && line.weight >= 0.0) {
+                return Err(Error::new(
+                    ErrorKind::Data,
+                    format!("the weight of `{id}` is {}, expected a number from 0 up", line.weight),
+                )
+                .at_line(path, i + 1));
+            }
+            if !known.contains(id.as_str()) {
+                strange.push(id.clone());
+            }
+            by_id.entry(id).or_default().push(line);
+        }
+        if !strange.is_empty() {
+            let strange: Vec<&str> = strange.iter().map(String::as_str).collect();
+            return Err(unknown_ids("weights", &strange, path, dataset));
+        }
+        Ok(Self { path, by_id })
+    }
+
+    /// The weight of a row: of its variant and answer, as far as the file names them.
+    fn of(&self, row: &Row<'_>) -> Result<f64> {
+        let id = &row.example.id;
+        let fits = |line: &&WeightLine| {
+            let variant = match (line.variant, row.variant) {
+                (Some(a), Some(b)) => a == b,
+                _ => true,
+            };
+            let answer = line.answer.as_ref().is_none_or(|answer| id_text(answer) == row.answer);
+            variant && answer
+        };
+        let found: Vec<f64> =
+            self.by_id.get(id).into_iter().flatten().filter(fits).map(|line| line.weight).collect();
+        match found.as_slice() {
+            [] => Err(data(
+                format!("there is no weight for answer `{}` of `{id}`", row.answer),
+                self.path,
+            )
+            .hint("every example that is trained on needs one; 0 leaves it out")),
+            [first, rest @ ..] if rest.iter().all(|other| (other - first).abs() < 1e-12) => {
+                Ok(*first)
+            }
+            _ => Err(data(
+                format!("answer `{}` of `{id}` has {} different weights", row.answer, found.len()),
+                self.path,
+            )),
+        }
+    }
+}

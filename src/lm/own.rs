@@ -1,0 +1,66 @@
+//! The model's own tensors: made to train, and handed out as a file has them.
+
+use tch::{Kind, Tensor};
+
+use super::decoder::Decoder;
+use crate::error::{Error, ErrorKind, Result};
+
+/// One of the model's own tensors, training.
+#[derive(Debug)]
+pub struct OwnTensor {
+    /// A name that no other has; maps that are computed in one are one.
+    pub name: String,
+    /// The tensor the model computes with.
+    pub tensor: Tensor,
+    /// Whether it is a matrix; biases and norms are left alone by weight decay.
+    pub decays: bool,
+}
+
+impl OwnTensor {
+    pub(super) fn new(name: String, tensor: &Tensor, decays: bool) -> Self {
+        Self { name, tensor: tensor.shallow_clone(), decays }
+    }
+}
+
+/// Returns a copy that trains; the original may be a file that is mapped read-only.
+pub(super) fn leaf(tensor: &Tensor) -> Tensor {
+    tensor.detach().copy().set_requires_grad(true)
+}
+
+impl Decoder {
+    /// Makes every weight of the model train, and returns them.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] in half precision, whose steps would be rounded away.
+    ///
+    /// # Cost
+    /// A copy of all weights.
+    pub fn train_all(&mut self) -> Result<Vec<OwnTensor>> {
+        if self.kind() != Kind::Float {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!("all weights train in f32 only, not in {:?}", self.kind()),
+            )
+            .hint("use `--dtype f32`, or train an adapter"));
+        }
+        let mut trained = Vec::new();
+        self.train_tables(&mut trained);
+        for linear in self.linears_mut() {
+            linear.train_all(&mut trained);
+        }
+        for norm in self.norms_mut() {
+            norm.train_all(&mut trained);
+        }
+        Ok(trained)
+    }
+
+    /// Returns the model's tensors as its file has them, with what was trained or merged.
+    pub fn export(&self) -> Vec<(String, Tensor)> {
+        let _no_grad = tch::no_grad_guard();
+        let mut all = self.export_tables();
+        all.extend(self.linears().flat_map(super::linear::Linear::export));
+        all.extend(self.norms().flat_map(|norm| norm.export(self.kind())));
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    }
+}

@@ -1,0 +1,117 @@
+//! Where a training stands, in one file: what trains, what the optimizer remembers, and the step.
+//!
+//! Order of data, schedule and dropout follow from seed and step; nothing else is needed to go on
+//! with the bytes of the run that was not interrupted.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::trainer::Trainer;
+use crate::error::{Error, ErrorKind, Result};
+use crate::lm::{read_tensors, write_tensors};
+
+/// What a checkpoint says besides its tensors.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Steps made.
+    pub step: usize,
+    /// Lowest validation loss and the step after which it was seen.
+    pub best: Option<(f64, usize)>,
+    /// Validations since then.
+    pub num_worse: usize,
+    /// Whether the training ended early.
+    pub stopped: bool,
+}
+
+/// When checkpoints are written, and where.
+#[derive(Debug)]
+pub struct Checkpointing {
+    path: PathBuf,
+    every_steps: Option<usize>,
+    every: Option<Duration>,
+    last: Instant,
+}
+
+/// The file of a run folder.
+pub(crate) const CHECKPOINT: &str = "checkpoint.safetensors";
+
+impl Checkpointing {
+    /// Returns checkpoints in `folder` every so many steps and every so much time.
+    pub fn new(folder: &Path, every_steps: Option<usize>, every: Option<Duration>) -> Self {
+        Self { path: folder.join(CHECKPOINT), every_steps, every, last: Instant::now() }
+    }
+
+    /// Writes a checkpoint if one is due.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`].
+    pub fn after_step(&mut self, trainer: &Trainer<'_>, state: &State) -> Result<()> {
+        let by_steps = self.every_steps.is_some_and(|every| state.step.is_multiple_of(every));
+        let by_time = self.every.is_some_and(|every| self.last.elapsed() >= every);
+        if by_steps || by_time {
+            self.write(trainer, state)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a checkpoint, all or nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`].
+    pub fn write(&mut self, trainer: &Trainer<'_>, state: &State) -> Result<()> {
+        let optimizer = trainer.optimizer();
+        let (mut tensors, _) = optimizer.state();
+        tensors.extend(
+            optimizer.parameters().iter().map(|p| (p.name.clone(), p.tensor.shallow_clone())),
+        );
+        let note = serde_json::to_string(state)
+            .map_err(|e| Error::new(ErrorKind::Internal, format!("cannot write: {e}")))?;
+        write_tensors(&self.path, &tensors, Some(&note))?;
+        self.last = Instant::now();
+        Ok(())
+    }
+
+    /// Takes up the checkpoint, if there is one, and returns where it stands.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Checkpoint`] when the file is damaged, [`ErrorKind::Run`] when it is of another
+    /// model.
+    pub fn resume(&self, trainer: &mut Trainer<'_>) -> Result<State> {
+        if !self.path.exists() {
+            return Ok(State::default());
+        }
+        let (mut tensors, note) = read_tensors(&self.path)?;
+        let state: State =
+            note.and_then(|note| serde_json::from_str(&note).ok()).ok_or_else(|| {
+                Error::new(ErrorKind::Checkpoint, "the file is no checkpoint").at(&self.path)
+            })?;
+        if state.step > trainer.num_steps() {
+            return Err(Error::new(
+                ErrorKind::Run,
+                format!(
+                    "the checkpoint is of step {}, expected at most {}",
+                    state.step,
+                    trainer.num_steps()
+                ),
+            )
+            .at(&self.path));
+        }
+        trainer.restore(state.step, |name| tensors.remove(name)).map_err(|e| e.at(&self.path))?;
+        Ok(state)
+    }
+
+    /// Deletes the checkpoint of a training that has ended.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`].
+    pub fn delete(&self) -> Result<()> {
+        match std::fs::remove_file(&self.path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io("delete the checkpoint", &self.path, &e))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Training: weighted supervised fine-tuning of a model on labels, whole or through an adapter.
+//!
+//! An [`Item`] is a prompt with the answers that may follow it and how much each counts; where they
+//! come from (labels of a run, filtered and weighted answers, gold) is not known here. A
+//! [`Trainer`] takes them in a seeded order, in batches whose loss is divided once for the whole
+//! batch, so that it does not matter in how many passes a batch is run; a pass holds sequences of
+//! different lengths without padding, and those of one question as a tree whose shared beginning is
+//! run once.
+
+mod batch;
+mod checkpoint;
+mod events;
+mod item;
+mod loss;
+mod memory;
+mod optimizer;
+mod trainer;
+
+pub use batch::{Normalise, Pack, Plan};
+pub use checkpoint::{Checkpointing, State};
+pub use events::EventFile;
+pub use item::{Answer, Item, ItemBuilder, TooLong};
+pub use loss::{ClassLoss, Loss};
+pub use memory::pass_tokens;
+pub use optimizer::{AdamW, Decay, Parameter, Schedule};
+pub use trainer::{StepReport, TrainSettings, Trainer};

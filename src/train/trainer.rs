@@ -1,0 +1,364 @@
+//! The loop's one step: a batch in passes, its loss and gradient, a step of the optimizer.
+
+use serde::{Deserialize, Serialize};
+
+use super::batch::{Normalise, Pack, Plan};
+use super::item::Item;
+use super::loss::{ClassLoss, Loss};
+use super::optimizer::{AdamW, Decay, Parameter, Schedule};
+use crate::error::{Error, ErrorKind, Result};
+use crate::lm::{AdapterDropout, Decoder, Derivatives, NewTokens, TrainTokens};
+use crate::run::SeedStream;
+
+/// How a model is trained. The defaults are those of RA's recipe.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TrainSettings {
+    /// What is minimised.
+    pub loss: Loss,
+    /// What the loss of a batch is divided by.
+    pub normalise: Normalise,
+    /// Items of a step.
+    pub batch_size: usize,
+    /// Passes over all items.
+    pub num_epochs: usize,
+    /// The highest learning rate.
+    pub lr: f64,
+    /// How it moves after the warm-up.
+    pub decay: Decay,
+    /// Steps over which it rises.
+    pub num_warmup: usize,
+    /// AdamW's weight decay.
+    pub weight_decay: f64,
+    /// The largest norm of the gradient; `None`: any.
+    pub clip: Option<f64>,
+    /// Share of the adapter's inputs that are dropped.
+    pub dropout: f64,
+    /// Whether blocks run again on the way back instead of keeping all they computed.
+    pub recompute: bool,
+    /// Most tokens of a pass; a question with all its answers is not cut.
+    pub pass_tokens: usize,
+    /// Most sequences of a pass.
+    pub pass_sequences: usize,
+}
+
+impl Default for TrainSettings {
+    fn default() -> Self {
+        Self {
+            loss: Loss::Tokens,
+            normalise: Normalise::Token,
+            batch_size: 24,
+            num_epochs: 3,
+            lr: 5e-5,
+            decay: Decay::Linear,
+            num_warmup: 0,
+            weight_decay: 0.0,
+            clip: Some(1.0),
+            dropout: 0.05,
+            recompute: false,
+            pass_tokens: 512,
+            pass_sequences: usize::MAX,
+        }
+    }
+}
+
+/// What a step was; the same in equal runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepReport {
+    /// One-based number of the step.
+    pub step: usize,
+    /// Share of the epochs done after it.
+    pub epoch: f64,
+    /// The batch's loss before the step.
+    pub loss: f64,
+    /// The gradient's norm before it was clipped.
+    pub grad_norm: f64,
+    /// The learning rate.
+    pub lr: f64,
+    /// Items of the batch.
+    pub num_items: usize,
+    /// Tokens that were run.
+    pub num_tokens: usize,
+    /// Tokens that would have been run without sharing.
+    pub num_sequence_tokens: usize,
+}
+
+/// A training under way.
+#[derive(Debug)]
+pub struct Trainer<'a> {
+    decoder: &'a Decoder,
+    items: &'a [Item],
+    settings: TrainSettings,
+    optimizer: AdamW,
+    plan: Plan,
+    schedule: Schedule,
+    streams: SeedStream,
+    step: usize,
+    /// The epoch whose batches are held, and they.
+    epoch: (usize, Vec<Vec<usize>>),
+}
+
+impl<'a> Trainer<'a> {
+    /// Returns a training of `parameters`, tensors of `decoder`, on `items`, before its first step.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] for settings that do not go together.
+    pub fn new(
+        decoder: &'a Decoder,
+        parameters: Vec<Parameter>,
+        items: &'a [Item],
+        settings: TrainSettings,
+        streams: SeedStream,
+    ) -> Result<Self> {
+        if settings.normalise == Normalise::Reference
+            && let Loss::Class(_) = settings.loss
+        {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                "`reference` divides by positions of a padded batch, which a loss over labels does not have",
+            )
+            .hint("use `--normalise token`"));
+        }
+        let plan = Plan::new(items, settings.batch_size, settings.num_epochs, streams);
+        let num_steps = plan.num_steps();
+        let TrainSettings { decay, lr, num_warmup, .. } = settings;
+        let schedule = Schedule { decay, lr, num_warmup, num_steps };
+        let optimizer = AdamW::new(parameters, settings.weight_decay);
+        let epoch = (0, plan.epoch(0));
+        Ok(Self { decoder, items, settings, optimizer, plan, schedule, streams, step: 0, epoch })
+    }
+
+    /// Returns the number of steps of the whole training.
+    pub fn num_steps(&self) -> usize {
+        self.plan.num_steps()
+    }
+
+    /// Returns the number of steps made.
+    pub fn num_done(&self) -> usize {
+        self.step
+    }
+
+    /// Returns whether the last step ended an epoch.
+    pub fn at_end_of_epoch(&self) -> bool {
+        self.step > 0 && self.plan.ends_epoch(self.step - 1)
+    }
+
+    /// Returns the optimizer with the tensors that train.
+    pub fn optimizer(&self) -> &AdamW {
+        &self.optimizer
+    }
+
+    pub(super) fn restore(
+        &mut self,
+        step: usize,
+        take: impl FnMut(&str) -> Option<tch::Tensor>,
+    ) -> Result<()> {
+        self.optimizer.restore(step as u64, take)?;
+        self.step = step;
+        Ok(())
+    }
+
+    /// Makes the next step.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Numeric`] when loss or gradient are not finite: before the step, naming the
+    /// batch, so that the model is as the last step left it. [`ErrorKind::Internal`] past the end.
+    pub fn step(&mut self) -> Result<StepReport> {
+        if self.step >= self.num_steps() {
+            return Err(Error::new(ErrorKind::Internal, "a step past the end of the training"));
+        }
+        let epoch = self.plan.epoch_of(self.step);
+        if self.epoch.0 != epoch {
+            self.epoch = (epoch, self.plan.epoch(epoch));
+        }
+        let at = self.step - self.plan.begin_of(epoch);
+        let batches = self.epoch.1.len();
+        let items: Vec<&Item> = self.epoch.1[at].iter().map(|&i| &self.items[i]).collect();
+        self.optimizer.zero_grad();
+        let (loss, num_tokens) =
+            self.accumulate(&items).map_err(|e| self.of_batch(&items, e.kind(), e.message()))?;
+        let grad_norm = self.optimizer.grad_norm();
+        for (what, value) in [("loss", loss), ("norm of the gradient", grad_norm)] {
+            if !value.is_finite() {
+                let message = format!("the {what} is {value}");
+                return Err(self.of_batch(&items, ErrorKind::Numeric, &message));
+            }
+        }
+        let lr = self.schedule.at(self.step);
+        // As `torch.nn.utils.clip_grad_norm_`.
+        let scale = self.settings.clip.map_or(1.0, |most| (most / (grad_norm + 1e-6)).min(1.0));
+        self.optimizer.step(lr, scale);
+        self.step += 1;
+        let sequence = |item: &&Item| item.answers.iter().map(|a| a.ids.len() - 1).sum::<usize>();
+        Ok(StepReport {
+            step: self.step,
+            epoch: epoch as f64 + (at + 1) as f64 / batches as f64,
+            loss,
+            grad_norm,
+            lr,
+            num_items: items.len(),
+            num_tokens,
+            num_sequence_tokens: items.iter().map(sequence).sum(),
+        })
+    }
+
+    fn of_batch(&self, items: &[&Item], kind: ErrorKind, message: &str) -> Error {
+        let ids: Vec<String> = items.iter().take(4).map(|item| format!("`{}`", item.id)).collect();
+        let more = if items.len() > 4 { ", ..." } else { "" };
+        let error = Error::new(
+            kind,
+            format!(
+                "step {}: {message}, in the batch of {} items {}{more}",
+                self.step + 1,
+                items.len(),
+                ids.join(", ")
+            ),
+        );
+        match kind {
+            ErrorKind::Numeric => error.hint(
+                "the step was not made; try a lower `--lr`, more `--warmup`, or `--dtype f32`",
+            ),
+            _ => error,
+        }
+    }
+
+    /// Adds up the gradient of a batch, and returns its loss and the tokens run.
+    fn accumulate(&self, items: &[&Item]) -> Result<(f64, usize)> {
+        let s = &self.settings;
+        let packs = Pack::of_batch(items, s.pass_tokens, s.pass_sequences);
+        let num_tokens = packs.iter().map(|pack| pack.ids.len()).sum();
+        let mut loss = 0.0;
+        match s.loss {
+            Loss::Tokens => {
+                let factors = s.normalise.token_factors(items);
+                for pack in &packs {
+                    let by: Vec<f64> =
+                        pack.asked.iter().map(|a| -factors[a.item][a.answer]).collect();
+                    let logprobs = self.backward(pack, Derivatives::Known(&by))?;
+                    loss += by.iter().zip(&logprobs).map(|(by, l)| by * l).sum::<f64>();
+                }
+            }
+            Loss::Class(class) => {
+                let share = self.step as f64 / self.num_steps() as f64;
+                let factors = s.normalise.item_factors(items);
+                // What a target depends on must be known before the first way back.
+                let whole = if class.needs_batch() && packs.len() > 1 {
+                    let mut scores = no_scores(items);
+                    for pack in &packs {
+                        let dropout = self.dropout(pack);
+                        let logprobs =
+                            self.decoder.target_logprobs(tokens(pack, dropout.as_ref()))?;
+                        add_scores(&mut scores, pack, &logprobs);
+                    }
+                    Some(class.of_batch(&scores, &weak(items), share)?)
+                } else {
+                    None
+                };
+                for pack in &packs {
+                    let derivatives = &mut |logprobs: &[f64]| {
+                        let (of_pack, by) = class_derivatives(
+                            class, items, pack, logprobs, &whole, &factors, share,
+                        )?;
+                        loss += of_pack;
+                        Ok(by)
+                    };
+                    self.backward(pack, Derivatives::Of(derivatives))?;
+                }
+            }
+        }
+        Ok((loss, num_tokens))
+    }
+
+    fn backward(&self, pack: &Pack, derivatives: Derivatives<'_>) -> Result<Vec<f64>> {
+        let dropout = self.dropout(pack);
+        self.decoder.backward(tokens(pack, dropout.as_ref()), self.settings.recompute, derivatives)
+    }
+
+    fn dropout<'p>(&self, pack: &'p Pack) -> Option<AdapterDropout<'p>> {
+        AdapterDropout::new(
+            self.settings.dropout,
+            self.streams,
+            self.step as u64,
+            &pack.units,
+            self.decoder.device(),
+        )
+    }
+
+    /// Returns the loss of `items` as one batch, without dropout and without a step.
+    ///
+    /// # Errors
+    /// As [`Decoder::forward`].
+    pub fn evaluate(&self, items: &[Item]) -> Result<f64> {
+        let s = &self.settings;
+        let items: Vec<&Item> = items.iter().collect();
+        let packs = Pack::of_batch(&items, s.pass_tokens, s.pass_sequences);
+        let token_factors = s.normalise.token_factors(&items);
+        let mut scores = no_scores(&items);
+        let mut loss = 0.0;
+        for pack in &packs {
+            let logprobs = self.decoder.target_logprobs(tokens(pack, None))?;
+            add_scores(&mut scores, pack, &logprobs);
+            let factor = pack.asked.iter().map(|a| token_factors[a.item][a.answer]);
+            loss -= factor.zip(&logprobs).map(|(f, l)| f * l).sum::<f64>();
+        }
+        let Loss::Class(class) = s.loss else { return Ok(loss) };
+        let share = self.step as f64 / self.num_steps() as f64;
+        let all = class.of_batch(&scores, &weak(&items), share)?;
+        let factors = s.normalise.item_factors(&items);
+        Ok(all.iter().zip(factors).map(|((loss, _), factor)| loss * factor).sum())
+    }
+}
+
+fn tokens<'a>(pack: &'a Pack, dropout: Option<&'a AdapterDropout<'a>>) -> TrainTokens<'a> {
+    TrainTokens {
+        tokens: NewTokens { ids: &pack.ids, parents: &pack.parents },
+        targets: &pack.targets,
+        dropout,
+    }
+}
+
+fn no_scores(items: &[&Item]) -> Vec<Vec<f64>> {
+    items.iter().map(|item| vec![0.0; item.answers.len()]).collect()
+}
+
+fn add_scores(scores: &mut [Vec<f64>], pack: &Pack, logprobs: &[f64]) {
+    for (asked, logprob) in pack.asked.iter().zip(logprobs) {
+        scores[asked.item][asked.answer] += logprob;
+    }
+}
+
+fn weak(items: &[&Item]) -> Vec<Vec<f64>> {
+    items.iter().map(|item| item.answers.iter().map(|answer| answer.share).collect()).collect()
+}
+
+/// Returns the loss of the items of a pass, and its derivatives by the pass's log-probabilities.
+fn class_derivatives(
+    class: ClassLoss,
+    items: &[&Item],
+    pack: &Pack,
+    logprobs: &[f64],
+    whole: &Option<Vec<(f64, Vec<f64>)>>,
+    factors: &[f64],
+    share: f64,
+) -> Result<(f64, Vec<f64>)> {
+    let mut here: Vec<usize> = pack.asked.iter().map(|asked| asked.item).collect();
+    here.sort_unstable();
+    here.dedup();
+    let of_item: std::collections::HashMap<usize, (f64, Vec<f64>)> = match whole {
+        Some(whole) => here.iter().map(|&item| (item, whole[item].clone())).collect(),
+        None => {
+            let mut scores = no_scores(items);
+            add_scores(&mut scores, pack, logprobs);
+            let scores: Vec<Vec<f64>> = here.iter().map(|&item| scores[item].clone()).collect();
+            let mine: Vec<&Item> = here.iter().map(|&item| items[item]).collect();
+            let found = class.of_batch(&scores, &weak(&mine), share)?;
+            here.iter().copied().zip(found).collect()
+        }
+    };
+    let loss = here.iter().map(|item| of_item[item].0 * factors[*item]).sum();
+    let by = pack
+        .asked
+        .iter()
+        .map(|asked| of_item[&asked.item].1[asked.answer] * factors[asked.item])
+        .collect();
+    Ok((loss, by))
+}
