@@ -56,6 +56,9 @@ pub(super) struct EvalArgs {
     /// Write the basins of several searches to this file, for `w2s report`
     #[arg(long, value_name = "FILE", conflicts_with = "test")]
     basins: Option<PathBuf>,
+    /// Write the answers of one `w2s filter` run as a published table, with gold as `target`
+    #[arg(long, value_name = "FILE", conflicts_with = "test")]
+    export_csv: Option<PathBuf>,
     /// Two searches are of one basin when this share of their labels agrees, up to a renaming of the
     /// labels
     #[arg(long, value_name = "X", default_value_t = restarts::BASIN_AGREEMENT, conflicts_with = "test")]
@@ -86,6 +89,13 @@ pub(super) fn run(args: EvalArgs) -> Result<()> {
             ErrorKind::Usage,
             format!("`--basin-agreement` is {}, expected 0.5 to 1", args.basin_agreement),
         ));
+    }
+    if let Some(path) = &args.export_csv {
+        let [run] = args.runs.as_slice() else {
+            return Err(Error::new(ErrorKind::Usage, "`--export-csv` takes one run"));
+        };
+        let (folder, manifest) = complete_run(run)?;
+        eval_weak::export(&folder, &manifest, &args.gold, columns, path)?;
     }
     let mut done = Vec::new();
     let mut filtered = Vec::new();

@@ -5,10 +5,14 @@ use std::path::{Path, PathBuf};
 
 use super::eval::{percent, task_of};
 use super::progress::{self, say};
-use crate::data::{GoldAnswers, Task, WeakRecord, WeightRecord, read_json_lines};
-use crate::error::Result;
+use crate::data::{
+    AnswerRecord, Dataset, GoldAnswers, Task, WeakRecord, WeightRecord, by_question,
+    read_json_lines,
+};
+use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{Binning, Estimate, WeakAccuracy, WeakEvaluation, evaluate_weak};
-use crate::run::{Manifest, RunDir, SeedStream};
+use crate::filter::write_published;
+use crate::run::{Manifest, RunDir, SeedStream, write_atomic};
 
 /// The command whose runs are evaluated here.
 pub(super) const COMMAND: &str = "filter";
@@ -54,6 +58,54 @@ pub(super) fn evaluate_run(
     folder.write_json("eval.json", &evaluation)?;
     tell_doubts(run, &evaluation);
     Ok(evaluation)
+}
+
+/// Writes the run's answers as a published table, gold as its `target`.
+///
+/// # Errors
+/// [`ErrorKind::Run`] for a run of another command, a file that is there, or data that are gone.
+pub(super) fn export(
+    folder: &RunDir,
+    manifest: &Manifest,
+    gold: &Path,
+    columns: &[String],
+    path: &Path,
+) -> Result<()> {
+    let run = folder.path();
+    let fault = |message: &str, at: &Path| Error::new(ErrorKind::Run, message).at(at);
+    if manifest.command != COMMAND {
+        return Err(fault("the run is none of `w2s filter`, whose answers the table holds", run));
+    }
+    if path.exists() {
+        return Err(fault("the file is there already", path)
+            .hint("choose another name for `--export-csv`; nothing was changed"));
+    }
+    let task = task_of(manifest, run)?;
+    let gold = GoldAnswers::read(gold, &task, columns.first().map(String::as_str))?;
+    let data = manifest.inputs.iter().find(|input| input.role == "data");
+    let dataset = match data.filter(|_| task.has_options()) {
+        None => None,
+        Some(input) => {
+            let dataset = Dataset::read(&input.path, &task).map_err(|error| {
+                error.hint("the table holds texts of options: the run's data must still be there")
+            })?;
+            if dataset.sha256 != input.sha256 {
+                return Err(fault("the data changed since the run", Path::new(&input.path)));
+            }
+            Some(dataset)
+        }
+    };
+    let answers: Vec<AnswerRecord> = read_json_lines(&folder.file("answers.jsonl"))?;
+    let kept: Vec<WeakRecord> = read_json_lines(&folder.file("kept.jsonl"))?;
+    let dropped: Vec<WeakRecord> = read_json_lines(&folder.file("dropped.jsonl"))?;
+    let records: Vec<&WeakRecord> = kept.iter().chain(&dropped).collect();
+    let table = write_published(
+        &by_question(answers, |row| &row.id),
+        &records,
+        dataset.as_ref().map(|dataset| dataset.examples.as_slice()),
+        |id| gold.get(id).map(str::to_owned),
+    )?;
+    write_atomic(path, &table)
 }
 
 /// The names of the labels; where they are options, those up to the last that occurs.

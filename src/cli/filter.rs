@@ -191,6 +191,9 @@ fn ask(
         return Ok(None);
     }
     say(format_args!("{}", settings::block(&manifest.settings, manifest.seed)));
+    if let GoldUse::Because(reason) = &manifest.gold_used {
+        say(format_args!("gold is used: {reason}"));
+    }
     let journal = folder.journal()?;
     if journal.num_left() > 0 {
         say(format_args!("continuing after {} recorded passes", journal.num_left()));
@@ -299,7 +302,10 @@ fn manifest(
         settings,
         seed: args.seed,
         inputs,
-        gold_used: GoldUse::no(),
+        gold_used: match &args.model {
+            Some(model) => model.gold_used(GoldUse::no()),
+            None => GoldUse::no(),
+        },
         versions,
     })
 }

@@ -129,7 +129,7 @@ impl RunDir {
             Some(manifest) => Ok((folder, manifest)),
             None => Err(Error::new(ErrorKind::Run, "there is no run in this folder")
                 .at(path)
-                .hint("expected a folder that `w2s label --out` made, with a manifest.json")),
+                .hint("expected a folder that `w2s label --out` or another command made, with a manifest.json")),
         }
     }
 

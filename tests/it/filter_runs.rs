@@ -234,6 +234,26 @@ fn answers_that_are_there_are_filtered_anew() {
 }
 
 #[test]
+fn the_evaluated_table_has_gold_as_its_target() {
+    let place = Place::new();
+    good(&strs(&filter(&place, "a", &["--num-variants", "2"])));
+    let (run, gold, table) = (place.path("a"), place.path("q.jsonl"), place.path("t.csv"));
+    good(&["eval", &run, "--gold", &gold, "--export-csv", &table]);
+    let answers = rows(&place, "a/answers.jsonl");
+    let mut reader = csv::Reader::from_path(&table).unwrap();
+    let golds = [("q1", 0), ("q2", 3), ("q3", 1), ("q4", 1)];
+    for (row, answer) in reader.records().map(Result::unwrap).zip(&answers) {
+        assert_eq!(&row[0], answer["id"].as_str().unwrap());
+        let gold = golds.iter().find(|(id, _)| *id == &row[0]).unwrap().1;
+        let order = answer["option_order"].as_array().unwrap();
+        let place = order.iter().position(|option| *option == gold).unwrap();
+        assert_eq!(row[1], place.to_string(), "{answer}");
+    }
+    let again = w2s(&["eval", &run, "--gold", &gold, "--export-csv", &table]);
+    assert!(text(&again.stderr).contains("the file is there already"));
+}
+
+#[test]
 fn what_cannot_be_done_is_said() {
     let place = Place::new();
     good(&strs(&filter(&place, "a", &[])));
