@@ -92,7 +92,8 @@ pub(super) fn run(args: FilterArgs) -> Result<()> {
     }
     let examples = dataset.as_ref().map(|dataset| dataset.examples.as_slice());
     let judged = judge(&found.answers, examples, &judging, &SeedStream::new(args.seed))?;
-    let kinds = coverage(&judged, examples.unwrap_or_default(), &task.answers.kinds);
+    let kinds =
+        coverage(&judged, examples.unwrap_or_default(), &task.answers.kinds, !task.answers.is_open);
     let summary = summary(&found, &judged, kinds);
     write(&folder, &found.answers, &judged)?;
     folder.write_json("summary.json", &summary)?;
@@ -391,7 +392,9 @@ fn tell(s: &Summary, judged: &Judged, is_open: bool, seconds: f64, folder: &RunD
     if s.num_sampled > 0 {
         say(format_args!("  drew {} rows of the kept ones, with replacement", s.num_sampled));
     }
-    if s.tokens_computed > 0 {
+    if s.tokens_computed == s.tokens_full_prompts && s.tokens_computed > 0 {
+        say(format_args!("  {} tokens in prompts and answers", count(s.tokens_computed)));
+    } else if s.tokens_computed > 0 {
         let saved = 1.0 - s.tokens_computed as f64 / s.tokens_full_prompts.max(1) as f64;
         say(format_args!(
             "  {} tokens computed; full prompts would have been {} (saved {:.0} %)",
