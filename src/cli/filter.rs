@@ -299,7 +299,10 @@ fn manifest(
         settings,
         seed: args.seed,
         inputs,
-        gold_used: GoldUse::no(),
+        gold_used: match &args.model {
+            Some(model) => model.gold_used(GoldUse::no()),
+            None => GoldUse::no(),
+        },
         versions,
     })
 }
