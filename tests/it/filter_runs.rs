@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::cli::{Place, good, strs, text, w2s};
 use crate::common::tiny;
 
-const QUESTIONS: &str = r#"{"id": "q1", "question": "Which?", "choices": ["wool", "silk", "jute"], "answer": 0}
+pub const QUESTIONS: &str = r#"{"id": "q1", "question": "Which?", "choices": ["wool", "silk", "jute"], "answer": 0}
 {"id": "q2", "question": "What?", "choices": ["red", "green", "blue", "white"], "answer": 3}
 {"id": "q3", "question": "Who?", "choices": ["oak", "elm"], "answer": "B"}
 {"id": "q4", "question": "Where?", "choices": ["one", "two", "three", "four"], "answer": 1}
