@@ -303,12 +303,26 @@ fn manifest(
         settings,
         seed: args.run.seed,
         inputs,
-        gold_used: match &args.model {
-            Some(model) => model.gold_used(GoldUse::no()),
-            None => GoldUse::no(),
-        },
+        gold_used: gold_used(args),
         versions,
     })
+}
+
+/// Why gold had a part in the model, or in the run whose answers or labels are taken.
+fn gold_used(args: &FilterArgs) -> GoldUse {
+    let of_model = args.model.as_ref().map(|model| model.gold_used(GoldUse::no()));
+    let files = [("answers", &args.from), ("labels of the margins", &args.labels)];
+    let of_files = files.into_iter().filter_map(|(what, file)| {
+        let (_, manifest) = RunDir::existing(file.as_ref()?.parent()?).ok()?;
+        match manifest.gold_used {
+            GoldUse::Because(reason) => {
+                Some(GoldUse::Because(format!("the {what} were made with it: {reason}")))
+            }
+            GoldUse::No(_) => None,
+        }
+    });
+    let mut marks = of_model.into_iter().chain(of_files);
+    marks.find(|used| matches!(used, GoldUse::Because(_))).unwrap_or_else(GoldUse::no)
 }
 
 fn summary(found: &Found, judged: &Judged, coverage: Vec<Coverage>) -> Summary {

@@ -153,6 +153,32 @@ fn gold_has_no_part_in_it() {
     }
 }
 
+/// A filter of answers that a model trained on gold gave says so, though it asks no model itself.
+#[test]
+fn the_mark_of_gold_is_carried_on() {
+    let place = Place::new();
+    good(&strs(&filter(&place, "a", &[])));
+    let marked =
+        place.read("a/manifest.json").replace("\"gold_used\": false", "\"gold_used\": \"taught\"");
+    assert!(marked.contains("taught"));
+    place.write("a/manifest.json", marked);
+    let (from, data, out) = (place.path("a/answers.jsonl"), place.path("q.jsonl"), place.path("b"));
+    good(&[
+        "filter",
+        "--entropy",
+        "--task",
+        "multiple-choice",
+        "--data",
+        &data,
+        "--from",
+        &from,
+        "--out",
+        &out,
+    ]);
+    let manifest: Value = serde_json::from_str(&place.read("b/manifest.json")).unwrap();
+    assert_eq!(manifest["gold_used"], "the answers were made with it: taught");
+}
+
 #[test]
 fn a_killed_run_goes_on_to_the_same_bytes() {
     // More questions than one call of the scorer takes, so that there is something to go on from.
