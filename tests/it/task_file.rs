@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::json;
-use w2s::data::{Dataset, GoldLabels, Rule, Task};
+use w2s::data::{Dataset, GoldLabels, Rule, Task, VariantKind};
 use w2s::error::{Error, ErrorKind};
 use w2s::prompt::PromptFormat;
 
@@ -98,14 +98,20 @@ fn the_guides_additions_are_right() {
     let guide = std::fs::read_to_string(guide).unwrap();
     let blocks: Vec<&str> =
         guide.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    let is_addition = |block: &&&str| !block.contains("{story}") && !block.contains("key = ");
+    let other_tasks = ["{story}", "key = ", "[options]"];
+    let is_addition = |block: &&&str| !other_tasks.iter().any(|part| block.contains(part));
     let mut toml = blocks[0].to_owned();
     blocks[1..].iter().filter(is_addition).for_each(|block| toml.push_str(block));
     let task = load(&toml).unwrap();
     let names: Vec<&str> = task.gold_names().collect();
     assert_eq!(names, ["label", "rated", "security", "topic"]);
     assert!(task.clone().with_variant("neutral").is_ok());
+    assert_eq!(task.variant_kind(None).unwrap(), VariantKind::Templates);
     assert_eq!(task.hub.unwrap().files.len(), 2);
+    let options = blocks.iter().find(|block| block.contains("[options]")).unwrap();
+    let begin = "name = \"t\"\ndescription = \"d\"\n[fields]\nquestion = [\"question\"]\n";
+    let task = load(&format!("{begin}{options}")).unwrap();
+    assert_eq!(task.variant_kind(None).unwrap(), VariantKind::OptionOrders);
 }
 
 #[test]
