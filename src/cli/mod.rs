@@ -28,6 +28,7 @@ mod train;
 mod train_args;
 mod train_gold;
 mod train_items;
+mod train_run;
 
 use std::process::ExitCode;
 

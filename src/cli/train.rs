@@ -1,11 +1,7 @@
 //! `w2s train`: an adapter or a whole model trained on labels, in a run folder.
 
-use std::fs::{File, OpenOptions};
-use std::io::{IsTerminal, Write};
-use std::path::Path;
 use std::time::Instant;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -14,16 +10,12 @@ use super::progress::{self, count, duration, say};
 use super::settings;
 use super::train_args::TrainArgs;
 use super::train_items::{Making, Training};
+use super::train_run::{BEST, Run};
 use crate::data::{Dataset, Task, split_ids};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lm::{Adapter, Decoder, OwnTensor, Tokenizer, end_tokens, read_tensors, write_tensors};
+use crate::lm::{Adapter, Decoder, OwnTensor, Tokenizer, end_tokens};
 use crate::run::{GoldUse, Input, Manifest, RunDir, SeedStream, write_atomic};
-use crate::train::{
-    Checkpointing, EventFile, Item, ItemBuilder, Loss, Parameter, State, StepReport, TrainSettings,
-    Trainer,
-};
-
-const BEST: &str = "best.safetensors";
+use crate::train::{Item, ItemBuilder, Loss, Parameter, State, StepReport, TrainSettings, Trainer};
 
 /// What a run came to.
 #[derive(Clone, Serialize)]
@@ -210,7 +202,7 @@ fn items(
     };
     let mut builder = ItemBuilder::new(tokenizer, end, args.max_tokens, args.too_long());
     let making = Making { task, dataset, all_labels, soft: args.soft_labels };
-    let training = making.items(args.source(), args.weights.as_deref(), &mut builder)?;
+    let training = making.items(args.source(), args.weighing(), &mut builder)?;
     Ok((training, (builder.num_truncated, builder.num_dropped)))
 }
 
@@ -288,193 +280,6 @@ fn say_cuts(training: &Training, (num_truncated, num_dropped): (usize, usize)) {
             "warning: {num_truncated} prompts are longer than `--max-tokens` and lose their beginning"
         ));
     }
-}
-
-/// A training in its folder.
-struct Run<'a> {
-    args: &'a TrainArgs,
-    folder: &'a RunDir,
-    validation: &'a [Item],
-    checkpoints: Checkpointing,
-    state: State,
-}
-
-/// The line of a validation.
-#[derive(Serialize)]
-struct Validation {
-    step: usize,
-    validation_loss: f64,
-}
-
-impl Run<'_> {
-    /// Makes the steps that are left, and returns the reports of all.
-    fn train(&mut self, trainer: &mut Trainer<'_>) -> Result<Vec<StepReport>> {
-        self.state = self.checkpoints.resume(trainer)?;
-        let (mut metrics, mut reports) = Metrics::open(self.folder, self.state.step)?;
-        if self.state.step > 0 {
-            say(format_args!("continuing after step {}", self.state.step));
-        }
-        progress::on_interrupt(format!(
-            "interrupted. Continue from the last checkpoint with the same command and --resume (run folder {})",
-            self.args.out.display()
-        ));
-        let mut events = EventFile::create(self.folder.path())?;
-        let bar = bar(trainer.num_steps());
-        bar.set_position(self.state.step as u64);
-        bar.reset_eta();
-        let began = Instant::now();
-        let mut num_tokens = 0;
-        while trainer.num_done() < trainer.num_steps() && !self.state.stopped {
-            let report = match trainer.step() {
-                Ok(report) => report,
-                Err(error) => {
-                    // The model is as the last good step left it.
-                    if error.kind() == ErrorKind::Numeric && self.state.step > 0 {
-                        self.checkpoints.write(trainer, &self.state)?;
-                    }
-                    return Err(error);
-                }
-            };
-            self.state.step = report.step;
-            num_tokens += report.num_tokens;
-            let speed = num_tokens as f64 / began.elapsed().as_secs_f64();
-            bar.set_position(report.step as u64);
-            bar.set_message(format!("loss {:.4} | {speed:.0} tokens/s", report.loss));
-            metrics.write(&report)?;
-            events.scalars(
-                report.step,
-                &[
-                    ("train/loss", report.loss),
-                    ("train/grad_norm", report.grad_norm),
-                    ("train/lr", report.lr),
-                    ("train/tokens_per_second", speed),
-                ],
-            )?;
-            reports.push(report);
-            self.validate(trainer, &mut metrics, &mut events)?;
-            self.checkpoints.after_step(trainer, &self.state)?;
-        }
-        bar.finish_and_clear();
-        metrics.finish()?;
-        Ok(reports)
-    }
-
-    /// Measures the loss on what was set aside, if it is time, and remembers the best.
-    fn validate(
-        &mut self,
-        trainer: &Trainer<'_>,
-        metrics: &mut Metrics,
-        events: &mut EventFile,
-    ) -> Result<()> {
-        let due = match self.args.validate_every {
-            Some(every) => self.state.step.is_multiple_of(every.get()),
-            None => trainer.at_end_of_epoch(),
-        };
-        let last = self.state.step == trainer.num_steps();
-        if self.validation.is_empty() || !(due || last) {
-            return Ok(());
-        }
-        let validation_loss = trainer.evaluate(self.validation)?;
-        let step = self.state.step;
-        metrics.write(&Validation { step, validation_loss })?;
-        events.scalars(step, &[("validation/loss", validation_loss)])?;
-        if self.state.best.is_none_or(|(best, _)| validation_loss < best) {
-            self.state.best = Some((validation_loss, step));
-            self.state.num_worse = 0;
-            if self.args.best {
-                let tensors: Vec<_> = trainer
-                    .optimizer()
-                    .parameters()
-                    .iter()
-                    .map(|p| (p.name.clone(), p.tensor.shallow_clone()))
-                    .collect();
-                write_tensors(&self.folder.file(BEST), &tensors, None)?;
-            }
-        } else {
-            self.state.num_worse += 1;
-            self.state.stopped =
-                self.args.patience.is_some_and(|most| self.state.num_worse >= most.get());
-        }
-        Ok(())
-    }
-
-    /// Puts the best tensors in place of the last if asked to, and returns their step.
-    fn take_best(&self, trainer: &Trainer<'_>) -> Result<usize> {
-        let Some((_, step)) = self.state.best.filter(|_| self.args.best) else {
-            return Ok(self.state.step);
-        };
-        let (tensors, _) = read_tensors(&self.folder.file(BEST))?;
-        let _no_grad = tch::no_grad_guard();
-        for parameter in trainer.optimizer().parameters() {
-            if let Some(best) = tensors.get(&parameter.name) {
-                parameter.tensor.detach().copy_(best);
-            }
-        }
-        Ok(step)
-    }
-}
-
-/// `metrics.jsonl`: a line a step, and one a validation.
-struct Metrics {
-    path: std::path::PathBuf,
-    file: File,
-}
-
-impl Metrics {
-    /// Returns the file with the lines up to `step`, and the reports among them.
-    fn open(folder: &RunDir, step: usize) -> Result<(Self, Vec<StepReport>)> {
-        let path = folder.file("metrics.jsonl");
-        let text = if step == 0 { String::new() } else { read(&path)? };
-        let (mut kept, mut reports) = (String::new(), Vec::new());
-        for line in text.lines() {
-            let Ok(value) = serde_json::from_str::<Value>(line) else { break };
-            if value["step"].as_u64().is_none_or(|number| number > step as u64) {
-                break;
-            }
-            kept.push_str(line);
-            kept.push('\n');
-            reports.extend(serde_json::from_value::<StepReport>(value).ok());
-        }
-        if reports.len() != step {
-            return Err(Error::new(
-                ErrorKind::Run,
-                format!("the file has {} steps, the checkpoint {step}", reports.len()),
-            )
-            .at(&path)
-            .hint("the folder is damaged; start a new one"));
-        }
-        write_atomic(&path, kept.as_bytes())?;
-        let file = OpenOptions::new().append(true).open(&path);
-        let file = file.map_err(|e| Error::io("write", &path, &e))?;
-        Ok((Self { path, file }, reports))
-    }
-
-    fn write<T: Serialize>(&mut self, line: &T) -> Result<()> {
-        let text = serde_json::to_string(line)
-            .map_err(|e| Error::new(ErrorKind::Internal, format!("cannot write: {e}")))?;
-        writeln!(self.file, "{text}").map_err(|e| Error::io("write", &self.path, &e))
-    }
-
-    fn finish(self) -> Result<()> {
-        self.file.sync_all().map_err(|e| Error::io("write", &self.path, &e))
-    }
-}
-
-fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|e| Error::io("read", path, &e))
-}
-
-fn bar(num_steps: usize) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(num_steps as u64);
-    let template =
-        "{spinner} [{bar:24}] {pos}/{len} steps, {elapsed} so far, {eta} left | {wide_msg}";
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style.progress_chars("=> "));
-    }
-    bar
 }
 
 fn summary(

@@ -9,13 +9,16 @@ use serde_json::{Map, Value, json};
 
 use super::model::ModelArgs;
 use super::search_args::usage;
-use super::train_items::Source;
+use super::train_items::{Source, Weighing};
 use crate::error::Result;
 use crate::lm::{AdapterConfig, Decoder, Layout, TargetModules};
 use crate::run::{GoldUse, OpenMode, RunDir};
 use crate::train::{
     Checkpointing, ClassLoss, Decay, Loss, Normalise, TooLong, TrainSettings, pass_tokens,
 };
+
+/// Temperature of the reliability weights: as published.
+const TEMPERATURE: f64 = 0.2;
 
 /// Fine-tune a model on labels, through a low-rank adapter or whole
 ///
@@ -57,6 +60,13 @@ pub(super) struct TrainArgs {
     /// such as weights.jsonl of `w2s filter` [default: all 1]
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub(super) weights: Option<PathBuf>,
+    /// Weigh every answer by its reliability among those to the variants of its question
+    /// (`--answers`)
+    #[arg(long, help_heading = "Data", requires = "answers", conflicts_with = "weights")]
+    reweight: bool,
+    /// Temperature of the reliability: below 1 it sharpens the shares of the answers [default: 0.2]
+    #[arg(long, value_name = "T", help_heading = "Data", requires = "reweight")]
+    temperature: Option<f64>,
     /// File of the gold labels (`--labels gold`) [default: the data file]
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     gold: Option<PathBuf>,
@@ -302,7 +312,11 @@ impl TrainArgs {
                 )));
             }
         }
-        let positive = [("lr", self.lr), ("lora-alpha", self.lora_alpha.unwrap_or(1.0))];
+        let positive = [
+            ("lr", self.lr),
+            ("temperature", self.temperature()),
+            ("lora-alpha", self.lora_alpha.unwrap_or(1.0)),
+        ];
         for (option, value) in positive {
             if !(value.is_finite() && value > 0.0) {
                 return Err(usage(format!("`--{option}` is {value}, expected a number above 0")));
@@ -347,6 +361,19 @@ impl TrainArgs {
             (None, Some(labels)) if !self.is_gold() => Source::Labels(labels),
             _ => Source::Gold(self.gold_file(), self.gold_column.as_deref()),
         }
+    }
+
+    /// What the labels and answers weigh.
+    pub(super) fn weighing(&self) -> Weighing<'_> {
+        match &self.weights {
+            Some(path) => Weighing::File(path),
+            None if self.reweight => Weighing::Reliability(self.temperature()),
+            None => Weighing::Alike,
+        }
+    }
+
+    fn temperature(&self) -> f64 {
+        self.temperature.unwrap_or(TEMPERATURE)
     }
 
     fn gold_file(&self) -> &Path {
@@ -503,6 +530,8 @@ impl TrainArgs {
         );
         settings.insert("answers".into(), json!(path(&self.answers)));
         settings.insert("weights".into(), json!(path(&self.weights)));
+        let reweight = self.reweight.then(|| json!({ "temperature": self.temperature() }));
+        settings.insert("reweight".into(), json!(reweight));
         settings.insert("gold_column".into(), json!(self.gold_column));
         settings.insert("soft_labels".into(), self.soft_labels.into());
         settings.insert("limit".into(), self.limit.into());

@@ -8,8 +8,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::train_gold;
-use crate::data::{AnswerRecord, Dataset, Example, Task, read_json_lines, read_labels};
+use crate::data::{
+    AnswerRecord, Dataset, Example, Task, by_question, read_json_lines, read_labels,
+};
 use crate::error::{Error, ErrorKind, Result};
+use crate::filter::Votes;
 use crate::prompt::PromptFormat;
 use crate::train::{Item, ItemBuilder};
 
@@ -22,6 +25,17 @@ pub(super) enum Source<'a> {
     Labels(&'a Path),
     /// What a weak supervisor answered to variants, of the questions that the labels name, if given.
     Answers(&'a Path, Option<&'a Path>),
+}
+
+/// What labels and answers weigh.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Weighing<'a> {
+    /// All the same.
+    Alike,
+    /// What a file says.
+    File(&'a Path),
+    /// By the reliability of the answer among those to its question, at this temperature.
+    Reliability(f64),
 }
 
 /// What a training is made of.
@@ -70,7 +84,7 @@ impl Making<'_> {
     pub(super) fn items(
         &self,
         source: Source<'_>,
-        weights: Option<&Path>,
+        weighing: Weighing<'_>,
         builder: &mut ItemBuilder<'_>,
     ) -> Result<Training> {
         let format = PromptFormat::new(self.task)?;
@@ -90,7 +104,17 @@ impl Making<'_> {
                 (rows.collect::<Result<_>>()?, 0)
             }
         };
-        let weights = weights.map(|path| Weights::read(path, self.dataset)).transpose()?;
+        let weights = match weighing {
+            Weighing::File(path) => Some(Weights::read(path, self.dataset)?),
+            _ => None,
+        };
+        let mut votes: HashMap<String, Votes> = HashMap::new();
+        if let (Weighing::Reliability(_), Source::Answers(path, _)) = (weighing, source) {
+            for records in by_question(read_json_lines::<AnswerRecord>(path)?, |r| &r.id) {
+                let of = Votes::of(records.iter().map(|record| record.answer.as_deref()));
+                votes.insert(records[0].id.clone(), of);
+            }
+        }
         let labelled: HashSet<&str> = rows.iter().map(|row| row.example.id.as_str()).collect();
         let mut training = Training {
             items: Vec::new(),
@@ -100,9 +124,12 @@ impl Making<'_> {
             num_weightless: 0,
         };
         for row in &rows {
-            let weight = match &weights {
-                Some(weights) => weights.of(row)?,
-                None => 1.0,
+            let weight = match (&weights, weighing) {
+                (Some(weights), _) => weights.of(row)?,
+                (None, Weighing::Reliability(temperature)) => votes
+                    .get(&row.example.id)
+                    .map_or(1.0, |votes| votes.reliability(Some(&row.answer), temperature)),
+                (None, _) => 1.0,
             };
             // An example without weight is as if it were not there.
             if weight == 0.0 {

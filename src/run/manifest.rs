@@ -106,9 +106,7 @@ impl Manifest {
     /// The command line may differ (`--resume` is on it), and so may the paths of the inputs as long
     /// as their contents are the same.
     pub fn first_difference(&self, other: &Self) -> Option<String> {
-        let differ = |name: &str, a: &Value, b: &Value| {
-            (a != b).then(|| format!("`{name}` was {a} and is now {b}"))
-        };
+        let differ = |name: &str, a: &Value, b: &Value| first_difference(name, a, b);
         let maps = |a: &Map<String, Value>, b: &Map<String, Value>| {
             let keys = a.keys().chain(b.keys().filter(|key| !a.contains_key(*key)));
             keys.filter(|key| !PATHS.contains(&key.as_str())).find_map(|key| {
@@ -131,4 +129,18 @@ impl Manifest {
             .or_else(inputs)
             .or_else(|| maps(&self.versions, &other.versions))
     }
+}
+
+/// Returns the name and the values of the first thing in which two settings differ; within groups
+/// it is the thing that is named, not the group.
+fn first_difference(name: &str, a: &Value, b: &Value) -> Option<String> {
+    if let (Value::Object(x), Value::Object(y)) = (a, b) {
+        let keys = x.keys().chain(y.keys().filter(|key| !x.contains_key(*key)));
+        let get = |map: &Map<String, Value>, key: &str| map.get(key).cloned().unwrap_or_default();
+        let mut differences = keys.filter_map(|key| {
+            first_difference(&format!("{name}.{key}"), &get(x, key), &get(y, key))
+        });
+        return differences.next();
+    }
+    (a != b).then(|| format!("`{name}` was {a} and is now {b}"))
 }

@@ -151,6 +151,7 @@ fn unsupervised_code_does_not_name_gold() {
         "train.rs",
         "train_args.rs",
         "train_items.rs",
+        "train_run.rs",
         "label.rs",
         "label_args.rs",
         "search_args.rs",

@@ -174,8 +174,8 @@ fn a_training_is_not_continued_with_other_settings() {
     run(&place, "a", &[]);
     std::fs::remove_file(place.path("a/timing.json")).unwrap();
     for (more, says) in [
-        (["--lr", "2e-3"], "`train` was"),
-        (["--lora-r", "3"], "`lora` was"),
+        (["--lr", "2e-3"], "`train.lr` was 0.001 and is now 0.002"),
+        (["--lora-r", "3"], "`lora.r` was 16 and is now 3"),
         (["--max-tokens", "99"], "`max_tokens` was 512 and is now 99"),
         (["--seed", "9"], "`seed` was 0 and is now 9"),
     ] {
@@ -290,6 +290,19 @@ fn answers_to_variants_train_with_their_weights() {
     let (ran, full) = (&summary["tokens_run"], &summary["tokens_without_sharing"]);
     assert!(ran.as_u64().unwrap() < full.as_u64().unwrap() * 3 / 4, "{ran} of {full}");
     assert!(json(&place, "v/manifest.json")["gold_used"].is_string(), "answers of the user");
+    // Four answers against one weigh .953 and .047 (METHODS section 4, temperature .2).
+    let split = (0..5).map(|i| line("a", i, prompt, if i < 4 { "True" } else { "False" }));
+    let split = place.write("split.jsonl", split.collect::<String>());
+    let line = |variant: usize, weight: f64| {
+        format!("{{\"id\": \"a\", \"variant\": {variant}, \"weight\": {weight}}}\n")
+    };
+    let (many, one) = (0.952_574_126_822_433_1, 0.047_425_873_177_566_9);
+    let by_hand = (0..5).map(|i| line(i, if i < 4 { many } else { one })).collect::<String>();
+    let by_hand = place.write("by_hand.jsonl", by_hand);
+    let given = run(&place, "given", &["--answers", &split, "--weights", &by_hand]);
+    assert_eq!(given, run(&place, "reweighted", &["--answers", &split, "--reweight"]));
+    let hot = ["--answers", &split, "--reweight", "--temperature", "9"];
+    assert_ne!(given, run(&place, "hot", &hot));
     let two = "{\"id\": \"a\", \"weight\": 1}\n{\"id\": \"a\", \"weight\": 2}\n{\"id\": \"c\", \"weight\": 1}\n{\"id\": \"b\", \"weight\": 1}";
     let two = place.write("two.jsonl", two);
     fails(
