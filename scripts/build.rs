@@ -30,7 +30,7 @@ fn compile(lib: &Path) {
         .flag(include.display().to_string())
         .flag("-isystem")
         .flag(include.join("torch/csrc/api/include").display().to_string())
-        .file("src/native/group.cpp")
+        .files(["src/native/group.cpp", "src/native/nccl.cpp"])
         .compile("w2s_native");
 }
 

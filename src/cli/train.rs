@@ -58,9 +58,12 @@ pub(super) fn run(args: TrainArgs) -> Result<()> {
         let patience = args.patience(Some(&seat))?;
         let device = args.model.training_device(Some(&seat))?;
         let spinner = progress::spinner("waiting for the other processes");
-        let group = Group::join(&seat, patience)?;
+        let mut group = Group::join(&seat, patience)?;
         spinner.finish_and_clear();
         say(format_args!("{} processes train together", group.size()));
+        if let Some(reason) = group.use_gpus(device.0)? {
+            say(format_args!("gradients are summed on the CPU, as NCCL cannot be used: {reason}"));
+        }
         train(&args, device, Some(&seat), &group)
     };
     work().map_err(|error| error.of(format_args!("rank {}", seat.rank)))

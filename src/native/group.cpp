@@ -1,15 +1,13 @@
 // Several processes that compute together, by PyTorch's c10d: a TCPStore to meet at, and
 // ProcessGroupGloo. Called by src/train/c10d.rs only. A tensor is tch's C_tensor*, an at::Tensor*.
-//
-// No exception leaves this file: a failure is a message in the caller's buffer and a status of 1.
+
+#include "message.h"
 
 #define USE_C10D_GLOO 1
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
-#include <algorithm>
-#include <cstring>
 #include <memory>
 #include <string>
 #include <vector>
@@ -18,31 +16,18 @@ using std::chrono::milliseconds;
 
 namespace {
 
-struct Message {
-  char* text;
-  size_t size;
+// Says nothing on stderr while it lives: c10d tells each of its attempts to connect there, with
+// stack traces, and in the end throws the reason.
+struct Silence {
+  int level = FLAGS_caffe2_log_level;
 
-  void set(const char* what) const {
-    const size_t length = std::min(std::strlen(what), size - 1);
-    std::memcpy(text, what, length);
-    text[length] = 0;
+  Silence() {
+    FLAGS_caffe2_log_level = c10::GLOG_FATAL;
+  }
+  ~Silence() {
+    FLAGS_caffe2_log_level = level;
   }
 };
-
-template <class F>
-int guarded(Message message, F work) {
-  try {
-    work();
-    return 0;
-  } catch (const c10::Error& error) {
-    message.set(error.what_without_backtrace());
-  } catch (const std::exception& error) {
-    message.set(error.what());
-  } catch (...) {
-    message.set("unknown C++ exception");
-  }
-  return 1;
-}
 
 // Gloo adds up raw memory: tensors of other strides on other ranks would silently give wrong sums.
 void check(const at::Tensor& tensor) {
@@ -82,6 +67,7 @@ extern "C" {
 W2sGroup* w2s_group_join(const W2sSeat* seat, char* text, size_t size) {
   auto group = std::make_unique<W2sGroup>();
   const int status = guarded({text, size}, [&] {
+    const Silence silence;
     const milliseconds join(seat->join_ms);
     c10d::TCPStoreOptions store;
     store.port = seat->port;

@@ -1,4 +1,4 @@
-//! PyTorch's c10d by `src/native/group.cpp`: the one place where Rust calls it.
+//! PyTorch's c10d and NCCL by `src/native`: the one place where Rust calls them.
 
 #![expect(unsafe_code, reason = "calls of C++ through a C interface")]
 
@@ -31,6 +31,11 @@ struct CGroup {
     _opaque: [u8; 0],
 }
 
+#[repr(C)]
+struct CNccl {
+    _opaque: [u8; 0],
+}
+
 unsafe extern "C" {
     fn w2s_group_join(seat: *const CSeat, text: *mut c_char, size: usize) -> *mut CGroup;
     fn w2s_group_sum(
@@ -47,6 +52,25 @@ unsafe extern "C" {
         size: usize,
     ) -> i32;
     fn w2s_group_leave(group: *mut CGroup);
+    fn w2s_nccl_open(name: *const c_char, text: *mut c_char, size: usize) -> *mut CNccl;
+    fn w2s_nccl_id(nccl: *mut CNccl, id: *mut u8, text: *mut c_char, size: usize) -> i32;
+    fn w2s_nccl_join(
+        nccl: *mut CNccl,
+        id: *const u8,
+        rank: i32,
+        num: i32,
+        device: i32,
+        timeout_ms: i64,
+        text: *mut c_char,
+        size: usize,
+    ) -> i32;
+    fn w2s_nccl_sum(
+        nccl: *mut CNccl,
+        tensor: *mut torch_sys::C_tensor,
+        text: *mut c_char,
+        size: usize,
+    ) -> i32;
+    fn w2s_nccl_leave(nccl: *mut CNccl);
 }
 
 /// Where a process joins a group.
@@ -126,6 +150,76 @@ impl Drop for ProcessGroup {
     fn drop(&mut self) {
         // SAFETY: the pointer is from `w2s_group_join` and is not used again.
         unsafe { w2s_group_leave(self.0) }
+    }
+}
+
+/// By which the processes of a group of GPUs know each other.
+pub(super) type NcclId = [u8; 128];
+
+/// Sums on GPUs. Joining and summing are collective, as those of [`ProcessGroup`].
+#[derive(Debug)]
+pub(super) struct Nccl(*mut CNccl);
+
+impl Nccl {
+    /// Returns NCCL from a shared library, in no group yet.
+    pub(super) fn open(library: &CStr) -> Result<Self, String> {
+        let mut text = [0; MESSAGE_BYTES];
+        // SAFETY: the name is a C string and the buffer has the size that is said. What is loaded is
+        // NCCL, whose initialisers are meant to be run by a plain load.
+        let nccl = unsafe { w2s_nccl_open(library.as_ptr(), text.as_mut_ptr(), text.len()) };
+        if nccl.is_null() { Err(message(&text)) } else { Ok(Self(nccl)) }
+    }
+
+    /// Returns the name of a new group.
+    pub(super) fn id(&self) -> Result<NcclId, String> {
+        let (mut id, mut text) = ([0; 128], [0; MESSAGE_BYTES]);
+        // SAFETY: NCCL is alive until `drop`, the callee writes 128 bytes of id, and the buffer has
+        // the size that is said.
+        let status = unsafe { w2s_nccl_id(self.0, id.as_mut_ptr(), text.as_mut_ptr(), text.len()) };
+        if status == 0 { Ok(id) } else { Err(message(&text)) }
+    }
+
+    /// Joins the group `id` as `rank` of `size` with a GPU of this machine.
+    pub(super) fn join(
+        &self,
+        id: &NcclId,
+        (rank, size): (usize, usize),
+        gpu: usize,
+        timeout: Duration,
+    ) -> Result<(), String> {
+        let mut text = [0; MESSAGE_BYTES];
+        let millis = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX);
+        // SAFETY: as in `id`; the callee reads 128 bytes of id.
+        let status = unsafe {
+            w2s_nccl_join(
+                self.0,
+                id.as_ptr(),
+                rank as i32,
+                size as i32,
+                gpu as i32,
+                millis,
+                text.as_mut_ptr(),
+                text.len(),
+            )
+        };
+        if status == 0 { Ok(()) } else { Err(message(&text)) }
+    }
+
+    /// Puts the sum over all ranks in the tensor's place, f32 on the group's GPU.
+    pub(super) fn sum(&self, tensor: &mut Tensor) -> Result<(), String> {
+        let mut text = [0; MESSAGE_BYTES];
+        // SAFETY: NCCL is alive until `drop`; the tensor is borrowed for the whole call, which waits
+        // for the sum or stops it; the buffer has the size that is said.
+        let status =
+            unsafe { w2s_nccl_sum(self.0, tensor.as_mut_ptr(), text.as_mut_ptr(), text.len()) };
+        if status == 0 { Ok(()) } else { Err(message(&text)) }
+    }
+}
+
+impl Drop for Nccl {
+    fn drop(&mut self) {
+        // SAFETY: the pointer is from `w2s_nccl_open` and is not used again.
+        unsafe { w2s_nccl_leave(self.0) }
     }
 }
 

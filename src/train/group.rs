@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tch::{Device, Tensor};
 
-use super::c10d::{Joining, ProcessGroup};
+use super::c10d::{Joining, Nccl, NcclId, ProcessGroup};
 use super::optimizer::Parameter;
 use super::seat::{Seat, group};
 use crate::error::{Error, ErrorKind, Result};
@@ -32,6 +32,8 @@ pub struct Group {
     size: usize,
     patience: Duration,
     members: Option<ProcessGroup>,
+    /// Sums gradients where they are, on GPUs that it connects.
+    nccl: Option<Nccl>,
 }
 
 /// What a rank says of itself beside its part of a sum.
@@ -41,7 +43,7 @@ const OTHER: f64 = 1.0;
 impl Group {
     /// Returns the group of a process by itself.
     pub fn alone() -> Self {
-        Self { rank: 0, size: 1, patience: Duration::ZERO, members: None }
+        Self { rank: 0, size: 1, patience: Duration::ZERO, members: None, nccl: None }
     }
 
     /// Returns the group that has a seat for this process, when all have joined.
@@ -89,7 +91,52 @@ impl Group {
             .hint("start all of them with the same WORLD_SIZE, MASTER_ADDR and MASTER_PORT and each with its own RANK; GLOO_SOCKET_IFNAME names the network to use")
         })?;
         let (rank, size) = (seat.rank, seat.size);
-        Ok(Self { rank, size, patience: patience.peer, members: Some(members) })
+        Ok(Self { rank, size, patience: patience.peer, members: Some(members), nccl: None })
+    }
+
+    /// Lets the group sum gradients by NCCL if all processes compute on GPUs and have it. Returns
+    /// why they do not though this one computes on a GPU; then gradients are summed on the CPU.
+    ///
+    /// # Errors
+    /// As [`agree`](Self::agree).
+    pub fn use_gpus(&mut self, device: Device) -> Result<Option<String>> {
+        if self.members.is_none() {
+            return Ok(None);
+        }
+        let on_cpu = || Err("a process computes on the CPU".to_owned());
+        let mut own = match device {
+            // The same file that libtorch_cuda.so has loaded.
+            Device::Cuda(gpu) => Nccl::open(c"libnccl.so.2").map(|nccl| (nccl, gpu)),
+            _ => on_cpu(),
+        };
+        if self.all(own.is_ok())? {
+            let id = match &own {
+                Ok((nccl, _)) if self.is_first() => nccl.id(),
+                _ => Ok([0; 128]),
+            };
+            let id = id.map_err(|reason| Error::new(ErrorKind::Device, reason));
+            let id = self.sum(id.map(|id| id.map(f64::from).to_vec()), 128)?;
+            let mut bytes: NcclId = [0; 128];
+            for (byte, value) in bytes.iter_mut().zip(id) {
+                *byte = value as u8;
+            }
+            own = own.and_then(|(nccl, gpu)| {
+                nccl.join(&bytes, (self.rank, self.size), gpu, self.patience)?;
+                Ok((nccl, gpu))
+            });
+            if self.all(own.is_ok())? {
+                self.nccl = own.ok().map(|(nccl, _)| nccl);
+                return Ok(None);
+            }
+        }
+        let reason = own.err().unwrap_or_else(|| "another process cannot use it".to_owned());
+        Ok(device.is_cuda().then_some(reason))
+    }
+
+    /// Whether something holds in every process.
+    fn all(&self, here: bool) -> Result<bool> {
+        let num = self.sum(Ok(vec![f64::from(u8::from(here))]), 1)?[0];
+        Ok(num as usize == self.size)
     }
 
     /// Returns this process's number.
@@ -208,8 +255,15 @@ impl Group {
             left = rest;
             let grads: Vec<Tensor> = bucket.iter().map(|p| p.tensor.grad()).collect();
             let flat: Vec<Tensor> = grads.iter().map(|grad| grad.reshape([-1])).collect();
-            let mut all = Tensor::f_cat(&flat, 0)?.f_to_device(Device::Cpu)?;
-            members.sum(&mut all).map_err(|reason| self.lost(&reason))?;
+            let mut all = Tensor::f_cat(&flat, 0)?;
+            let summed = match &self.nccl {
+                Some(nccl) => nccl.sum(&mut all),
+                None => {
+                    all = all.f_to_device(Device::Cpu)?;
+                    members.sum(&mut all)
+                }
+            };
+            summed.map_err(|reason| self.lost(&reason))?;
             let mut at = 0;
             for mut grad in grads {
                 let num = grad.numel() as i64;
@@ -226,5 +280,124 @@ impl Group {
             self.patience.as_secs_f64()
         ))
         .hint("its own message says why; continue from the last checkpoint with `--resume`, with as many processes as you like")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::thread;
+
+    use tch::Kind;
+
+    use super::*;
+
+    /// Runs `work` as each of two ranks and returns what they come to.
+    fn two<T: Send>(work: impl Fn(Group) -> T + Sync) -> Vec<T> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port().to_string();
+        drop(listener);
+        let patience = Patience { join: Duration::from_secs(20), peer: Duration::from_secs(20) };
+        let as_rank = |rank: &str| {
+            let seat = Seat::from_variables(|name| match name {
+                "RANK" => Some(rank.to_owned()),
+                "WORLD_SIZE" => Some("2".to_owned()),
+                "MASTER_ADDR" => Some("localhost".to_owned()),
+                "MASTER_PORT" => Some(port.clone()),
+                _ => None,
+            });
+            work(Group::join(&seat.unwrap().unwrap(), patience).unwrap())
+        };
+        thread::scope(|scope| {
+            let second = scope.spawn(|| as_rank("1"));
+            vec![as_rank("0"), second.join().unwrap()]
+        })
+    }
+
+    #[test]
+    fn values_are_summed_and_texts_passed_on() {
+        let sums = two(|group| {
+            let own = group.rank() as f64;
+            let sum = group.sum(Ok(vec![1.0 + own, 0.25, f64::NAN]), 3).unwrap();
+            assert!(sum[2].is_nan());
+            let text = group.text(1, ["first", "the second's, longer"][group.rank()]).unwrap();
+            let empty = group.text(0, "").unwrap();
+            (sum[..2].to_vec(), text, empty)
+        });
+        for (sum, text, empty) in sums {
+            assert_eq!(sum, [3.0, 0.5]);
+            assert_eq!((text.as_str(), empty.as_str()), ("the second's, longer", ""));
+        }
+    }
+
+    #[test]
+    fn a_failure_of_one_is_told_to_the_other_with_its_kind() {
+        for kind in [ErrorKind::Numeric, ErrorKind::Internal] {
+            let errors = two(|group| {
+                let own = if group.rank() == 1 {
+                    Err(Error::new(kind, "the loss is NaN"))
+                } else {
+                    Ok(())
+                };
+                let error = group.agree(own).unwrap_err();
+                // The group lives on: the next word is heard.
+                group.agree(Ok(())).unwrap();
+                (error.kind(), error.message().to_owned())
+            });
+            let told = if kind == ErrorKind::Numeric { kind } else { ErrorKind::Group };
+            assert_eq!(errors[0], (told, "ended by rank 1: the loss is NaN".to_owned()));
+            assert_eq!(errors[1], (kind, "the loss is NaN".to_owned()));
+        }
+    }
+
+    /// Gloo adds memory, not numbers: a gradient that lies otherwise in one process (Gloo
+    /// alone gives `[0, 3, 6, 4, 7, 10]` for twice `0..6`) and one that is missing must not spoil the sum.
+    #[test]
+    fn gradients_are_summed_however_they_lie() {
+        let gradients = two(|group| {
+            let transposed = group.rank() == 1;
+            let values = Tensor::arange(6, (Kind::Float, Device::Cpu)).view([2, 3]);
+            let weight = Tensor::zeros([2, 3], (Kind::Float, Device::Cpu));
+            let weight = if transposed { weight.tr().contiguous().tr() } else { weight };
+            let weight = weight.set_requires_grad(true);
+            (&weight * &values).sum(Kind::Float).backward();
+            assert_eq!(weight.grad().is_contiguous(), !transposed);
+            let unused = Tensor::zeros([2], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+            if !transposed {
+                (&unused * 7.0).sum(Kind::Float).backward();
+            }
+            let parameter = |tensor: &Tensor| Parameter {
+                name: String::new(),
+                tensor: tensor.shallow_clone(),
+                decays: true,
+            };
+            group.sum_gradients(&[parameter(&weight), parameter(&unused)]).unwrap();
+            [&weight, &unused].map(|t| Vec::<f32>::try_from(t.grad().reshape([-1])).unwrap())
+        });
+        for [weight, unused] in gradients {
+            assert_eq!(weight, [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]);
+            assert_eq!(unused, [7.0, 7.0]);
+        }
+    }
+
+    #[test]
+    fn memory_that_is_not_in_order_is_refused() {
+        two(|group| {
+            let members = group.members.as_ref().unwrap();
+            let mut tensor = Tensor::zeros([2, 3], (Kind::Float, Device::Cpu)).tr();
+            assert!(members.sum(&mut tensor).unwrap_err().contains("contiguous"));
+            assert!(members.broadcast(&mut tensor, 0).unwrap_err().contains("contiguous"));
+            group.agree(Ok(())).unwrap();
+        });
+    }
+
+    #[test]
+    fn nccl_is_used_only_where_it_is() {
+        let error = Nccl::open(c"libw2s-no-such-library.so").unwrap_err();
+        assert!(error.contains("libw2s-no-such-library.so"), "{error}");
+        two(|mut group| {
+            assert_eq!(group.use_gpus(Device::Cpu).unwrap(), None);
+            assert!(group.nccl.is_none());
+        });
     }
 }
