@@ -77,7 +77,7 @@ pub(super) fn run(args: FilterArgs) -> Result<()> {
         (Some(from), _) => {
             let answers = given_answers(from, &task, dataset.as_ref())?;
             let manifest = manifest(&args, &task, dataset.as_ref(), &judging, None)?;
-            let folder = RunDir::open(&args.out, &manifest, args.mode())?;
+            let folder = RunDir::open(&args.run.out, &manifest, args.run.mode())?;
             (folder, Found { answers, usage: Usage::default(), work_seconds: 0.0 })
         }
         (None, Some(dataset)) => match ask(&args, &task, dataset, &judging)? {
@@ -88,11 +88,12 @@ pub(super) fn run(args: FilterArgs) -> Result<()> {
         (None, None) => return Err(Error::new(ErrorKind::Internal, "neither data nor answers")),
     };
     if folder.is_complete() {
-        return say_complete(&args.out);
+        return say_complete(&args.run.out);
     }
     let examples = dataset.as_ref().map(|dataset| dataset.examples.as_slice());
-    let judged = judge(&found.answers, examples, &judging, &SeedStream::new(args.seed))?;
-    let kinds = coverage(&judged, examples.unwrap_or_default(), &task.answers.kinds);
+    let judged = judge(&found.answers, examples, &judging, &SeedStream::new(args.run.seed))?;
+    let kinds =
+        coverage(&judged, examples.unwrap_or_default(), &task.answers.kinds, !task.answers.is_open);
     let summary = summary(&found, &judged, kinds);
     write(&folder, &found.answers, &judged)?;
     folder.write_json("summary.json", &summary)?;
@@ -130,7 +131,7 @@ fn read_data(args: &FilterArgs, task: &Task) -> Result<Option<Dataset>> {
 /// A table that the user may have changed is not written over.
 fn refuse_existing(path: Option<&Path>, args: &FilterArgs) -> Result<()> {
     match path {
-        Some(path) if path.exists() && args.mode() == crate::run::OpenMode::New => {
+        Some(path) if path.exists() && args.run.mode() == crate::run::OpenMode::New => {
             Err(Error::new(ErrorKind::Run, "the file is there already").at(path).hint(
                 "choose another name for `--export-csv`, or replace it and the run with `--force`",
             ))
@@ -178,16 +179,16 @@ fn ask(
     };
     let form = args.ask_form(task)?;
     let variation = variation(args, task)?;
-    let streams = SeedStream::new(args.seed);
+    let streams = SeedStream::new(args.run.seed);
     // Before the model: a question that cannot be varied should not wait for it.
     let asking = Asking::new(task, &dataset.examples, variation, &streams)?;
     let spinner = progress::spinner("opening the model");
     let scorer = model.open()?;
     let manifest = manifest(args, task, Some(dataset), judging, Some((&scorer, form)))?;
     spinner.finish_and_clear();
-    let folder = RunDir::open(&args.out, &manifest, args.mode())?;
+    let folder = RunDir::open(&args.run.out, &manifest, args.run.mode())?;
     if folder.is_complete() {
-        say_complete(&args.out)?;
+        say_complete(&args.run.out)?;
         return Ok(None);
     }
     say(format_args!("{}", settings::block(&manifest.settings, manifest.seed)));
@@ -200,7 +201,7 @@ fn ask(
     }
     progress::on_interrupt(format!(
         "interrupted; nothing is lost. Continue with the same command and --resume (run folder {})",
-        args.out.display()
+        args.run.out.display()
     ));
     let total = dataset.examples.len();
     let mut bar = LabelProgress::new(None, total);
@@ -300,14 +301,28 @@ fn manifest(
         command: "filter".into(),
         command_line: std::env::args().collect(),
         settings,
-        seed: args.seed,
+        seed: args.run.seed,
         inputs,
-        gold_used: match &args.model {
-            Some(model) => model.gold_used(GoldUse::no()),
-            None => GoldUse::no(),
-        },
+        gold_used: gold_used(args),
         versions,
     })
+}
+
+/// Why gold had a part in the model, or in the run whose answers or labels are taken.
+fn gold_used(args: &FilterArgs) -> GoldUse {
+    let of_model = args.model.as_ref().map(|model| model.gold_used(GoldUse::no()));
+    let files = [("answers", &args.from), ("labels of the margins", &args.labels)];
+    let of_files = files.into_iter().filter_map(|(what, file)| {
+        let (_, manifest) = RunDir::existing(file.as_ref()?.parent()?).ok()?;
+        match manifest.gold_used {
+            GoldUse::Because(reason) => {
+                Some(GoldUse::Because(format!("the {what} were made with it: {reason}")))
+            }
+            GoldUse::No(_) => None,
+        }
+    });
+    let mut marks = of_model.into_iter().chain(of_files);
+    marks.find(|used| matches!(used, GoldUse::Because(_))).unwrap_or_else(GoldUse::no)
 }
 
 fn summary(found: &Found, judged: &Judged, coverage: Vec<Coverage>) -> Summary {
@@ -391,7 +406,9 @@ fn tell(s: &Summary, judged: &Judged, is_open: bool, seconds: f64, folder: &RunD
     if s.num_sampled > 0 {
         say(format_args!("  drew {} rows of the kept ones, with replacement", s.num_sampled));
     }
-    if s.tokens_computed > 0 {
+    if s.tokens_computed == s.tokens_full_prompts && s.tokens_computed > 0 {
+        say(format_args!("  {} tokens in prompts and answers", count(s.tokens_computed)));
+    } else if s.tokens_computed > 0 {
         let saved = 1.0 - s.tokens_computed as f64 / s.tokens_full_prompts.max(1) as f64;
         say(format_args!(
             "  {} tokens computed; full prompts would have been {} (saved {:.0} %)",

@@ -6,10 +6,10 @@ use clap::{ArgGroup, Args, ValueEnum};
 
 use super::model::ModelArgs;
 use super::names::{ParserOption, VariantOption};
+use super::run_args::RunArgs;
 use crate::data::{Task, read_label_records};
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::{JudgeSettings, Rule, WeightBy};
-use crate::run::OpenMode;
 use crate::score::Calibration;
 
 /// Temperature of the reliability weights: as published.
@@ -110,18 +110,8 @@ pub(super) struct FilterArgs {
     #[arg(long, value_name = "NAME", help_heading = "Answers")]
     pub(super) prompt_variant: Option<String>,
 
-    /// Run folder to make
-    #[arg(long, value_name = "RUN", help_heading = "Run")]
-    pub(super) out: PathBuf,
-    /// Continue the run in the folder; begin it if there is none
-    #[arg(long, help_heading = "Run", conflicts_with = "force")]
-    resume: bool,
-    /// Replace the run in the folder
-    #[arg(long, help_heading = "Run")]
-    force: bool,
-    /// Seed of the variants, of ties, of sampling and of the split
-    #[arg(long, value_name = "SEED", default_value_t = 0, help_heading = "Run")]
-    pub(super) seed: u64,
+    #[command(flatten)]
+    pub(super) run: RunArgs,
     /// Also write the answers as a published table, without its `target`, which is gold (`w2s eval`
     /// writes it with)
     #[arg(long, value_name = "FILE", help_heading = "Run")]
@@ -164,14 +154,6 @@ pub(super) enum AskForm {
 }
 
 impl FilterArgs {
-    pub(super) fn mode(&self) -> OpenMode {
-        match (self.resume, self.force) {
-            (true, _) => OpenMode::Resume,
-            (_, true) => OpenMode::Force,
-            _ => OpenMode::New,
-        }
-    }
-
     /// How the model is asked.
     ///
     /// # Errors

@@ -99,9 +99,9 @@ pub(super) fn run(args: LabelArgs) -> Result<()> {
     }
     let manifest = manifest(&args, &task, &dataset, &method, &scorer)?;
     spinner.finish_and_clear();
-    let folder = RunDir::open(&args.out, &manifest, args.mode())?;
+    let folder = RunDir::open(&args.run.out, &manifest, args.run.mode())?;
     if folder.is_complete() {
-        say(format_args!("the run in {} is complete; nothing to do", args.out.display()));
+        say(format_args!("the run in {} is complete; nothing to do", args.run.out.display()));
         return Ok(());
     }
     say(format_args!("{}", settings::block(&manifest.settings, manifest.seed)));
@@ -118,7 +118,7 @@ pub(super) fn run(args: LabelArgs) -> Result<()> {
     }
     progress::on_interrupt(format!(
         "interrupted; nothing is lost. Continue with the same command and --resume (run folder {})",
-        args.out.display()
+        args.run.out.display()
     ));
     let mut trace = Trace::new(&folder, &method)?;
     let iterations = match &method {
@@ -132,7 +132,7 @@ pub(super) fn run(args: LabelArgs) -> Result<()> {
         &task,
         examples,
         &method,
-        SeedStream::new(args.seed),
+        SeedStream::new(args.run.seed),
         &mut scorer,
         &mut |event: &TraceEvent| {
             bar.update(event);
@@ -217,7 +217,7 @@ fn manifest(
         command: "label".into(),
         command_line: std::env::args().collect(),
         settings,
-        seed: args.seed,
+        seed: args.run.seed,
         inputs,
         gold_used: args.model.gold_used(args.gold_used(dataset)),
         versions: args.model.versions(),

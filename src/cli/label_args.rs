@@ -10,11 +10,12 @@ use super::from_gold;
 use super::model::ModelArgs;
 use super::names::{CalibrationName, OrderName};
 use super::published::{self, PublishedArgs};
+use super::run_args::RunArgs;
 use super::search_args::{SearchArgs, usage};
 use crate::data::{Dataset, Task, read_demonstrations};
 use crate::error::Result;
 use crate::label::{Method, Order, OrderOptions};
-use crate::run::{GoldUse, OpenMode, RunDir};
+use crate::run::{GoldUse, RunDir};
 use crate::score::Calibration;
 
 /// Label data without supervision (ICM), or by prompting
@@ -50,18 +51,8 @@ pub(super) struct LabelArgs {
     #[arg(long, value_name = "N", help_heading = "Data")]
     pub(super) limit: Option<usize>,
 
-    /// Run folder to make
-    #[arg(long, value_name = "RUN", help_heading = "Run")]
-    pub(super) out: PathBuf,
-    /// Continue the run in the folder; begin it if there is none
-    #[arg(long, help_heading = "Run", conflicts_with = "force")]
-    resume: bool,
-    /// Replace the run in the folder
-    #[arg(long, help_heading = "Run")]
-    force: bool,
-    /// Seed of everything random
-    #[arg(long, value_name = "SEED", default_value_t = 0, help_heading = "Run")]
-    pub(super) seed: u64,
+    #[command(flatten)]
+    pub(super) run: RunArgs,
 
     /// How labels are found
     #[arg(long, value_enum, default_value_t = MethodName::Icm, help_heading = "Method")]
@@ -187,7 +178,7 @@ impl LabelArgs {
                 settings: self.search.settings(
                     order,
                     calibration,
-                    (&self.baselines.gold_source(task, dataset), self.seed),
+                    (&self.baselines.gold_source(task, dataset), self.run.seed),
                 )?,
                 rules: self.search.rules(task, &dataset.examples)?,
                 batch_size: self.search.batch_size()?,
@@ -312,13 +303,5 @@ impl LabelArgs {
             "labels of demonstrations were given by the user: {}",
             path.display()
         ))
-    }
-
-    pub(super) fn mode(&self) -> OpenMode {
-        match (self.resume, self.force) {
-            (true, _) => OpenMode::Resume,
-            (_, true) => OpenMode::Force,
-            _ => OpenMode::New,
-        }
     }
 }

@@ -20,6 +20,7 @@ mod progress;
 mod published;
 mod report;
 mod restarts;
+mod run_args;
 mod score;
 mod search_args;
 mod settings;

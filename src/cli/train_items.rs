@@ -383,18 +383,15 @@ impl Extra {
                 return Err(data(format!("`{id}` has no distribution of labels"), path));
             }
         };
-        let shares: Option<Vec<f64>> =
-            task.labels.iter().map(|label| named.get(&label.name).copied()).collect();
-        let sum: f64 = shares.iter().flatten().sum();
-        match shares {
-            Some(shares) if sum.is_finite() && sum > 0.0 && shares.iter().all(|s| *s >= 0.0) => {
-                Ok(shares.iter().map(|share| share / sum).collect())
-            }
-            _ => Err(data(
-                format!("the distribution of `{id}` is not one over the task's labels"),
-                path,
-            )),
+        // A question of fewer options says nothing of the other labels.
+        let share = |name: &String| named.get(name).copied().unwrap_or(0.0);
+        let shares: Vec<f64> = task.labels.iter().map(|label| share(&label.name)).collect();
+        let sum: f64 = shares.iter().sum();
+        let known = named.keys().all(|name| task.labels.iter().any(|label| label.name == *name));
+        if known && sum.is_finite() && sum > 0.0 && shares.iter().all(|share| *share >= 0.0) {
+            return Ok(shares.iter().map(|share| share / sum).collect());
         }
+        Err(data(format!("the distribution of `{id}` is not one over the task's labels"), path))
     }
 }
 

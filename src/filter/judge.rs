@@ -355,8 +355,13 @@ pub struct Coverage {
 }
 
 /// Returns how many questions of every kind were kept: by the task's fields of kinds, by the length
-/// of the question in quarters, and by weak label.
-pub fn coverage(judged: &Judged, examples: &[Example], kinds: &[String]) -> Vec<Coverage> {
+/// of the question in quarters, and by weak label where answers are labels (`has_labels`).
+pub fn coverage(
+    judged: &Judged,
+    examples: &[Example],
+    kinds: &[String],
+    has_labels: bool,
+) -> Vec<Coverage> {
     let by_id: HashMap<&str, &Example> = examples.iter().map(|e| (e.id.as_str(), e)).collect();
     let length = |example: &Example| -> usize {
         example.fields.values().chain(&example.options).map(|text| text.chars().count()).sum()
@@ -383,8 +388,10 @@ pub fn coverage(judged: &Judged, examples: &[Example], kinds: &[String]) -> Vec<
             }
             add(kinds.len(), "length", quarter(example).to_owned());
         }
-        let label = record.label.clone().unwrap_or_else(|| "none".to_owned());
-        add(kinds.len() + 1, "weak label", label);
+        if has_labels {
+            let label = record.label.clone().unwrap_or_else(|| "none".to_owned());
+            add(kinds.len() + 1, "weak label", label);
+        }
     }
     counts
         .into_iter()

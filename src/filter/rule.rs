@@ -2,7 +2,6 @@
 
 use rand::Rng;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::SeedStream;
@@ -93,7 +92,9 @@ pub fn select(rule: Rule, candidates: &[Candidate<'_>], streams: &SeedStream) ->
             let num = (fraction * candidates.len() as f64).floor() as usize;
             let mut order: Vec<usize> =
                 (0..candidates.len()).filter(|&i| candidates[i].has_label).collect();
-            let draws: Vec<u64> = candidates.iter().map(|c| draw(c.id, streams)).collect();
+            // A number of each question's own, whatever other questions there are.
+            let draw = |c: &Candidate<'_>| streams.rng_of("filter/ties", c.id).random();
+            let draws: Vec<u64> = candidates.iter().map(draw).collect();
             order.sort_by(|&a, &b| {
                 let nats = candidates[a].highest_nats.total_cmp(&candidates[b].highest_nats);
                 nats.then(draws[a].cmp(&draws[b]))
@@ -107,13 +108,6 @@ pub fn select(rule: Rule, candidates: &[Candidate<'_>], streams: &SeedStream) ->
             Selection { kept, threshold_nats: threshold }
         }
     }
-}
-
-/// A number of the question's own, whatever other questions there are.
-fn draw(id: &str, streams: &SeedStream) -> u64 {
-    let digest = Sha256::digest(id.as_bytes());
-    let seed = digest.iter().take(8).fold(0, |all, byte| all << 8 | u64::from(*byte));
-    streams.rng("filter/ties", &[seed]).random()
 }
 
 /// Returns the quantile of values, between two of them on the line that joins them; NaN of none.

@@ -146,7 +146,7 @@ impl Decoder {
             x_ld = self.block(index, x_ld, &Fresh, &pass);
         }
         let rows = Rows::new(at.targets);
-        let x_rd = self.normed(&x_ld, &self.tensor_i64(&rows.tokens)?);
+        let x_rd = self.normed(&x_ld);
         let mut logprobs = Vec::with_capacity(at.targets.len());
         for block in rows.blocks(self.rows_per_block()) {
             logprobs.extend(self.block_logprobs(&x_rd, &block)?.1);
@@ -176,9 +176,8 @@ impl Decoder {
         };
         let (positions_l, pass) = self.fresh_pass(&at)?;
         let rows = Rows::new(at.targets);
-        let rows_r = self.tensor_i64(&rows.tokens)?;
-        let mut head = |x_ld: &Tensor| {
-            let x_rd = self.normed(x_ld, &rows_r);
+        let mut head = |x_rd: &Tensor| {
+            let x_rd = self.normed(x_rd);
             let (logprobs, grad_rd) = self.head_backward(&x_rd, &rows, &mut derivatives)?;
             pull(&x_rd, &grad_rd)?;
             Ok::<_, Error>(logprobs)
@@ -200,9 +199,9 @@ impl Decoder {
                 x_ld = self.block(index, x_ld, &Fresh, &pass);
             }
         }
-        let top_ld = x_ld.detach().set_requires_grad(true);
-        let logprobs = head(&top_ld)?;
-        let mut grad_ld = top_ld.grad();
+        let top_rd = x_ld.detach().set_requires_grad(true);
+        let logprobs = head(&top_rd)?;
+        let mut grad_ld = top_rd.grad();
         for (index, input_ld) in inputs.into_iter().enumerate().skip(lowest).rev() {
             // Below the lowest adapter nothing needs the gradient of this input.
             let wanted = index > lowest || embedded_ld.requires_grad();
@@ -322,6 +321,7 @@ impl Decoder {
             Visible::new(at.tokens.parents, &positions, 0, window, place)
         })?;
         pass.dropout = at.dropout.map(|dropout| dropout as &dyn Dropout);
+        pass.rows = Some(self.tensor_i64(&Rows::new(at.targets).tokens)?);
         Ok((positions_l, pass))
     }
 

@@ -12,8 +12,8 @@ use tch::{Device, Kind, Tensor};
 use super::cache::{BatchCache, KeyValues, KvCache};
 use super::checkpoint::{Checkpoint, Maps};
 use super::config::{Layout, LmConfig, NormPlacement};
-use super::layers::{Attention, Mlp, Norm, Pass, add};
-use super::linear::Linear;
+use super::layers::{Attention, DropoutOfRows, Mlp, Norm, Pass, add};
+use super::linear::{Dropout, Linear};
 use super::own::{OwnTensor, leaf};
 use super::product::product;
 use super::rope::Rope;
@@ -297,7 +297,8 @@ impl Decoder {
         cache: &dyn KeyValues,
         pass: &Pass<'_>,
     ) -> Tensor {
-        self.blocks[index].forward(x_ld, cache, pass, &self.config)
+        let is_last = index + 1 == self.blocks.len();
+        self.blocks[index].forward(x_ld, cache, pass, is_last, &self.config)
     }
 
     pub(super) fn head(&self) -> &Tensor {
@@ -312,9 +313,9 @@ impl Decoder {
         self.blocks.len()
     }
 
-    /// Returns the final norm of rows of the last block's output.
-    pub(super) fn normed(&self, x_ld: &Tensor, rows_r: &Tensor) -> Tensor {
-        self.final_norm.forward(&x_ld.index_select(0, rows_r))
+    /// Returns the final norm of the last block's output.
+    pub(super) fn normed(&self, x_rd: &Tensor) -> Tensor {
+        self.final_norm.forward(x_rd)
     }
 
     /// Returns the first block with a tensor that trains.
@@ -395,7 +396,7 @@ impl Decoder {
             .into_iter()
             .map(|window| Ok((window, visible(Some(window))?)))
             .collect::<Result<_>>()?;
-        Ok(Pass { turns, full: visible(None)?, sliding, dropout: None })
+        Ok(Pass { turns, full: visible(None)?, sliding, dropout: None, rows: None })
     }
 }
 
@@ -447,25 +448,42 @@ impl Block {
         all
     }
 
+    /// Returns the block's output: of all tokens, or if it is the last one of those asked for.
     fn forward(
         &self,
         x_ld: Tensor,
         cache: &dyn KeyValues,
         pass: &Pass<'_>,
+        is_last: bool,
         config: &LmConfig,
     ) -> Tensor {
         let apply = |norm: &Option<Norm>, x: &Tensor| match norm {
             Some(norm) => norm.forward(x),
             None => x.shallow_clone(),
         };
-        let attended = self.attention.forward(&apply(&self.input_norm, &x_ld), cache, pass, config);
+        let rows_r = pass.rows.as_ref().filter(|_| is_last);
+        let of_rows = match (rows_r, pass.dropout) {
+            (Some(rows_r), Some(all)) => Some(DropoutOfRows { all, rows_r }),
+            _ => None,
+        };
+        let dropout = match &of_rows {
+            Some(of_rows) => Some(of_rows as &dyn Dropout),
+            None => pass.dropout,
+        };
+        let rows = rows_r.map(|rows_r| (rows_r, dropout));
+        let normed_ld = apply(&self.input_norm, &x_ld);
+        let attended = self.attention.forward(&normed_ld, cache, pass, rows, config);
         let attended = apply(&self.attention_out_norm, &attended);
+        let x_ld = match rows_r {
+            Some(rows_r) => x_ld.index_select(0, rows_r),
+            None => x_ld,
+        };
         if config.parallel_residual {
-            let mixed = self.mlp.forward(&apply(&self.mlp_norm, &x_ld), pass.dropout);
+            let mixed = self.mlp.forward(&apply(&self.mlp_norm, &x_ld), dropout);
             return add(add(attended, &mixed), &x_ld);
         }
         let x_ld = add(attended, &x_ld);
-        let mixed = self.mlp.forward(&apply(&self.mlp_norm, &x_ld), pass.dropout);
+        let mixed = self.mlp.forward(&apply(&self.mlp_norm, &x_ld), dropout);
         add(apply(&self.mlp_out_norm, &mixed), &x_ld)
     }
 }

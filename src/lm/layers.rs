@@ -138,6 +138,21 @@ pub(super) struct Pass<'a> {
     pub(super) sliding: Vec<(usize, Visible)>,
     /// What the inputs of adapters are multiplied by; `None`: nothing.
     pub(super) dropout: Option<&'a dyn Dropout>,
+    /// The tokens whose hidden states are asked for, `[R]`; `None`: all. Behind its attention the
+    /// last block computes no others.
+    pub(super) rows: Option<Tensor>,
+}
+
+/// The dropout of some tokens of a pass.
+pub(super) struct DropoutOfRows<'a> {
+    pub(super) all: &'a dyn Dropout,
+    pub(super) rows_r: &'a Tensor,
+}
+
+impl Dropout for DropoutOfRows<'_> {
+    fn factors(&self, adapter: usize, num_in: usize) -> Tensor {
+        self.all.factors(adapter, num_in).index_select(0, self.rows_r)
+    }
 }
 
 /// Attention of one layer.
@@ -218,6 +233,7 @@ impl Attention {
         x_ld: &Tensor,
         cache: &dyn KeyValues,
         pass: &Pass<'_>,
+        rows: Option<(&Tensor, Option<&dyn Dropout>)>,
         config: &LmConfig,
     ) -> Tensor {
         let len = x_ld.size()[0];
@@ -267,7 +283,14 @@ impl Attention {
         let grouped = config.num_key_value_heads != config.num_attention_heads;
         let attend = Attend { layer: self.index, visible, scale, grouped };
         let out_nlh = cache.attend(&attend, &q_nlh, &k_klh, &v_klh);
-        self.o.forward(&out_nlh.transpose(0, 1).reshape([len, -1]), pass.dropout)
+        let out_lnh = out_nlh.transpose(0, 1);
+        match rows {
+            Some((rows_r, dropout)) => {
+                let out_rnh = out_lnh.index_select(0, rows_r);
+                self.o.forward(&out_rnh.reshape([rows_r.size()[0], -1]), dropout)
+            }
+            None => self.o.forward(&out_lnh.reshape([len, -1]), pass.dropout),
+        }
     }
 
     /// Returns whether a tensor of it trains.

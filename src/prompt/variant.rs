@@ -1,7 +1,7 @@
 //! Variants of one question: the same question put in other words or in another order.
 
+use rand::Rng;
 use rand::seq::SliceRandom;
-use sha2::{Digest, Sha256};
 
 use crate::data::{Example, Task, VariantKind};
 use crate::error::{Error, ErrorKind, Result};
@@ -61,9 +61,7 @@ pub fn variants(
         )));
     }
     let orders = |length: usize| {
-        let digest = Sha256::digest(example.id.as_bytes());
-        let seed = digest.iter().take(8).fold(0, |all, byte| all << 8 | u64::from(*byte));
-        draw_orders(length, num, streams, seed)
+        draw_orders(length, num, &mut streams.rng_of("prompt/variants", &example.id))
     };
     Ok(match kind {
         VariantKind::OptionOrders => orders(example.options.len())
@@ -84,17 +82,16 @@ pub fn variants(
 }
 
 /// Different orders of `length` things.
-fn draw_orders(length: usize, num: usize, streams: &SeedStream, seed: u64) -> Vec<Vec<usize>> {
+fn draw_orders(length: usize, num: usize, rng: &mut impl Rng) -> Vec<Vec<usize>> {
     let given: Vec<usize> = (0..length).collect();
     if length == 2 {
         return [given.clone(), vec![1, 0]].into_iter().take(num).collect();
     }
-    let mut rng = streams.rng("prompt/variants", &[seed]);
     let mut drawn: Vec<Vec<usize>> = Vec::with_capacity(num);
     // Even when all orders are wanted this ends after some n ln n draws.
     while drawn.len() < num {
         let mut order = given.clone();
-        order.shuffle(&mut rng);
+        order.shuffle(rng);
         if !drawn.contains(&order) {
             drawn.push(order);
         }

@@ -40,6 +40,13 @@ impl SeedStream {
         }
         ChaCha8Rng::from_seed(hash.finalize().into())
     }
+
+    /// Returns the generator of the stream `name` for the thing called `id`, whatever else there is.
+    pub fn rng_of(&self, name: &str, id: &str) -> ChaCha8Rng {
+        let digest = Sha256::digest(id.as_bytes());
+        let index = digest.iter().take(8).fold(0, |all, byte| all << 8 | u64::from(*byte));
+        self.rng(name, &[index])
+    }
 }
 
 #[cfg(test)]

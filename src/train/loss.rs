@@ -89,6 +89,13 @@ impl ClassLoss {
                 format!("the model gave a label the log-probability {bad}"),
             ));
         }
+        let num_labels = scores.first().map_or(0, Vec::len);
+        if self.needs_batch() && scores.iter().any(|row| row.len() != num_labels) {
+            return Err(Error::new(
+                ErrorKind::Data,
+                "items of one batch have different numbers of labels, whose shares cannot be kept",
+            ));
+        }
         let preds: Vec<Vec<f64>> =
             log_preds.iter().map(|row| row.iter().map(|l| l.exp()).collect()).collect();
         let own: Vec<Vec<f64>> = match self {

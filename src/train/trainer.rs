@@ -279,6 +279,8 @@ impl<'a> Trainer<'a> {
             ),
         );
         match kind {
+            ErrorKind::Data => error
+                .hint("logconf needs questions of as many labels each; `--loss entropy` does not"),
             ErrorKind::Numeric => error.hint(
                 "the step was not made; try a lower `--lr`, more `--warmup`, or `--dtype f32`",
             ),

@@ -192,7 +192,7 @@ fn a_finished_run_is_never_overwritten_without_being_asked() {
     let resumed = w2s(&strs(&place.label("run", &["--resume"])));
     assert!(text(&resumed.stderr).contains("complete; nothing to do"));
     let other = bad(&strs(&place.label("run", &["--resume", "--alpha", "20"])));
-    has(&other, &["cannot be continued", "`search` was", "\"alpha\":50.0", "\"alpha\":20.0"]);
+    has(&other, &["cannot be continued", "`search.form.alpha` was 50.0 and is now 20.0"]);
     assert_eq!(place.read("run/labels.jsonl"), before);
     place.write("run/notes.txt", "mine");
     good(&strs(&place.label("run", &["--force", "--seed", "5"])));

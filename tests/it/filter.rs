@@ -448,7 +448,7 @@ fn the_kinds_of_questions_that_were_lost_are_counted() {
         .collect();
     let data = Dataset::read(place.write("t.jsonl", &text), &task).unwrap();
     let found = judged(&["AA", "AA", "AB", "AA"], &settings(Rule::MaxEntropy(0.1)));
-    let kinds = coverage(&found, &data.examples, &task.answers.kinds);
+    let kinds = coverage(&found, &data.examples, &task.answers.kinds, true);
     let told: Vec<String> =
         kinds.iter().map(|k| format!("{} {}: {}/{}", k.by, k.kind, k.num_kept, k.num)).collect();
     assert_eq!(

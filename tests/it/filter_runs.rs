@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::cli::{Place, good, strs, text, w2s};
 use crate::common::tiny;
 
-const QUESTIONS: &str = r#"{"id": "q1", "question": "Which?", "choices": ["wool", "silk", "jute"], "answer": 0}
+pub const QUESTIONS: &str = r#"{"id": "q1", "question": "Which?", "choices": ["wool", "silk", "jute"], "answer": 0}
 {"id": "q2", "question": "What?", "choices": ["red", "green", "blue", "white"], "answer": 3}
 {"id": "q3", "question": "Who?", "choices": ["oak", "elm"], "answer": "B"}
 {"id": "q4", "question": "Where?", "choices": ["one", "two", "three", "four"], "answer": 1}
@@ -151,6 +151,32 @@ fn gold_has_no_part_in_it() {
             assert_eq!(&place.read(&format!("other{i}/{file}")), before, "{file}");
         }
     }
+}
+
+/// A filter of answers that a model trained on gold gave says so, though it asks no model itself.
+#[test]
+fn the_mark_of_gold_is_carried_on() {
+    let place = Place::new();
+    good(&strs(&filter(&place, "a", &[])));
+    let marked =
+        place.read("a/manifest.json").replace("\"gold_used\": false", "\"gold_used\": \"taught\"");
+    assert!(marked.contains("taught"));
+    place.write("a/manifest.json", marked);
+    let (from, data, out) = (place.path("a/answers.jsonl"), place.path("q.jsonl"), place.path("b"));
+    good(&[
+        "filter",
+        "--entropy",
+        "--task",
+        "multiple-choice",
+        "--data",
+        &data,
+        "--from",
+        &from,
+        "--out",
+        &out,
+    ]);
+    let manifest: Value = serde_json::from_str(&place.read("b/manifest.json")).unwrap();
+    assert_eq!(manifest["gold_used"], "the answers were made with it: taught");
 }
 
 #[test]

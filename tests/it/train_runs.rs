@@ -419,3 +419,71 @@ fn an_adapter_is_trained_further() {
     assert_eq!(json(&place, "second/adapter_config.json")["r"], 3);
     fails(&place, 2, &["--adapter", &adapter, "--lora-r", "4"], &["`--lora-r` has no effect"]);
 }
+
+/// What `w2s filter` writes is what `w2s train` reads: kept labels, all variants' answers, weights.
+/// Weights of the file and those made here are the same.
+#[test]
+fn a_filter_run_trains_a_student() {
+    let place = Place::new();
+    let model = tiny("llama").display().to_string();
+    let data = place.write("q.jsonl", crate::filter_runs::QUESTIONS);
+    let weak = place.path("weak");
+    let task = ["--model", &model, "--task", "multiple-choice", "--data", &data];
+    let keep = ["--keep-fraction", "0.75", "--out", &weak];
+    good(&[&["filter", "--entropy"], task.as_slice(), &keep].concat());
+    let file = |name: &str| place.path(&format!("weak/{name}"));
+    let [answers, kept, weights] = ["answers.jsonl", "kept.jsonl", "weights.jsonl"].map(file);
+    let student = |out: &str, more: &[&str]| {
+        let path = place.path(out);
+        let fixed = ["--out", &path, "--lr", "1e-3", "--batch-size", "5"];
+        good(&[&["train"], task.as_slice(), &fixed, more].concat());
+        let summary = json(&place, &format!("{out}/summary.json"));
+        let manifest = json(&place, &format!("{out}/manifest.json"));
+        assert_eq!(manifest["gold_used"], false, "{out}");
+        (bytes(&place, &format!("{out}/adapter_model.safetensors")), summary)
+    };
+    let (filtered, summary) = student("filtered", &["--labels", &kept]);
+    assert_eq!((&summary["num_items"], &summary["num_unlabelled"]), (&3.into(), &1.into()));
+    let variants = ["--answers", &answers, "--labels", &kept];
+    let (weighed, summary) =
+        student("weighed", &[variants.as_slice(), &["--weights", &weights]].concat());
+    assert!(summary["num_items"].as_u64().unwrap() > 6);
+    let (ours, _) = student("ours", &[variants.as_slice(), &["--reweight"]].concat());
+    assert_eq!(weighed, ours);
+    assert_ne!(weighed, filtered);
+    let soft = ["--labels", &kept, "--soft-labels", "--loss", "entropy"];
+    assert_ne!(student("soft", &soft).0, filtered);
+    let path = place.path("uneven");
+    let uneven = ["--out", &path, "--labels", &kept, "--loss", "logconf"];
+    let output = w2s(&[&["train"], task.as_slice(), &uneven].concat());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("different numbers of labels"));
+    let soft = [variants.as_slice(), &["--soft-labels", "--loss", "kl"]].concat();
+    assert_ne!(student("soft-variants", &soft).0, weighed);
+}
+
+/// Open answers are learnt as text.
+#[test]
+fn open_answers_are_learnt_as_text() {
+    let place = Place::new();
+    let data = place.write(
+        "g.jsonl",
+        "{\"id\": \"x\", \"question\": \"1+1?\", \"answer\": \"It is. #### 2\"}\n{\"id\": \"y\", \"question\": \"2+2?\", \"answer\": \"#### 4\"}\n",
+    );
+    let labels = place
+        .write("l.jsonl", "{\"id\": \"x\", \"label\": \"2\"}\n{\"id\": \"y\", \"label\": 4}\n");
+    let student = |out: &str, labels: &str| {
+        let out_path = place.path(out);
+        let model = tiny("llama").display().to_string();
+        good(&[
+            "train", "--model", &model, "--task", "gsm8k", "--data", &data, "--labels", labels,
+            "--out", &out_path, "--lr", "1e-3",
+        ]);
+        bytes(&place, &format!("{out}/adapter_model.safetensors"))
+    };
+    // Gold is the number that a solution ends on.
+    assert_eq!(student("given", &labels), student("gold", "gold"));
+    let wrong = place
+        .write("w.jsonl", "{\"id\": \"x\", \"label\": \"3\"}\n{\"id\": \"y\", \"label\": 4}\n");
+    assert_ne!(student("wrong", &wrong), student("right", &labels));
+}

@@ -1,0 +1,34 @@
+//! The options of every command that makes a run folder.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::run::OpenMode;
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Run")]
+pub(super) struct RunArgs {
+    /// Run folder to make
+    #[arg(long, value_name = "RUN")]
+    pub(super) out: PathBuf,
+    /// Continue the run in the folder; begin it if there is none
+    #[arg(long, conflicts_with = "force")]
+    resume: bool,
+    /// Replace the run in the folder
+    #[arg(long)]
+    force: bool,
+    /// Seed of everything random
+    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    pub(super) seed: u64,
+}
+
+impl RunArgs {
+    pub(super) fn mode(&self) -> OpenMode {
+        match (self.resume, self.force) {
+            (true, _) => OpenMode::Resume,
+            (_, true) => OpenMode::Force,
+            _ => OpenMode::New,
+        }
+    }
+}
