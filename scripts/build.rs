@@ -1,4 +1,5 @@
-//! Tells the linker where libtorch lies, so that the programs start without `LD_LIBRARY_PATH`.
+//! Tells the linker where libtorch lies, so that the programs start without `LD_LIBRARY_PATH`, and
+//! compiles what tch lacks of it.
 
 use std::path::Path;
 
@@ -14,6 +15,23 @@ fn main() {
     let lib = Path::new(&lib).canonicalize().unwrap_or_else(|_| lib.clone().into());
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
     println!("cargo:rustc-env=W2S_LIBTORCH_VERSION={}", version(&lib));
+    compile(&lib);
+}
+
+/// Compiles `src/native` against the headers of the libtorch in `lib`.
+fn compile(lib: &Path) {
+    println!("cargo:rerun-if-changed=src/native");
+    let include = lib.join("../include");
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .include("src/native/gloo_headers")
+        .flag("-isystem")
+        .flag(include.display().to_string())
+        .flag("-isystem")
+        .flag(include.join("torch/csrc/api/include").display().to_string())
+        .files(["src/native/group.cpp", "src/native/nccl.cpp"])
+        .compile("w2s_native");
 }
 
 /// The version of the libtorch in `lib`: from `build-version` beside it (libtorch), or from

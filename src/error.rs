@@ -33,6 +33,8 @@ pub enum ErrorKind {
     Device,
     /// The model gave a number that cannot be used (NaN or infinite).
     Numeric,
+    /// The processes of a training do not find each other, or one of them is gone.
+    Group,
     /// A run folder is at fault: it exists, belongs to another command, or its journal is damaged.
     Run,
     /// A bug in this program.
@@ -99,6 +101,13 @@ impl Error {
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.0.hint = Some(hint.into());
+        self
+    }
+
+    /// Returns the error with `who` before its message.
+    #[must_use]
+    pub fn of(mut self, who: impl fmt::Display) -> Self {
+        self.0.message = format!("{who}: {}", self.0.message);
         self
     }
 

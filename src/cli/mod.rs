@@ -96,7 +96,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            progress::say(format_args!("error: {error}"));
+            progress::complain(format_args!("error: {error}"));
             ExitCode::from(exit_status(&error))
         }
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::{Map, Value};
+use tch::{Device, Kind};
 
 use crate::error::Result;
 use crate::lm::{
@@ -13,6 +14,7 @@ use crate::lm::{
 };
 use crate::run::{GoldUse, Input, RunDir};
 use crate::score::{LmScorer, LmScorerOptions, MemorySize};
+use crate::train::Seat;
 
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Model")]
@@ -64,16 +66,31 @@ impl ModelArgs {
             scorer = scorer.with_adapter(adapter)?;
         }
         // Not before: the CUDA part of libtorch must be opened before anything is asked of it.
-        set_threads(self.threads);
+        set_threads(self.threads, 1);
         Ok(scorer)
     }
 
+    /// The device and number type of a training process: of several on one machine, each has a GPU
+    /// of its own. Must come before any other use of libtorch.
+    pub(super) fn training_device(&self, seat: Option<&Seat>) -> Result<(Device, Kind)> {
+        let settled = resolve_device(self.device, self.dtype)?;
+        match (seat, self.device, settled.0) {
+            (Some(seat), DeviceChoice::Auto, Device::Cuda(_)) => {
+                resolve_device(DeviceChoice::Cuda(seat.local_rank), self.dtype)
+            }
+            _ => Ok(settled),
+        }
+    }
+
     /// Opens the model for training: its decoder without an adapter, and its tokenizer.
-    pub(super) fn open_trainable(&self) -> Result<(Decoder, Tokenizer)> {
+    pub(super) fn open_trainable(
+        &self,
+        (device, kind): (Device, Kind),
+        seat: Option<&Seat>,
+    ) -> Result<(Decoder, Tokenizer)> {
         let tokenizer = Tokenizer::open(&self.model)?;
-        let (device, kind) = resolve_device(self.device, self.dtype)?;
         let decoder = Decoder::load(&self.model, device, kind)?;
-        set_threads(self.threads);
+        set_threads(self.threads, seat.map_or(1, |seat| seat.local_size));
         Ok((decoder, tokenizer))
     }
 
@@ -185,11 +202,12 @@ impl ModelArgs {
 /// Sets the number of threads of matrix products.
 ///
 /// libtorch counts cores, but not what a container may use of them; more threads than that wait for
-/// each other.
-fn set_threads(wanted: Option<NonZeroUsize>) {
+/// each other. Processes that work together on one machine share them.
+fn set_threads(wanted: Option<NonZeroUsize>, num_processes: usize) {
     let own = tch::get_num_threads();
     let allowed = std::thread::available_parallelism().map_or(own, |n| n.get() as i32);
-    let num = wanted.map_or(own.min(allowed), |n| n.get() as i32);
+    let share = (allowed / num_processes as i32).max(1);
+    let num = wanted.map_or(own.min(share), |n| n.get() as i32);
     if num != own {
         tch::set_num_threads(num);
     }

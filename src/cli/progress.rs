@@ -2,14 +2,35 @@
 
 use std::fmt;
 use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use crate::label::TraceEvent;
 
-/// Writes a line to stderr.
+/// Whether another process speaks for this one.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Leaves messages and progress to another process; errors are still told.
+pub(super) fn be_quiet() {
+    QUIET.store(true, Ordering::Relaxed);
+}
+
+/// Whether progress is shown: to a person, by the process that speaks.
+pub(super) fn is_watched() -> bool {
+    std::io::stderr().is_terminal() && !QUIET.load(Ordering::Relaxed)
+}
+
+/// Writes a line to stderr, if this process is one that speaks.
 pub(super) fn say(line: fmt::Arguments<'_>) {
+    if !QUIET.load(Ordering::Relaxed) {
+        complain(line);
+    }
+}
+
+/// Writes a line to stderr.
+pub(super) fn complain(line: fmt::Arguments<'_>) {
     // A closed stderr is no reason to stop working.
     let _ = writeln!(std::io::stderr(), "{line}");
 }
@@ -144,7 +165,7 @@ impl LabelProgress {
 
 /// A spinner with a message, while something without steps is done.
 pub(super) fn spinner(message: &'static str) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
+    if !is_watched() {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new_spinner().with_message(message);

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use tch::{Device, Kind};
 
 use super::merge::write_model;
 use super::progress::{self, count, duration, say};
@@ -14,8 +15,10 @@ use super::train_run::{BEST, Run};
 use crate::data::{Dataset, Task, split_ids};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::{Adapter, Decoder, OwnTensor, Tokenizer, end_tokens};
-use crate::run::{GoldUse, Input, Manifest, RunDir, SeedStream, write_atomic};
-use crate::train::{Item, ItemBuilder, Loss, Parameter, State, StepReport, TrainSettings, Trainer};
+use crate::run::{GoldUse, Input, Journal, Manifest, RunDir, SeedStream, write_atomic};
+use crate::train::{
+    Group, Item, ItemBuilder, Loss, Parameter, Seat, State, StepReport, TrainSettings, Trainer,
+};
 
 /// What a run came to.
 #[derive(Clone, Serialize)]
@@ -41,56 +44,131 @@ struct Summary {
 }
 
 pub(super) fn run(args: TrainArgs) -> Result<()> {
-    let began = Instant::now();
     args.check()?;
-    let (task, dataset) = read_data(&args)?;
+    let seat = Seat::from_environment()?;
+    let Some(seat) = seat else {
+        args.patience(None)?;
+        let device = args.model.training_device(None)?;
+        return train(&args, device, None, &Group::alone());
+    };
+    if seat.rank > 0 {
+        progress::be_quiet();
+    }
+    let work = || {
+        let patience = args.patience(Some(&seat))?;
+        let device = args.model.training_device(Some(&seat))?;
+        let spinner = progress::spinner("waiting for the other processes");
+        let mut group = Group::join(&seat, patience)?;
+        spinner.finish_and_clear();
+        say(format_args!("{} processes train together", group.size()));
+        if let Some(reason) = group.use_gpus(device.0)? {
+            say(format_args!("gradients are summed on the CPU, as NCCL cannot be used: {reason}"));
+        }
+        train(&args, device, Some(&seat), &group)
+    };
+    work().map_err(|error| error.of(format_args!("rank {}", seat.rank)))
+}
+
+fn train(
+    args: &TrainArgs,
+    device: (Device, Kind),
+    seat: Option<&Seat>,
+    group: &Group,
+) -> Result<()> {
+    let began = Instant::now();
+    let (task, dataset) = read_data(args)?;
     let spinner = progress::spinner("opening the model");
-    let (mut decoder, tokenizer) = args.model.open_trainable()?;
-    let (mut training, cut) = items(&args, &task, &dataset, &tokenizer)?;
+    let (mut decoder, tokenizer) = args.model.open_trainable(device, seat)?;
+    let (mut training, cut) = items(args, &task, &dataset, &tokenizer)?;
     let streams = SeedStream::new(args.seed);
-    set_aside(&args, &mut training, streams)?;
-    let trained = Trained::new(&args, &mut decoder, streams)?;
-    let train_settings = args.settings(&decoder, trained.dropout(&args));
-    let manifest = manifest(&args, (&task, &dataset), &decoder, &trained, &train_settings)?;
+    set_aside(args, &mut training, streams)?;
+    let trained = Trained::new(args, &mut decoder, streams)?;
+    let num_local = seat.map_or(1, |seat| seat.local_size);
+    let train_settings = args.settings(&decoder, trained.dropout(args), num_local);
+    let mut manifest = manifest(args, (&task, &dataset), &decoder, &trained, &train_settings)?;
+    if group.size() > 1 {
+        manifest.versions.insert("num_processes".into(), group.size().into());
+    }
     spinner.finish_and_clear();
-    let folder = RunDir::open(&args.out, &manifest, args.mode())?;
-    if folder.is_complete() {
+    be_of_one_mind(group, &manifest)?;
+    let Some((folder, _lock)) = open_folder(args, group, &manifest)? else {
         say(format_args!("the run in {} is complete; nothing to do", args.out.display()));
         return Ok(());
-    }
-    // Held to the end, so that two processes cannot train in one folder.
-    let _lock = folder.journal()?;
+    };
     say(format_args!("{}", settings::block(&manifest.settings, manifest.seed)));
     if let GoldUse::Because(reason) = &manifest.gold_used {
         say(format_args!("gold is used: {reason}"));
     }
     say_cuts(&training, cut);
     let parameters = trained.parameters();
-    let mut trainer = Trainer::new(&decoder, parameters, &training.items, train_settings, streams)?;
+    let mut trainer = Trainer::new(&decoder, parameters, &training.items, train_settings, streams)?
+        .in_group(group);
     let mut run = Run {
-        args: &args,
-        folder: &folder,
+        args,
+        group,
+        folder: folder.as_ref(),
         validation: &training.validation,
-        checkpoints: args.checkpointing(folder.path()),
+        checkpoints: args.checkpointing(&args.out),
         state: State::default(),
     };
     let work_began = Instant::now();
     let reports = run.train(&mut trainer)?;
     let work_seconds = work_began.elapsed().as_secs_f64();
-    let written_step = run.take_best(&trainer)?;
+    let Some(folder) = &folder else { return Ok(()) };
+    let written_step = run.take_best(&trainer, folder)?;
     match &trained {
         Trained::Adapter(adapter) => adapter.save(folder.path())?,
         Trained::All(_) => write_model(&args.model.model, &decoder, folder.path())?,
     }
     let summary = summary(&training, cut, &reports, &trainer, &run.state, written_step);
     folder.write_json("summary.json", &summary)?;
-    write_card(&folder, &manifest, &summary)?;
+    write_card(folder, &manifest, &summary)?;
     run.checkpoints.delete()?;
     let _ = std::fs::remove_file(folder.file(BEST));
     let seconds = began.elapsed().as_secs_f64();
     folder.finish(seconds, work_seconds)?;
-    tell(&summary, seconds, &folder);
+    tell(&summary, seconds, folder);
     Ok(())
+}
+
+/// Refuses processes that were started with different settings or data.
+fn be_of_one_mind(group: &Group, manifest: &Manifest) -> Result<()> {
+    if group.size() == 1 {
+        return Ok(());
+    }
+    let internal = |e| Error::new(ErrorKind::Internal, format!("cannot pass on: {e}"));
+    let own = serde_json::to_string(manifest).map_err(internal)?;
+    let first: Manifest = serde_json::from_str(&group.text(0, &own)?).map_err(internal)?;
+    let same = match first.first_difference_of_process(manifest) {
+        None => Ok(()),
+        Some(difference) => Err(Error::new(
+            ErrorKind::Usage,
+            format!("this process was started otherwise than rank 0: {difference}"),
+        )
+        .hint("start all processes with the same command")),
+    };
+    group.agree(same)
+}
+
+/// The run folder, locked to the end so that no other training can work in it; the first process
+/// alone has it. `None` when its run is complete.
+fn open_folder(
+    args: &TrainArgs,
+    group: &Group,
+    manifest: &Manifest,
+) -> Result<Option<(Option<RunDir>, Option<Journal>)>> {
+    let open = || {
+        if !group.is_first() {
+            return Ok((None, None));
+        }
+        let folder = RunDir::open(&args.out, manifest, args.mode())?;
+        let lock = if folder.is_complete() { None } else { Some(folder.journal()?) };
+        Ok((Some(folder), lock))
+    };
+    let opened = group.agree(open())?;
+    let is_complete = opened.0.as_ref().is_some_and(RunDir::is_complete);
+    let is_complete = group.sum(Ok(vec![f64::from(u8::from(is_complete))]), 1)?[0] > 0.0;
+    Ok((!is_complete).then_some(opened))
 }
 
 /// What trains.

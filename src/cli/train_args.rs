@@ -13,9 +13,14 @@ use super::train_items::{Source, Weighing};
 use crate::error::Result;
 use crate::lm::{AdapterConfig, Decoder, Layout, TargetModules};
 use crate::run::{GoldUse, OpenMode, RunDir};
+use crate::score::{MemorySize, total_memory};
 use crate::train::{
-    Checkpointing, ClassLoss, Decay, Loss, Normalise, TooLong, TrainSettings, pass_tokens,
+    Checkpointing, ClassLoss, Decay, Loss, Normalise, Patience, Seat, TooLong, TrainSettings,
+    pass_tokens,
 };
+
+/// The longest wait for other processes: a week.
+const MOST_SECONDS: f64 = 604_800.0;
 
 /// Temperature of the reliability weights: as published.
 const TEMPERATURE: f64 = 0.2;
@@ -28,6 +33,10 @@ const TEMPERATURE: f64 = 0.2;
 /// is marked). Writes a run folder that is a PEFT adapter: peft loads it, and every command takes it
 /// with --adapter. An interrupted training goes on with --resume from its last checkpoint, and ends
 /// with the same bytes.
+///
+/// Several processes train as one when torchrun starts them (`torchrun --nproc-per-node 2 --no-python
+/// w2s train ...`), or when RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT are set for each: they share
+/// every batch, and the result is that of one process but for rounding.
 ///
 /// Example:
 ///   w2s train --model models/gemma-3-270m --task sentiment --data data/demo/reviews.jsonl \
@@ -107,6 +116,14 @@ pub(super) struct TrainArgs {
     /// Write a checkpoint every so many minutes
     #[arg(long, value_name = "MINUTES", default_value_t = 5.0, help_heading = "Run")]
     checkpoint_minutes: f64,
+
+    /// Wait so many seconds for the other processes to start (WORLD_SIZE above 1) [default: 30]
+    #[arg(long, value_name = "SECONDS", help_heading = "Run")]
+    join_timeout: Option<f64>,
+    /// Take another process for lost if it does not come to a step's sum within so many seconds
+    /// (WORLD_SIZE above 1) [default: 600]
+    #[arg(long, value_name = "SECONDS", help_heading = "Run")]
+    peer_timeout: Option<f64>,
 
     /// What is minimised; all but xent are losses over the distribution of labels
     #[arg(long, value_enum, default_value_t = LossName::Xent, help_heading = "Loss")]
@@ -332,7 +349,35 @@ impl TrainArgs {
                 return Err(usage(format!("`--{option}` is {value}, expected a number from 0 up")));
             }
         }
+        for (option, seconds) in
+            [("join-timeout", self.join_timeout), ("peer-timeout", self.peer_timeout)]
+        {
+            if let Some(seconds) = seconds
+                && !(seconds > 0.0 && seconds <= MOST_SECONDS)
+            {
+                return Err(usage(format!(
+                    "`--{option}` is {seconds}, expected seconds above 0, at most {MOST_SECONDS:.0}"
+                )));
+            }
+        }
         Ok(())
+    }
+
+    /// How long to wait for the other processes of a training.
+    pub(super) fn patience(&self, seat: Option<&Seat>) -> Result<Patience> {
+        let given = [("join-timeout", self.join_timeout), ("peer-timeout", self.peer_timeout)];
+        if let (None, Some((option, _))) =
+            (seat, given.iter().find(|(_, seconds)| seconds.is_some()))
+        {
+            return Err(usage(format!("`--{option}` has no effect in a single process"))
+                .hint("leave it out, or start several processes with torchrun"));
+        }
+        let seconds =
+            |given: Option<f64>, default| Duration::from_secs_f64(given.unwrap_or(default));
+        Ok(Patience {
+            join: seconds(self.join_timeout, 30.0),
+            peer: seconds(self.peer_timeout, 600.0),
+        })
     }
 
     /// Refuses validation options where nothing is set aside.
@@ -449,12 +494,23 @@ impl TrainArgs {
     }
 
     /// The settings of the training of `decoder`.
-    pub(super) fn settings(&self, decoder: &Decoder, dropout: f64) -> TrainSettings {
+    pub(super) fn settings(
+        &self,
+        decoder: &Decoder,
+        dropout: f64,
+        num_local: usize,
+    ) -> TrainSettings {
         let cpu = !decoder.device().is_cuda();
         let element = decoder.kind().elt_size_in_bytes();
         let tokens = || {
             let config = decoder.config();
-            pass_tokens(config, element, cpu, self.recompute, self.model.memory())
+            // Processes of one machine share its memory, where the user does not say what each may have.
+            let share = || {
+                let all = total_memory().filter(|_| cpu && num_local > 1)?;
+                Some(MemorySize(all.0 / 2 / num_local as u64))
+            };
+            let memory = self.model.memory().or_else(share);
+            pass_tokens(config, element, cpu, self.recompute, memory)
         };
         TrainSettings {
             loss: self.loss(),

@@ -1,7 +1,7 @@
 //! The steps of a training in its run folder: metrics, validation, checkpoints, progress.
 
 use std::fs::{File, OpenOptions};
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ use super::train_args::TrainArgs;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::{read_tensors, write_tensors};
 use crate::run::{RunDir, write_atomic};
-use crate::train::{Checkpointing, EventFile, Item, State, StepReport, Trainer};
+use crate::train::{Checkpointing, EventFile, Group, Item, State, StepReport, Trainer};
 
 /// What the lowest validation loss was seen with, while the training goes on.
 pub(super) const BEST: &str = "best.safetensors";
@@ -22,11 +22,16 @@ pub(super) const BEST: &str = "best.safetensors";
 /// A training in its folder.
 pub(super) struct Run<'a> {
     pub(super) args: &'a TrainArgs,
-    pub(super) folder: &'a RunDir,
+    pub(super) group: &'a Group,
+    /// Of the first process of the group.
+    pub(super) folder: Option<&'a RunDir>,
     pub(super) validation: &'a [Item],
     pub(super) checkpoints: Checkpointing,
     pub(super) state: State,
 }
+
+/// The files of numbers, in the first process.
+type Log = Option<(Metrics, EventFile)>;
 
 /// The line of a validation.
 #[derive(Serialize)]
@@ -38,16 +43,11 @@ struct Validation {
 impl Run<'_> {
     /// Makes the steps that are left, and returns the reports of all.
     pub(super) fn train(&mut self, trainer: &mut Trainer<'_>) -> Result<Vec<StepReport>> {
-        self.state = self.checkpoints.resume(trainer)?;
-        let (mut metrics, mut reports) = Metrics::open(self.folder, self.state.step)?;
-        if self.state.step > 0 {
-            say(format_args!("continuing after step {}", self.state.step));
-        }
+        let (mut log, mut reports) = self.begin(trainer)?;
         progress::on_interrupt(format!(
             "interrupted. Continue from the last checkpoint with the same command and --resume (run folder {})",
             self.args.out.display()
         ));
-        let mut events = EventFile::create(self.folder.path())?;
         let bar = bar(trainer.num_steps());
         bar.set_position(self.state.step as u64);
         bar.reset_eta();
@@ -56,45 +56,70 @@ impl Run<'_> {
         while trainer.num_done() < trainer.num_steps() && !self.state.stopped {
             let report = match trainer.step() {
                 Ok(report) => report,
-                Err(error) => {
-                    // The model is as the last good step left it.
-                    if error.kind() == ErrorKind::Numeric && self.state.step > 0 {
-                        self.checkpoints.write(trainer, &self.state)?;
-                    }
-                    return Err(error);
-                }
+                Err(error) => return Err(self.saved(trainer, error)),
             };
             self.state.step = report.step;
             num_tokens += report.num_tokens;
             let speed = num_tokens as f64 / began.elapsed().as_secs_f64();
             bar.set_position(report.step as u64);
             bar.set_message(format!("loss {:.4} | {speed:.0} tokens/s", report.loss));
-            metrics.write(&report)?;
-            events.scalars(
-                report.step,
-                &[
-                    ("train/loss", report.loss),
-                    ("train/grad_norm", report.grad_norm),
-                    ("train/lr", report.lr),
-                    ("train/tokens_per_second", speed),
-                ],
-            )?;
-            reports.push(report);
-            self.validate(trainer, &mut metrics, &mut events)?;
-            self.checkpoints.after_step(trainer, &self.state)?;
+            if let Some((metrics, events)) = &mut log {
+                metrics.write(&report)?;
+                events.scalars(
+                    report.step,
+                    &[
+                        ("train/loss", report.loss),
+                        ("train/grad_norm", report.grad_norm),
+                        ("train/lr", report.lr),
+                        ("train/tokens_per_second", speed),
+                    ],
+                )?;
+                reports.push(report);
+            }
+            self.validate(trainer, &mut log)?;
+            if self.folder.is_some() {
+                self.checkpoints.after_step(trainer, &self.state)?;
+            }
         }
         bar.finish_and_clear();
-        metrics.finish()?;
+        if let Some((metrics, _)) = log {
+            metrics.finish()?;
+        }
         Ok(reports)
     }
 
+    /// Takes up the checkpoint, and returns the files of numbers and the reports so far.
+    fn begin(&mut self, trainer: &mut Trainer<'_>) -> Result<(Log, Vec<StepReport>)> {
+        let mut open = || {
+            let Some(folder) = self.folder else { return Ok((State::default(), None, Vec::new())) };
+            let state = self.checkpoints.resume(trainer)?;
+            let (metrics, reports) = Metrics::open(folder, state.step)?;
+            let events = EventFile::create(folder.path())?;
+            Ok((state, Some((metrics, events)), reports))
+        };
+        let (state, log, reports) = self.group.agree(open())?;
+        self.state = trainer.take_first(state)?;
+        if self.state.step > 0 {
+            say(format_args!("continuing after step {}", self.state.step));
+        }
+        Ok((log, reports))
+    }
+
+    /// Writes a checkpoint after a failure that left the model as the last good step made it, and
+    /// returns the failure.
+    fn saved(&mut self, trainer: &Trainer<'_>, error: Error) -> Error {
+        let is_sound = matches!(error.kind(), ErrorKind::Numeric | ErrorKind::Group);
+        if self.folder.is_none() || self.state.step == 0 || !is_sound {
+            return error;
+        }
+        match self.checkpoints.write(trainer, &self.state) {
+            Ok(()) => error,
+            Err(other) => other,
+        }
+    }
+
     /// Measures the loss on what was set aside, if it is time, and remembers the best.
-    fn validate(
-        &mut self,
-        trainer: &Trainer<'_>,
-        metrics: &mut Metrics,
-        events: &mut EventFile,
-    ) -> Result<()> {
+    fn validate(&mut self, trainer: &Trainer<'_>, log: &mut Log) -> Result<()> {
         let due = match self.args.validate_every {
             Some(every) => self.state.step.is_multiple_of(every.get()),
             None => trainer.at_end_of_epoch(),
@@ -105,19 +130,21 @@ impl Run<'_> {
         }
         let validation_loss = trainer.evaluate(self.validation)?;
         let step = self.state.step;
-        metrics.write(&Validation { step, validation_loss })?;
-        events.scalars(step, &[("validation/loss", validation_loss)])?;
+        if let Some((metrics, events)) = log {
+            metrics.write(&Validation { step, validation_loss })?;
+            events.scalars(step, &[("validation/loss", validation_loss)])?;
+        }
         if self.state.best.is_none_or(|(best, _)| validation_loss < best) {
             self.state.best = Some((validation_loss, step));
             self.state.num_worse = 0;
-            if self.args.best {
+            if let Some(folder) = self.folder.filter(|_| self.args.best) {
                 let tensors: Vec<_> = trainer
                     .optimizer()
                     .parameters()
                     .iter()
                     .map(|p| (p.name.clone(), p.tensor.shallow_clone()))
                     .collect();
-                write_tensors(&self.folder.file(BEST), &tensors, None)?;
+                write_tensors(&folder.file(BEST), &tensors, None)?;
             }
         } else {
             self.state.num_worse += 1;
@@ -128,11 +155,11 @@ impl Run<'_> {
     }
 
     /// Puts the best tensors in place of the last if asked to, and returns their step.
-    pub(super) fn take_best(&self, trainer: &Trainer<'_>) -> Result<usize> {
+    pub(super) fn take_best(&self, trainer: &Trainer<'_>, folder: &RunDir) -> Result<usize> {
         let Some((_, step)) = self.state.best.filter(|_| self.args.best) else {
             return Ok(self.state.step);
         };
-        let (tensors, _) = read_tensors(&self.folder.file(BEST))?;
+        let (tensors, _) = read_tensors(&folder.file(BEST))?;
         let _no_grad = tch::no_grad_guard();
         for parameter in trainer.optimizer().parameters() {
             if let Some(best) = tensors.get(&parameter.name) {
@@ -194,7 +221,7 @@ impl Metrics {
 }
 
 fn bar(num_steps: usize) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
+    if !progress::is_watched() {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new(num_steps as u64);

@@ -104,8 +104,12 @@ impl Manifest {
     /// name of the first differing thing with both values.
     ///
     /// The command line may differ (`--resume` is on it), and so may the paths of the inputs as long
-    /// as their contents are the same.
+    /// as their contents are the same. So may the number of processes, which changes last bits only.
     pub fn first_difference(&self, other: &Self) -> Option<String> {
+        let num = |manifest: &Self| manifest.versions.get("num_processes").cloned();
+        if num(self) != num(other) {
+            return self.of_any_number().first_difference(&other.of_any_number());
+        }
         let differ = |name: &str, a: &Value, b: &Value| first_difference(name, a, b);
         let maps = |a: &Map<String, Value>, b: &Map<String, Value>| {
             let keys = a.keys().chain(b.keys().filter(|key| !a.contains_key(*key)));
@@ -128,6 +132,27 @@ impl Manifest {
             .or_else(|| differ("seed", &self.seed.into(), &other.seed.into()))
             .or_else(inputs)
             .or_else(|| maps(&self.versions, &other.versions))
+    }
+
+    /// Returns in what another process of the same run differs such that they cannot work together.
+    pub fn first_difference_of_process(&self, other: &Self) -> Option<String> {
+        let [mut first, mut other] = [self, other].map(Self::of_any_number);
+        for manifest in [&mut first, &mut other] {
+            manifest.settings.remove("device");
+        }
+        first.first_difference(&other)
+    }
+
+    /// The manifest without what follows from the number of processes on a machine.
+    fn of_any_number(&self) -> Self {
+        let mut manifest = self.clone();
+        for key in ["num_processes", "num_threads"] {
+            manifest.versions.remove(key);
+        }
+        if let Some(Value::Object(train)) = manifest.settings.get_mut("train") {
+            train.remove("pass_tokens");
+        }
+        manifest
     }
 }
 

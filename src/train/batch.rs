@@ -162,6 +162,19 @@ impl Pack {
     /// Returns the passes of a batch: its units in order, as many in a pass as stay within
     /// `max_tokens` tokens and `max_sequences` answers. A unit that is larger has a pass of its own.
     pub fn of_batch(items: &[&Item], max_tokens: usize, max_sequences: usize) -> Vec<Self> {
+        Self::of_share(items, max_tokens, max_sequences, (0, 1))
+    }
+
+    /// Returns the passes of one of several processes (`rank` of `size`): its units of the batch.
+    ///
+    /// Each unit, the longest first, goes to who has the fewest tokens so far, so that all take
+    /// about the same time; together they have each unit once.
+    pub fn of_share(
+        items: &[&Item],
+        max_tokens: usize,
+        max_sequences: usize,
+        (rank, size): (usize, usize),
+    ) -> Vec<Self> {
         let owned: Vec<Vec<usize>> = {
             let mut units: Vec<Vec<usize>> = Vec::new();
             for (i, item) in items.iter().enumerate() {
@@ -175,8 +188,15 @@ impl Pack {
         let mut packs: Vec<Self> = Vec::new();
         let mut open = Self::default();
         let mut num_open = 0;
-        for (number, unit) in owned.iter().enumerate() {
-            let single = Self::of_unit(items, unit, number as u64);
+        let singles: Vec<Self> = (0_u64..)
+            .zip(&owned)
+            .map(|(number, unit)| Self::of_unit(items, unit, number))
+            .collect();
+        let owners = owners(singles.iter().map(|single| single.ids.len()), size);
+        for ((unit, single), owner) in owned.iter().zip(singles).zip(owners) {
+            if owner != rank {
+                continue;
+            }
             let num_sequences: usize = unit.iter().map(|&i| items[i].answers.len()).sum();
             let full = open.ids.len() + single.ids.len() > max_tokens
                 || num_open + num_sequences > max_sequences;
@@ -233,4 +253,19 @@ impl Pack {
         self.targets.extend(other.targets.into_iter().map(moved));
         self.asked.extend(other.asked);
     }
+}
+
+/// Whose of `size` processes each unit is, by their tokens.
+fn owners(num_tokens: impl Iterator<Item = usize>, size: usize) -> Vec<usize> {
+    let num_tokens: Vec<usize> = num_tokens.collect();
+    let mut order: Vec<usize> = (0..num_tokens.len()).collect();
+    order.sort_by_key(|&unit| std::cmp::Reverse(num_tokens[unit]));
+    let mut loads = vec![0; size];
+    let mut owners = vec![0; num_tokens.len()];
+    for unit in order {
+        let least = (0..size).min_by_key(|&rank| loads[rank]).unwrap_or(0);
+        loads[least] += num_tokens[unit];
+        owners[unit] = least;
+    }
+    owners
 }

@@ -5,22 +5,27 @@
 //! [`Trainer`] takes them in a seeded order, in batches whose loss is divided once for the whole
 //! batch, so that it does not matter in how many passes a batch is run; a pass holds sequences of
 //! different lengths without padding, and those of one question as a tree whose shared beginning is
-//! run once.
+//! run once. For the same reason it does not matter how many processes share a batch ([`Group`]).
 
 mod batch;
+mod c10d;
 mod checkpoint;
 mod events;
+mod group;
 mod item;
 mod loss;
 mod memory;
 mod optimizer;
+mod seat;
 mod trainer;
 
 pub use batch::{Normalise, Pack, Plan};
 pub use checkpoint::{Checkpointing, State};
 pub use events::EventFile;
+pub use group::{Group, Patience};
 pub use item::{Answer, Item, ItemBuilder, TooLong};
 pub use loss::{ClassLoss, Loss};
 pub use memory::pass_tokens;
 pub use optimizer::{AdamW, Decay, Parameter, Schedule};
+pub use seat::Seat;
 pub use trainer::{StepReport, TrainSettings, Trainer};

@@ -120,6 +120,10 @@ impl AdamW {
         (named.collect(), self.num_steps)
     }
 
+    pub(super) fn set_num_steps(&mut self, num_steps: u64) {
+        self.num_steps = num_steps;
+    }
+
     /// Takes up what was written down of the tensors and of what the optimizer remembers.
     ///
     /// # Errors

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::batch::{Normalise, Pack, Plan};
+use super::checkpoint::State;
+use super::group::Group;
 use super::item::Item;
 use super::loss::{ClassLoss, Loss};
 use super::optimizer::{AdamW, Decay, Parameter, Schedule};
@@ -92,6 +94,7 @@ pub struct Trainer<'a> {
     plan: Plan,
     schedule: Schedule,
     streams: SeedStream,
+    group: Option<&'a Group>,
     step: usize,
     /// The epoch whose batches are held, and they.
     epoch: (usize, Vec<Vec<usize>>),
@@ -124,7 +127,55 @@ impl<'a> Trainer<'a> {
         let schedule = Schedule { decay, lr, num_warmup, num_steps };
         let optimizer = AdamW::new(parameters, settings.weight_decay);
         let epoch = (0, plan.epoch(0));
-        Ok(Self { decoder, items, settings, optimizer, plan, schedule, streams, step: 0, epoch })
+        Ok(Self {
+            decoder,
+            items,
+            settings,
+            optimizer,
+            plan,
+            schedule,
+            streams,
+            group: None,
+            step: 0,
+            epoch,
+        })
+    }
+
+    /// Returns the training as the part of it that this process has in `group`.
+    #[must_use]
+    pub fn in_group(mut self, group: &'a Group) -> Self {
+        self.group = (group.size() > 1).then_some(group);
+        self
+    }
+
+    /// Takes over where rank 0 stands: what trains, what the optimizer remembers, and the step.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Group`] when a process is gone.
+    pub fn take_first(&mut self, state: State) -> Result<State> {
+        let Some(group) = self.group else { return Ok(state) };
+        let internal = |e| Error::new(ErrorKind::Internal, format!("cannot pass on: {e}"));
+        let own = serde_json::to_string(&state).map_err(internal)?;
+        let state: State = serde_json::from_str(&group.text(0, &own)?).map_err(internal)?;
+        let (named, _) = self.optimizer.state();
+        let parameters = self.optimizer.parameters().iter().map(|p| &p.tensor);
+        group.take_first(parameters.chain(named.iter().map(|(_, tensor)| tensor)))?;
+        self.optimizer.set_num_steps(state.step as u64);
+        self.step = state.step;
+        Ok(state)
+    }
+
+    /// This process's number and the number of processes.
+    fn share(&self) -> (usize, usize) {
+        self.group.map_or((0, 1), |group| (group.rank(), group.size()))
+    }
+
+    /// The sums over all processes.
+    fn sum(&self, local: Result<Vec<f64>>, num: usize) -> Result<Vec<f64>> {
+        match self.group {
+            Some(group) => group.sum(local, num),
+            None => local,
+        }
     }
 
     /// Returns the number of steps of the whole training.
@@ -174,9 +225,14 @@ impl<'a> Trainer<'a> {
         let batches = self.epoch.1.len();
         let items: Vec<&Item> = self.epoch.1[at].iter().map(|&i| &self.items[i]).collect();
         self.optimizer.zero_grad();
-        let (loss, num_tokens) =
-            self.accumulate(&items).map_err(|e| self.of_batch(&items, e.kind(), e.message()))?;
-        let grad_norm = self.optimizer.grad_norm();
+        let local = self.accumulate(&items).map(|(loss, tokens)| vec![loss, tokens as f64]);
+        let local = local.map_err(|e| match e.kind() {
+            ErrorKind::Group => e,
+            kind => self.of_batch(&items, kind, e.message()),
+        });
+        let sums = self.sum(local, 2)?;
+        let (loss, num_tokens) = (sums[0], sums[1] as usize);
+        let grad_norm = self.summed_grad_norm()?;
         for (what, value) in [("loss", loss), ("norm of the gradient", grad_norm)] {
             if !value.is_finite() {
                 let message = format!("the {what} is {value}");
@@ -199,6 +255,15 @@ impl<'a> Trainer<'a> {
             num_tokens,
             num_sequence_tokens: items.iter().map(sequence).sum(),
         })
+    }
+
+    /// Sums the gradients over all processes, and returns their norm.
+    fn summed_grad_norm(&self) -> Result<f64> {
+        let Some(group) = self.group else { return Ok(self.optimizer.grad_norm()) };
+        group.sum_gradients(self.optimizer.parameters())?;
+        // Its last bits depend on threads and machine, and all must clip alike.
+        let own = if group.is_first() { self.optimizer.grad_norm() } else { 0.0 };
+        Ok(group.sum(Ok(vec![own]), 1)?[0])
     }
 
     fn of_batch(&self, items: &[&Item], kind: ErrorKind, message: &str) -> Error {
@@ -226,7 +291,7 @@ impl<'a> Trainer<'a> {
     /// Adds up the gradient of a batch, and returns its loss and the tokens run.
     fn accumulate(&self, items: &[&Item]) -> Result<(f64, usize)> {
         let s = &self.settings;
-        let packs = Pack::of_batch(items, s.pass_tokens, s.pass_sequences);
+        let packs = Pack::of_share(items, s.pass_tokens, s.pass_sequences, self.share());
         let num_tokens = packs.iter().map(|pack| pack.ids.len()).sum();
         let mut loss = 0.0;
         match s.loss {
@@ -243,14 +308,12 @@ impl<'a> Trainer<'a> {
                 let share = self.step as f64 / self.num_steps() as f64;
                 let factors = s.normalise.item_factors(items);
                 // What a target depends on must be known before the first way back.
-                let whole = if class.needs_batch() && packs.len() > 1 {
-                    let mut scores = no_scores(items);
-                    for pack in &packs {
+                let is_cut = packs.len() > 1 || self.group.is_some();
+                let whole = if class.needs_batch() && is_cut {
+                    let scores = self.summed_scores(items, &packs, |pack| {
                         let dropout = self.dropout(pack);
-                        let logprobs =
-                            self.decoder.target_logprobs(tokens(pack, dropout.as_ref()))?;
-                        add_scores(&mut scores, pack, &logprobs);
-                    }
+                        self.decoder.target_logprobs(tokens(pack, dropout.as_ref()))
+                    })?;
                     Some(class.of_batch(&scores, &weak(items), share)?)
                 } else {
                     None
@@ -268,6 +331,26 @@ impl<'a> Trainer<'a> {
             }
         }
         Ok((loss, num_tokens))
+    }
+
+    /// The scores of all answers of `items`, of which this process runs `packs`.
+    fn summed_scores(
+        &self,
+        items: &[&Item],
+        packs: &[Pack],
+        mut logprobs: impl FnMut(&Pack) -> Result<Vec<f64>>,
+    ) -> Result<Vec<Vec<f64>>> {
+        let mut scores = no_scores(items);
+        let mut run = || {
+            for pack in packs {
+                add_scores(&mut scores, pack, &logprobs(pack)?);
+            }
+            Ok::<_, Error>(())
+        };
+        let flat = run().map(|()| scores.concat());
+        let mut sums = self.sum(flat, items.iter().map(|item| item.answers.len()).sum())?;
+        let mut at = sums.drain(..);
+        Ok(items.iter().map(|item| at.by_ref().take(item.answers.len()).collect()).collect())
     }
 
     fn backward(&self, pack: &Pack, derivatives: Derivatives<'_>) -> Result<Vec<f64>> {
@@ -292,17 +375,16 @@ impl<'a> Trainer<'a> {
     pub fn evaluate(&self, items: &[Item]) -> Result<f64> {
         let s = &self.settings;
         let items: Vec<&Item> = items.iter().collect();
-        let packs = Pack::of_batch(&items, s.pass_tokens, s.pass_sequences);
+        let packs = Pack::of_share(&items, s.pass_tokens, s.pass_sequences, self.share());
         let token_factors = s.normalise.token_factors(&items);
-        let mut scores = no_scores(&items);
         let mut loss = 0.0;
-        for pack in &packs {
+        let scores = self.summed_scores(&items, &packs, |pack| {
             let logprobs = self.decoder.target_logprobs(tokens(pack, None))?;
-            add_scores(&mut scores, pack, &logprobs);
             let factor = pack.asked.iter().map(|a| token_factors[a.item][a.answer]);
             loss -= factor.zip(&logprobs).map(|(f, l)| f * l).sum::<f64>();
-        }
-        let Loss::Class(class) = s.loss else { return Ok(loss) };
+            Ok(logprobs)
+        })?;
+        let Loss::Class(class) = s.loss else { return Ok(self.sum(Ok(vec![loss]), 1)?[0]) };
         let share = self.step as f64 / self.num_steps() as f64;
         let all = class.of_batch(&scores, &weak(&items), share)?;
         let factors = s.normalise.item_factors(&items);

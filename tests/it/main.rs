@@ -26,6 +26,7 @@ mod orders;
 mod parity;
 mod prequential;
 mod presets;
+mod processes;
 mod random;
 mod report;
 mod restarts;

@@ -12,7 +12,7 @@ use crate::common::{project, tiny};
 const FILES: [&str; 3] = ["adapter_model.safetensors", "adapter_config.json", "metrics.jsonl"];
 
 /// A training on the six claims, short and with a rate that shows.
-fn train(place: &Place, out: &str, more: &[&str]) -> Vec<String> {
+pub fn train(place: &Place, out: &str, more: &[&str]) -> Vec<String> {
     let model = tiny("llama").display().to_string();
     let (data, out) = (place.path("claims.jsonl"), place.path(out));
     let mut args = vec!["train", "--model", &model, "--task", "gsm8k-verification"];
@@ -22,7 +22,10 @@ fn train(place: &Place, out: &str, more: &[&str]) -> Vec<String> {
     if !more.contains(&"--labels") && !more.contains(&"--answers") {
         args.extend(["--labels", "gold"]);
     }
-    args.extend(["--out", &out, "--batch-size", "2"]);
+    args.extend(["--out", &out]);
+    if !more.contains(&"--batch-size") {
+        args.extend(["--batch-size", "2"]);
+    }
     if !more.contains(&"--lr") {
         args.extend(["--lr", "1e-3"]);
     }
