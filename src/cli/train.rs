@@ -47,15 +47,15 @@ pub(super) fn run(args: TrainArgs) -> Result<()> {
     let spinner = progress::spinner("opening the model");
     let (mut decoder, tokenizer) = args.model.open_trainable()?;
     let (mut training, cut) = items(&args, &task, &dataset, &tokenizer)?;
-    let streams = SeedStream::new(args.seed);
+    let streams = SeedStream::new(args.run.seed);
     set_aside(&args, &mut training, streams)?;
     let trained = Trained::new(&args, &mut decoder, streams)?;
     let train_settings = args.settings(&decoder, trained.dropout(&args));
     let manifest = manifest(&args, (&task, &dataset), &decoder, &trained, &train_settings)?;
     spinner.finish_and_clear();
-    let folder = RunDir::open(&args.out, &manifest, args.mode())?;
+    let folder = RunDir::open(&args.run.out, &manifest, args.run.mode())?;
     if folder.is_complete() {
-        say(format_args!("the run in {} is complete; nothing to do", args.out.display()));
+        say(format_args!("the run in {} is complete; nothing to do", args.run.out.display()));
         return Ok(());
     }
     // Held to the end, so that two processes cannot train in one folder.
@@ -73,6 +73,7 @@ pub(super) fn run(args: TrainArgs) -> Result<()> {
         validation: &training.validation,
         checkpoints: args.checkpointing(folder.path()),
         state: State::default(),
+        session_tokens: 0,
     };
     let work_began = Instant::now();
     let reports = run.train(&mut trainer)?;
@@ -88,7 +89,7 @@ pub(super) fn run(args: TrainArgs) -> Result<()> {
     run.checkpoints.delete()?;
     let _ = std::fs::remove_file(folder.file(BEST));
     let seconds = began.elapsed().as_secs_f64();
-    folder.finish(seconds, work_seconds)?;
+    folder.finish_training(seconds, work_seconds, run.session_tokens)?;
     tell(&summary, seconds, &folder);
     Ok(())
 }
@@ -256,7 +257,7 @@ fn manifest(
         command: "train".into(),
         command_line: std::env::args().collect(),
         settings,
-        seed: args.seed,
+        seed: args.run.seed,
         inputs,
         gold_used: args.gold_used(),
         versions: args.model.versions(),
