@@ -70,6 +70,8 @@ pub fn loss_curve(chart: &LossChart) -> String {
         let stroke = Stroke::new(svg::AXIS, 1.0).dashed("3 3");
         canvas.line((place, top), (place, bottom), stroke);
         let style = Type::new(SMALL_SIZE, svg::SOFT);
+        // Beside the axis it would meet the axis' numbers.
+        let place = place.clamp(LEFT + 24.0, end - 24.0);
         canvas.text((place, top - 5.0), Anchor::Middle, style, "written");
     }
 
