@@ -1,4 +1,4 @@
-//! `w2s diff`: the first proposal, score or label in which two runs differ.
+//! `w2s diff`: the first proposal, score, label or loss in which two runs differ.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use super::progress;
 use crate::error::Result;
 use crate::run::{Difference, Parting, RunDiff, diff_runs};
 
-/// Name the first proposal, score or label in which two runs differ
+/// Name the first proposal, score, label or loss in which two runs differ
 ///
 /// Says first in which settings and inputs the runs differ. The exit status is 0 when both found the
 /// same and 1 when not, or when a folder is at fault (then there is an error message). The command
@@ -45,12 +45,20 @@ fn lines(diff: &RunDiff) -> Vec<String> {
         out.extend(diff.settings.iter().map(difference));
     }
     let counts = diff.labels;
+    let trained = diff.command == "train";
     if diff.agrees() {
+        if trained {
+            out.push("the runs agree: every step, loss and gradient's norm".to_owned());
+            return out;
+        }
         out.push(format!("the runs agree: {} labels, every proposal and score", counts.num_shared));
         return out;
     }
     for (i, part) in diff.partings.iter().enumerate() {
         parting(if i == 0 { "first difference" } else { "and" }, part, &mut out);
+    }
+    if trained {
+        return out;
     }
     out.push(format!("labels: {} of {} differ", counts.num_different, counts.num_shared));
     if counts.num_in_one > 0 {

@@ -13,6 +13,7 @@ mod gold_demonstrations;
 mod held_out;
 mod label;
 mod label_args;
+mod loss_args;
 mod merge;
 mod model;
 mod names;

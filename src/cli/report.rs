@@ -1,4 +1,4 @@
-//! `w2s report`: figures from evaluated runs.
+//! `w2s report`: figures from evaluated runs and trainings.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,8 @@ use crate::error::Result;
 /// Draw evaluated runs: accuracy bars, search curves and diagnostics, as SVG, PNG and Markdown
 ///
 /// Runs of `w2s filter` also get weak labels by entropy, and reliability by truth and answer. Every
-/// run must have been evaluated with `w2s eval` first. Nothing is computed here.
+/// run must have been evaluated with `w2s eval` first, save those of `w2s train`, whose loss and
+/// learning rate are drawn. Nothing is computed here.
 #[derive(Debug, Args)]
 pub(super) struct ReportArgs {
     /// Run folders, in the order of the bars

@@ -109,6 +109,11 @@ pub(super) fn usage(message: String) -> Error {
     Error::new(ErrorKind::Usage, message)
 }
 
+/// The error for an option that changes nothing.
+pub(super) fn no_effect(option: &str, with: &str) -> Error {
+    usage(format!("`--{option}` has no effect {with}")).hint("leave it out")
+}
+
 impl SearchArgs {
     /// An error for the first option that is given and is not among `allowed`.
     pub(super) fn forbid(&self, method: &str, allowed: &[&str]) -> Result<()> {

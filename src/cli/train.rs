@@ -80,7 +80,7 @@ fn train(
     let spinner = progress::spinner("opening the model");
     let (mut decoder, tokenizer) = args.model.open_trainable(device, seat)?;
     let (mut training, cut) = items(args, &task, &dataset, &tokenizer)?;
-    let streams = SeedStream::new(args.seed);
+    let streams = SeedStream::new(args.run.seed);
     set_aside(args, &mut training, streams)?;
     let trained = Trained::new(args, &mut decoder, streams)?;
     let num_local = seat.map_or(1, |seat| seat.local_size);
@@ -92,7 +92,7 @@ fn train(
     spinner.finish_and_clear();
     be_of_one_mind(group, &manifest)?;
     let Some((folder, _lock)) = open_folder(args, group, &manifest)? else {
-        say(format_args!("the run in {} is complete; nothing to do", args.out.display()));
+        say(format_args!("the run in {} is complete; nothing to do", args.run.out.display()));
         return Ok(());
     };
     say(format_args!("{}", settings::block(&manifest.settings, manifest.seed)));
@@ -108,8 +108,9 @@ fn train(
         group,
         folder: folder.as_ref(),
         validation: &training.validation,
-        checkpoints: args.checkpointing(&args.out),
+        checkpoints: args.checkpointing(&args.run.out),
         state: State::default(),
+        session_tokens: 0,
     };
     let work_began = Instant::now();
     let reports = run.train(&mut trainer)?;
@@ -126,7 +127,7 @@ fn train(
     run.checkpoints.delete()?;
     let _ = std::fs::remove_file(folder.file(BEST));
     let seconds = began.elapsed().as_secs_f64();
-    folder.finish(seconds, work_seconds)?;
+    folder.finish_training(seconds, work_seconds, run.session_tokens)?;
     tell(&summary, seconds, folder);
     Ok(())
 }
@@ -161,7 +162,7 @@ fn open_folder(
         if !group.is_first() {
             return Ok((None, None));
         }
-        let folder = RunDir::open(&args.out, manifest, args.mode())?;
+        let folder = RunDir::open(&args.run.out, manifest, args.run.mode())?;
         let lock = if folder.is_complete() { None } else { Some(folder.journal()?) };
         Ok((Some(folder), lock))
     };
@@ -334,7 +335,7 @@ fn manifest(
         command: "train".into(),
         command_line: std::env::args().collect(),
         settings,
-        seed: args.seed,
+        seed: args.run.seed,
         inputs,
         gold_used: args.gold_used(),
         versions: args.model.versions(),

@@ -7,16 +7,17 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
+use super::loss_args::LossArgs;
 use super::model::ModelArgs;
-use super::search_args::usage;
+use super::run_args::RunArgs;
+use super::search_args::{no_effect, usage};
 use super::train_items::{Source, Weighing};
 use crate::error::Result;
 use crate::lm::{AdapterConfig, Decoder, Layout, TargetModules};
-use crate::run::{GoldUse, OpenMode, RunDir};
+use crate::run::{GoldUse, RunDir};
 use crate::score::{MemorySize, total_memory};
 use crate::train::{
-    Checkpointing, ClassLoss, Decay, Loss, Normalise, Patience, Seat, TooLong, TrainSettings,
-    pass_tokens,
+    Checkpointing, Decay, Loss, Patience, Seat, TooLong, TrainSettings, pass_tokens,
 };
 
 /// The longest wait for other processes: a week.
@@ -98,18 +99,8 @@ pub(super) struct TrainArgs {
     #[arg(long, value_enum, default_value_t = TooLongName::Truncate, help_heading = "Data")]
     too_long: TooLongName,
 
-    /// Run folder to make
-    #[arg(long, value_name = "RUN", help_heading = "Run")]
-    pub(super) out: PathBuf,
-    /// Continue the run in the folder; begin it if there is none
-    #[arg(long, help_heading = "Run", conflicts_with = "force")]
-    resume: bool,
-    /// Replace the run in the folder
-    #[arg(long, help_heading = "Run")]
-    force: bool,
-    /// Seed of everything random
-    #[arg(long, value_name = "SEED", default_value_t = 0, help_heading = "Run")]
-    pub(super) seed: u64,
+    #[command(flatten)]
+    pub(super) run: RunArgs,
     /// Write a checkpoint every N steps [default: by time only]
     #[arg(long, value_name = "N", help_heading = "Run")]
     checkpoint_steps: Option<NonZeroUsize>,
@@ -125,22 +116,8 @@ pub(super) struct TrainArgs {
     #[arg(long, value_name = "SECONDS", help_heading = "Run")]
     peer_timeout: Option<f64>,
 
-    /// What is minimised; all but xent are losses over the distribution of labels
-    #[arg(long, value_enum, default_value_t = LossName::Xent, help_heading = "Loss")]
-    loss: LossName,
-    /// What a batch's loss is divided by
-    #[arg(long, value_enum, default_value_t = NormaliseName::Token, help_heading = "Loss")]
-    normalise: NormaliseName,
-    /// Share of the model's own prediction in the target (logconf, logconf-published, entropy)
-    /// [default: 0.5]
-    #[arg(long, value_name = "SHARE", help_heading = "Loss")]
-    aux: Option<f64>,
-    /// Share of the steps over which it rises (logconf, logconf-published, entropy) [default: 0.1]
-    #[arg(long, value_name = "SHARE", help_heading = "Loss")]
-    aux_warmup: Option<f64>,
-    /// Powers of the weak and of the model's own distribution (product) [default: 1,1]
-    #[arg(long, value_name = "ALPHA,BETA", value_parser = powers, help_heading = "Loss")]
-    powers: Option<(f64, f64)>,
+    #[command(flatten)]
+    loss: LossArgs,
 
     /// Rank of the adapter [default: 16]
     #[arg(long, value_name = "R", help_heading = "Adapter")]
@@ -209,36 +186,6 @@ pub(super) struct TrainArgs {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum LossName {
-    /// Cross-entropy of the answer's tokens and the end token
-    Xent,
-    /// Cross-entropy of the distribution of labels
-    LabelXent,
-    /// Towards the model's own confident predictions, linear warm-up (Burns et al. 2023)
-    Logconf,
-    /// The same as the published code: the warm-up ends in a jump
-    LogconfPublished,
-    /// Target: the product of the weak and the model's own distribution
-    Product,
-    /// Divergence from the weak distribution
-    Kl,
-    /// As logconf with the model's predictions as they are
-    Entropy,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum NormaliseName {
-    /// Number of target tokens of the whole batch
-    Token,
-    /// Sum of the weights of the target tokens
-    Weighted,
-    /// Number of sequences, each one's tokens averaged
-    Sequence,
-    /// Every position of the padded batch (published code)
-    Reference,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum TooLongName {
     /// Tokens are taken off the prompt's beginning
     Truncate,
@@ -256,35 +203,22 @@ enum DecayName {
     Constant,
 }
 
-fn powers(text: &str) -> std::result::Result<(f64, f64), String> {
-    let parts: Option<Vec<f64>> = text.split(',').map(|part| part.trim().parse().ok()).collect();
-    match parts.as_deref() {
-        Some(&[alpha, beta]) if alpha >= 0.0 && beta >= 0.0 && (alpha + beta).is_finite() => {
-            Ok((alpha, beta))
-        }
-        _ => Err("expected two numbers from 0 up, such as `1,0.5`".into()),
-    }
-}
-
 impl TrainArgs {
     /// Refuses combinations of options that make no sense, before anything is read.
     pub(super) fn check(&self) -> Result<()> {
-        let effect = |option: &str, with: &str| {
-            usage(format!("`--{option}` has no effect {with}")).hint("leave it out")
-        };
         if self.model.limits_context() {
-            return Err(effect("max-context", "in training")
+            return Err(no_effect("max-context", "in training")
                 .hint("sequences are limited by `--max-tokens`"));
         }
         if !self.is_gold() && (self.gold.is_some() || self.gold_column.is_some()) {
-            return Err(effect("gold", "without `--labels gold`"));
+            return Err(no_effect("gold", "without `--labels gold`"));
         }
         if self.is_gold() && self.answers.is_some() {
             return Err(usage("`--labels gold` and `--answers` are two sources of labels".into())
                 .hint("leave one of them out"));
         }
         if self.is_gold() && self.soft_labels {
-            return Err(effect("soft-labels", "with `--labels gold`"));
+            return Err(no_effect("soft-labels", "with `--labels gold`"));
         }
         if self.full && self.model.adapter.is_some() {
             return Err(usage("`--full` and `--adapter` do not go together".into())
@@ -299,31 +233,18 @@ impl TrainArgs {
         if let (Some(_), Some((option, _))) =
             (&self.model.adapter, of_adapter.iter().find(|(_, given)| *given))
         {
-            return Err(effect(option, "with `--adapter`, whose settings are kept"));
+            return Err(no_effect(option, "with `--adapter`, whose settings are kept"));
         }
         let any = self.lora_dropout.map(|_| "lora-dropout");
         let any = of_adapter.iter().find(|(_, given)| *given).map(|(option, _)| *option).or(any);
         if let (true, Some(option)) = (self.full, any) {
-            return Err(effect(option, "with `--full`"));
+            return Err(no_effect(option, "with `--full`"));
         }
-        let mixes =
-            matches!(self.loss, LossName::Logconf | LossName::LogconfPublished | LossName::Entropy);
-        if !mixes && (self.aux.is_some() || self.aux_warmup.is_some()) {
-            return Err(effect("aux", "with this loss"));
-        }
-        if self.powers.is_some() && self.loss != LossName::Product {
-            return Err(effect("powers", "with this loss"));
-        }
-        let shares = [
-            ("aux", self.aux),
-            ("aux-warmup", self.aux_warmup),
-            ("lora-dropout", self.lora_dropout),
-            ("validation", self.validation),
-        ];
-        for (option, share) in shares {
-            if let Some(share) = share
-                && !((0.0..1.0).contains(&share) || share == 1.0 && option.starts_with("aux"))
-            {
+        self.loss.check()?;
+        for (option, share) in
+            [("lora-dropout", self.lora_dropout), ("validation", self.validation)]
+        {
+            if let Some(share) = share.filter(|share| !(0.0..1.0).contains(share)) {
                 return Err(usage(format!(
                     "`--{option}` is {share}, expected a share from 0 to 1"
                 )));
@@ -470,19 +391,7 @@ impl TrainArgs {
     }
 
     pub(super) fn loss(&self) -> Loss {
-        let aux = self.aux.unwrap_or(0.5);
-        let warmup = self.aux_warmup.unwrap_or(0.1);
-        let (alpha, beta) = self.powers.unwrap_or((1.0, 1.0));
-        let logconf = |published| ClassLoss::Logconf { aux, warmup, published };
-        Loss::Class(match self.loss {
-            LossName::Xent => return Loss::Tokens,
-            LossName::LabelXent => ClassLoss::Xent,
-            LossName::Logconf => logconf(false),
-            LossName::LogconfPublished => logconf(true),
-            LossName::Product => ClassLoss::Product { alpha, beta },
-            LossName::Kl => ClassLoss::Kl,
-            LossName::Entropy => ClassLoss::Entropy { aux, warmup },
-        })
+        self.loss.loss()
     }
 
     pub(super) fn too_long(&self) -> TooLong {
@@ -514,12 +423,7 @@ impl TrainArgs {
         };
         TrainSettings {
             loss: self.loss(),
-            normalise: match self.normalise {
-                NormaliseName::Token => Normalise::Token,
-                NormaliseName::Weighted => Normalise::Weighted,
-                NormaliseName::Sequence => Normalise::Sequence,
-                NormaliseName::Reference => Normalise::Reference,
-            },
+            normalise: self.loss.normalise(),
             batch_size: self.batch_size.get(),
             num_epochs: self.epochs.get(),
             lr: self.lr,
@@ -599,13 +503,5 @@ impl TrainArgs {
             json!({ "share": self.validation, "every_steps": self.validate_every,
                 "best": self.best, "patience": self.patience }),
         );
-    }
-
-    pub(super) fn mode(&self) -> OpenMode {
-        match (self.resume, self.force) {
-            (true, _) => OpenMode::Resume,
-            (_, true) => OpenMode::Force,
-            _ => OpenMode::New,
-        }
     }
 }

@@ -28,6 +28,8 @@ pub(super) struct Run<'a> {
     pub(super) validation: &'a [Item],
     pub(super) checkpoints: Checkpointing,
     pub(super) state: State,
+    /// Tokens run since the program began.
+    pub(super) session_tokens: u64,
 }
 
 /// The files of numbers, in the first process.
@@ -46,21 +48,20 @@ impl Run<'_> {
         let (mut log, mut reports) = self.begin(trainer)?;
         progress::on_interrupt(format!(
             "interrupted. Continue from the last checkpoint with the same command and --resume (run folder {})",
-            self.args.out.display()
+            self.args.run.out.display()
         ));
         let bar = bar(trainer.num_steps());
         bar.set_position(self.state.step as u64);
         bar.reset_eta();
         let began = Instant::now();
-        let mut num_tokens = 0;
         while trainer.num_done() < trainer.num_steps() && !self.state.stopped {
             let report = match trainer.step() {
                 Ok(report) => report,
                 Err(error) => return Err(self.saved(trainer, error)),
             };
             self.state.step = report.step;
-            num_tokens += report.num_tokens;
-            let speed = num_tokens as f64 / began.elapsed().as_secs_f64();
+            self.session_tokens += report.num_tokens as u64;
+            let speed = self.session_tokens as f64 / began.elapsed().as_secs_f64();
             bar.set_position(report.step as u64);
             bar.set_message(format!("loss {:.4} | {speed:.0} tokens/s", report.loss));
             if let Some((metrics, events)) = &mut log {

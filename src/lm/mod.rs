@@ -6,6 +6,7 @@
 mod adapter;
 mod adapter_config;
 mod backward;
+mod block;
 mod cache;
 mod chat;
 mod checkpoint;

@@ -1,22 +1,18 @@
 //! The search chart: score above, accuracy below, both over the iterations of the search.
 
 use super::axis::{Axis, padded_range};
+use super::panels::{
+    BODY_SIZE, EndLabel, LABEL_GAP, LABEL_LINE, LEFT, RIGHT, SMALL_SIZE, WIDTH, panel, short,
+    write_labels, x_ticks,
+};
 use super::svg::{Anchor, Canvas, Stroke, Type, px};
 use super::{svg, text};
 use crate::eval::CurvePoint;
 
-const WIDTH: f64 = 760.0;
-const LEFT: f64 = 76.0;
-/// Holds the labels at the ends of the lines.
-const RIGHT: f64 = 156.0;
 const PANEL_HEIGHT: f64 = 160.0;
 const PANEL_GAP: f64 = 24.0;
 const TITLE_SIZE: f64 = 16.0;
 const TITLE_LINE: f64 = 21.0;
-const BODY_SIZE: f64 = 12.0;
-const SMALL_SIZE: f64 = 11.0;
-const LABEL_GAP: f64 = 10.0;
-const LABEL_LINE: f64 = 15.0;
 
 /// What the search chart shows.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -29,13 +25,6 @@ pub struct SearchChart {
     pub share_of: Option<(usize, String)>,
     /// Name and score of the best labelling that gives every example the same label.
     pub best_constant: Option<(String, f64)>,
-}
-
-/// A text at the end of a line.
-struct EndLabel {
-    y: f64,
-    text: String,
-    style: Type,
 }
 
 /// Returns the search chart as an SVG document.
@@ -71,14 +60,7 @@ pub fn search_curve(chart: &SearchChart) -> String {
 
     panel(&mut canvas, (top, top + PANEL_HEIGHT), &score.ticks(6, false), &score, "score U");
     panel(&mut canvas, (middle, bottom), &accuracy.ticks(6, true), &accuracy, "accuracy (%)");
-    for (value, _) in x.ticks(8, true) {
-        let place = x.at(value);
-        canvas.line((place, bottom), (place, bottom + 4.0), Stroke::new(svg::AXIS, 1.0));
-        let style = Type::new(SMALL_SIZE, svg::SOFT);
-        canvas.text((place, bottom + 17.0), Anchor::Middle, style, &text::grouped(value as u64));
-    }
-    let style = Type::new(BODY_SIZE, svg::SOFT);
-    canvas.text(((LEFT + end) / 2.0, bottom + 38.0), Anchor::Middle, style, "iteration");
+    x_ticks(&mut canvas, &x, bottom, "iteration");
     if many {
         part_batches(&mut canvas, &batches, &x, &[(top, top + PANEL_HEIGHT), (middle, bottom)]);
     }
@@ -121,25 +103,6 @@ pub fn search_curve(chart: &SearchChart) -> String {
     }
     write_labels(&mut canvas, lower, (middle, bottom), end);
     canvas.finish()
-}
-
-fn panel(
-    canvas: &mut Canvas,
-    (top, bottom): (f64, f64),
-    ticks: &[(f64, String)],
-    axis: &Axis,
-    name: &str,
-) {
-    let end = WIDTH - RIGHT;
-    for (value, label) in ticks {
-        let y = axis.at(*value);
-        canvas.line((LEFT, y), (end, y), Stroke::new(svg::GRID, 1.0));
-        let style = Type::new(SMALL_SIZE, svg::SOFT);
-        canvas.text((LEFT - 8.0, y + 4.0), Anchor::End, style, label);
-    }
-    canvas.line((LEFT, top), (LEFT, bottom), Stroke::new(svg::AXIS, 1.0));
-    canvas.line((LEFT, bottom), (end, bottom), Stroke::new(svg::AXIS, 1.0));
-    canvas.text_upwards((17.0, (top + bottom) / 2.0), Type::new(BODY_SIZE, svg::SOFT), name);
 }
 
 fn part_batches(
@@ -259,34 +222,6 @@ impl Path {
         self.commands.push_str(&format!("H{}", self.x));
         self.commands
     }
-}
-
-/// Writes the labels beside the ends of their lines, moved apart where they would meet.
-fn write_labels(
-    canvas: &mut Canvas,
-    mut labels: Vec<EndLabel>,
-    (top, bottom): (f64, f64),
-    end: f64,
-) {
-    labels.sort_by(|a, b| a.y.total_cmp(&b.y));
-    let mut least = top + 4.0;
-    for label in &mut labels {
-        label.y = label.y.max(least);
-        least = label.y + LABEL_LINE;
-    }
-    let mut most = bottom;
-    for label in labels.iter_mut().rev() {
-        label.y = label.y.min(most);
-        most = label.y - LABEL_LINE;
-    }
-    for label in labels {
-        let place = (end + LABEL_GAP, label.y + label.style.size * 0.35);
-        canvas.text(place, Anchor::Start, label.style, &label.text);
-    }
-}
-
-fn short(value: f64) -> String {
-    text::number(value, if value.abs() < 100.0 { 2 } else { 1 })
 }
 
 fn subtitle(batches: &[&[CurvePoint]]) -> String {

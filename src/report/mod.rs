@@ -1,8 +1,8 @@
 //! Figures and the report page, drawn from the files of finished runs; computes nothing.
 //!
 //! The last stage of the flow: it reads `eval.json`, `summary.json`, `manifest.json`,
-//! `curve.jsonl` and `diagnostics.json` of labelling and filter runs and writes SVG, PNG and
-//! Markdown. The charts themselves take plain values, so they can be drawn from anywhere. What is
+//! `curve.jsonl` and `diagnostics.json` of labelling and filter runs, `metrics.jsonl` of trainings,
+//! and writes SVG, PNG and Markdown. The charts themselves take plain values, so they can be drawn from anywhere. What is
 //! shown was measured by earlier stages; a number that is missing there is missing here.
 //!
 //! The SVG text asks the viewer for a sans-serif font; the PNG is drawn with a font that is part of
@@ -16,11 +16,14 @@ mod entropy_bins;
 mod figure;
 mod heading;
 mod heat_map;
+mod loss;
 mod page;
+mod panels;
 mod png;
 mod run;
 mod svg;
 mod text;
+mod training;
 mod trust;
 mod weak;
 
@@ -29,5 +32,6 @@ pub use curve::{SearchChart, search_curve};
 pub use entropy_bins::{EntropyChart, entropy_bars};
 pub use figure::write_figure;
 pub use heat_map::{HeatMap, heat_map};
+pub use loss::{LossChart, LossPoint, loss_curve};
 pub use page::{ReportSummary, report};
 pub use png::render_png;

@@ -9,8 +9,10 @@ use super::curve::{SearchChart, search_curve};
 use super::entropy_bins::{EntropyChart, entropy_bars};
 use super::figure::{write_figure, write_whole};
 use super::heat_map::{HeatMap, heat_map};
-use super::run::{AnyRun, Identity, Run, read_json};
+use super::loss::loss_curve;
+use super::run::{AnyRun, Identity, Run, Shown, read_json};
 use super::text;
+use super::training;
 use super::trust;
 use super::weak::{self, WeakRun};
 use crate::error::{Error, ErrorKind, Result};
@@ -32,7 +34,8 @@ pub struct ReportSummary {
 ///
 /// Each run needs `manifest.json`, `summary.json` and `eval.json`; a run with `curve.jsonl` gets a
 /// search chart, one with `diagnostics.json` its diagnostics, and a run of `w2s filter` charts of
-/// entropy and reliability. `basins` is a file that `w2s eval --basins` wrote. Everything is read
+/// entropy and reliability. A run of `w2s train` needs `metrics.jsonl` in place of an evaluation and
+/// gets a loss chart. `basins` is a file that `w2s eval --basins` wrote. Everything is read
 /// before anything is written.
 ///
 /// # Errors
@@ -42,18 +45,34 @@ pub fn report(runs: &[PathBuf], basins: Option<&Path>, out: &Path) -> Result<Rep
         return Err(Error::new(ErrorKind::Usage, "no run to report on")
             .hint("name one or more run folders"));
     }
-    let all = runs.iter().map(|dir| AnyRun::read(dir)).collect::<Result<Vec<_>>>()?;
+    let all = runs.iter().map(|dir| Shown::read(dir)).collect::<Result<Vec<_>>>()?;
     let basins: Option<Basins> = basins
         .map(|path| read_json(path, "run `w2s eval --basins FILE` on several searches first"))
         .transpose()?;
     let identities: Vec<Identity> = all.iter().map(|run| run.identity().clone()).collect();
-    let all_names = display_names(&identities);
     let heading = heading(&identities);
-    let mut notes = common_notes(&all);
-
-    let chart = bar_chart(&all, &all_names, &heading);
-    let mut files = write_figure(out, "accuracy", &accuracy_bars(&chart))?;
-    let mut figures = vec![("accuracy".to_owned(), "Accuracy of each run".to_owned())];
+    let (mut all_runs, mut all_names) = (vec![], vec![]);
+    let (mut trainings, mut training_names) = (vec![], vec![]);
+    for (run, name) in all.into_iter().zip(display_names(&identities)) {
+        match run {
+            Shown::Labels(run) => {
+                all_runs.push(run);
+                all_names.push(name);
+            }
+            Shown::Train(run) => {
+                trainings.push(*run);
+                training_names.push(name);
+            }
+        }
+    }
+    let all = all_runs;
+    let (mut notes, mut files, mut figures) = (vec![], vec![], vec![]);
+    if !all.is_empty() {
+        notes.extend(common_notes(&all));
+        let chart = bar_chart(&all, &all_names, &heading);
+        files.extend(write_figure(out, "accuracy", &accuracy_bars(&chart))?);
+        figures.push(("accuracy".to_owned(), "Accuracy of each run".to_owned()));
+    }
     let (mut runs, mut names, mut weak_runs, mut weak_names) = (vec![], vec![], vec![], vec![]);
     for (run, name) in all.into_iter().zip(all_names) {
         match run {
@@ -97,7 +116,21 @@ pub fn report(runs: &[PathBuf], basins: Option<&Path>, out: &Path) -> Result<Rep
             figures.push((stem, format!("{caption}: {name}")));
         }
     }
-    let tables = label_table(&runs, &names) + &weak::table(&weak_runs, &weak_names);
+    for (run, name) in trainings.iter().zip(&training_names) {
+        notes.extend(run.notes(name));
+        let (stem, title) = match trainings.len() {
+            1 => ("loss".to_owned(), format!("Training: {heading}")),
+            _ => (
+                unused(&format!("loss-{}", safe(&run.identity.folder)), &mut stems),
+                format!("Training: {heading}, {name}"),
+            ),
+        };
+        files.extend(write_figure(out, &stem, &loss_curve(&run.chart(title)))?);
+        figures.push((stem, format!("Loss, {name}")));
+    }
+    let tables = label_table(&runs, &names)
+        + &weak::table(&weak_runs, &weak_names)
+        + &training::table(&trainings, &training_names);
     let mut page = page(&heading, &figures, &tables, &notes);
     page.push_str(&trust::sections(&runs, &names, basins.as_ref()));
     page.push_str(&weak::sections(&weak_runs, &weak_names));

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::training::TrainRun;
 use super::weak::WeakRun;
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{Basins, CurvePoint, Diagnostics, Evaluation};
@@ -26,13 +27,19 @@ pub(super) struct Identity {
     pub model: Option<String>,
 }
 
-/// A run of either kind.
+/// A run with labels, which was evaluated.
 pub(super) enum AnyRun {
     Labels(Box<Run>),
     Weak(Box<WeakRun>),
 }
 
-impl AnyRun {
+/// A run of any command.
+pub(super) enum Shown {
+    Labels(AnyRun),
+    Train(Box<TrainRun>),
+}
+
+impl Shown {
     /// Returns the run in a folder.
     ///
     /// # Errors
@@ -40,11 +47,21 @@ impl AnyRun {
     pub(super) fn read(dir: &Path) -> Result<Self> {
         let start = Start::read(dir)?;
         Ok(match start.command.as_deref() {
-            Some("filter") => Self::Weak(Box::new(WeakRun::read(dir, start)?)),
-            _ => Self::Labels(Box::new(Run::read(dir, start)?)),
+            Some("train") => Self::Train(Box::new(TrainRun::read(dir, start)?)),
+            Some("filter") => Self::Labels(AnyRun::Weak(Box::new(WeakRun::read(dir, start)?))),
+            _ => Self::Labels(AnyRun::Labels(Box::new(Run::read(dir, start)?))),
         })
     }
 
+    pub(super) fn identity(&self) -> &Identity {
+        match self {
+            Self::Labels(run) => run.identity(),
+            Self::Train(run) => &run.identity,
+        }
+    }
+}
+
+impl AnyRun {
     pub(super) fn identity(&self) -> &Identity {
         match self {
             Self::Labels(run) => &run.identity,
@@ -86,11 +103,12 @@ impl Start {
         if !dir.is_dir() {
             return Err(Error::new(ErrorKind::Run, "the run folder does not exist")
                 .at(dir)
-                .hint("name folders that `w2s label` or `w2s filter` has written"));
+                .hint("name folders that `w2s label`, `w2s filter` or `w2s train` has written"));
         }
         let Manifest { command, settings, gold_used } = read_json(
             &dir.join("manifest.json"),
-            "this is not a run folder; name one that `w2s label` or `w2s filter` has written",
+            "this is not a run folder; name one that `w2s label`, `w2s filter` or `w2s train` has \
+             written",
         )?;
         let summary = read_json(
             &dir.join("summary.json"),
@@ -277,11 +295,16 @@ pub(super) fn read_json<T: DeserializeOwned>(path: &Path, hint_if_missing: &str)
 }
 
 fn read_curve(path: &Path) -> Result<Vec<CurvePoint>> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(source) if source.kind() == IoErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(Error::io("read the file", path, &source)),
-    };
+    if path.exists() { read_lines(path) } else { Ok(Vec::new()) }
+}
+
+/// Returns the lines of a file of JSON lines.
+///
+/// # Errors
+/// When the file cannot be read or a line is not as it should be.
+pub(super) fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
+    let text =
+        fs::read_to_string(path).map_err(|source| Error::io("read the file", path, &source))?;
     let parse = |(index, line)| {
         serde_json::from_str(line).map_err(|source| broken(path, index + 1, &source))
     };

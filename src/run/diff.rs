@@ -55,11 +55,12 @@ pub struct LabelCounts {
 /// In what two runs differ.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RunDiff {
+    /// The command that both runs are of.
+    pub command: String,
     /// Settings, seed, inputs, use of gold and versions that differ.
     pub settings: Vec<Difference>,
-    /// The first difference of `trace.jsonl`, `labels.jsonl`, `answers.jsonl`, `kept.jsonl` and
-    /// `summary.json`, in this order; a
-    /// file that agrees is not here.
+    /// The first difference of `trace.jsonl`, `labels.jsonl`, `answers.jsonl`, `kept.jsonl`,
+    /// `metrics.jsonl` and `summary.json`, in this order; a file that agrees is not here.
     pub partings: Vec<Parting>,
     /// The first answer of the model that differs, looked for only when the results differ.
     pub first_answer: Option<Parting>,
@@ -120,6 +121,15 @@ pub fn diff_runs(a: &Path, b: &Path, tolerance: f64) -> Result<RunDiff> {
     partings.extend(first_line("answers.jsonl", &file("answers.jsonl"), tolerance, answer_name)?);
     let question_name = |line: &Value, _| format!("question {}", text(line.get("id")));
     partings.extend(first_line("kept.jsonl", &file("kept.jsonl"), tolerance, question_name)?);
+    let step_name = |line: &Value, _| {
+        let validation = line.get("validation_loss").is_some();
+        format!(
+            "{} {}",
+            if validation { "validation after step" } else { "step" },
+            line.get("step").unwrap_or(&Value::Null)
+        )
+    };
+    partings.extend(first_line("metrics.jsonl", &file("metrics.jsonl"), tolerance, step_name)?);
     let [summary_a, summary_b] = file("summary.json").map(|path| read_summary(&path));
     let mut differences = Vec::new();
     compare(&summary_a?, &summary_b?, "", tolerance, &mut differences);
@@ -144,7 +154,8 @@ pub fn diff_runs(a: &Path, b: &Path, tolerance: f64) -> Result<RunDiff> {
         "filter" => "kept.jsonl",
         _ => "labels.jsonl",
     }))?;
-    Ok(RunDiff { settings, partings, first_answer, labels })
+    let command = manifest_a.command;
+    Ok(RunDiff { command, settings, partings, first_answer, labels })
 }
 
 fn finished(path: &Path) -> Result<(RunDir, Manifest)> {

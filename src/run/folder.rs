@@ -217,10 +217,30 @@ impl RunDir {
     /// # Errors
     /// [`ErrorKind::Io`].
     pub fn finish(&self, session_seconds: f64, work_seconds: f64) -> Result<()> {
-        let timing =
-            serde_json::json!({ "session_seconds": session_seconds, "work_seconds": work_seconds });
-        self.write_json(TIMING, &timing)
+        self.write_json(TIMING, &Timing { session_seconds, work_seconds, session_tokens: None })
     }
+
+    /// Does what [`RunDir::finish`] does, and writes too how many tokens the last session ran.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`].
+    pub fn finish_training(
+        &self,
+        session_seconds: f64,
+        work_seconds: f64,
+        tokens: u64,
+    ) -> Result<()> {
+        let session_tokens = Some(tokens);
+        self.write_json(TIMING, &Timing { session_seconds, work_seconds, session_tokens })
+    }
+}
+
+#[derive(Serialize)]
+struct Timing {
+    session_seconds: f64,
+    work_seconds: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_tokens: Option<u64>,
 }
 
 /// Writes a file such that a reader, or a kill, finds the old contents or the new, never a part.

@@ -19,12 +19,11 @@ use std::time::Instant;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind};
 use w2s::lm::{Decoder, GenerateOptions, KvCache, NewTokens, Sampling, Tokenizer, generate};
 use w2s::run::SeedStream;
 
-/// Products of one measurement of the machine's rate.
-const NUM_PRODUCTS: usize = 50;
+mod rate;
 
 #[derive(Deserialize)]
 #[serde(tag = "work", rename_all = "lowercase")]
@@ -70,7 +69,7 @@ impl Server {
         match request {
             Request::Prefill { ids } => self.prefill(&ids),
             Request::Generate { prompts, new } => self.generate(&prompts, new),
-            Request::Matmul { rows } => Ok(self.matmul(rows)),
+            Request::Matmul { rows } => Ok(rate::matmul(self.decoder.config(), rows)),
         }
     }
 
@@ -99,26 +98,5 @@ impl Server {
         let seconds = began.elapsed().as_secs_f64();
         let ids: Vec<Vec<u32>> = out.into_iter().map(|text| text.ids).collect();
         Ok(json!({ "seconds": seconds, "ids": ids }))
-    }
-
-    /// Measures the machine's rate of matrix products at the shapes of the model's MLP: up and down
-    /// in turns, nothing between them.
-    fn matmul(&self, rows: i64) -> Value {
-        let config = self.decoder.config();
-        let (d, f) = (config.hidden_size as i64, config.intermediate_size as i64);
-        let random = |shape: [i64; 2]| Tensor::randn(shape, (Kind::Float, Device::Cpu)) * 0.02;
-        let (x_ld, up_fd, down_df) = (random([rows, d]), random([f, d]), random([d, f]));
-        let pair = || {
-            let wide_lf = x_ld.linear(&up_fd, None::<&Tensor>);
-            wide_lf.linear(&down_df, None::<&Tensor>)
-        };
-        drop(pair());
-        let began = Instant::now();
-        for _ in 0..NUM_PRODUCTS {
-            drop(pair());
-        }
-        let seconds = began.elapsed().as_secs_f64();
-        let flops = (NUM_PRODUCTS as i64 * 4 * rows * d * f) as f64;
-        json!({ "seconds": seconds, "gflops": flops / seconds / 1e9 })
     }
 }

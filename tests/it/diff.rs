@@ -226,3 +226,39 @@ fn the_exit_status_says_whether_runs_agree() {
     assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(1), ""));
     assert!(text(&output.stderr).starts_with("error: there is no run"));
 }
+
+#[test]
+fn trainings_part_at_a_step() {
+    let runs = Runs::new();
+    for name in ["a", "b"] {
+        for file in ["trace.jsonl", "labels.jsonl", "journal.jsonl"] {
+            fs::remove_file(runs.path(name).join(file)).unwrap();
+        }
+        runs.write(
+            name,
+            "metrics.jsonl",
+            &[
+                json!({"step": 1, "loss": 2.5, "grad_norm": 1.0}),
+                json!({"step": 1, "validation_loss": 2.25}),
+                json!({"step": 2, "loss": 1.5, "grad_norm": 1.0}),
+            ],
+        );
+        let path = runs.path(name).join("manifest.json");
+        let manifest = fs::read_to_string(&path).unwrap();
+        fs::write(&path, manifest.replacen("\"label\"", "\"train\"", 1)).unwrap();
+    }
+    assert!(runs.diff().agrees());
+    let folders = ["a", "b"].map(|name| runs.path(name).display().to_string());
+    let said = || text(&w2s(&["diff", &folders[0], &folders[1]]).stdout).to_owned();
+    assert!(said().contains("the runs agree: every step, loss"), "{}", said());
+    runs.edit("metrics.jsonl", "2.25", "2.75");
+    let diff = runs.diff();
+    let parting = &diff.partings[0];
+    assert_eq!((parting.file, parting.line), ("metrics.jsonl", Some(2)));
+    assert_eq!(parting.what, "validation after step 1");
+    assert_eq!(named(&parting.differences), [("validation_loss", json!(2.25), json!(2.75))]);
+    assert!(!said().contains("labels:"), "{}", said());
+    runs.edit("metrics.jsonl", "2.75", "2.25");
+    runs.edit("metrics.jsonl", "1.5", "1.25");
+    assert_eq!(runs.diff().partings[0].what, "step 2");
+}

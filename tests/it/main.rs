@@ -21,6 +21,7 @@ mod generate;
 mod golden;
 mod held_out;
 mod hub;
+mod loss_figures;
 mod optimum;
 mod orders;
 mod parity;
