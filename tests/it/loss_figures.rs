@@ -90,7 +90,7 @@ fn a_report_shows_trainings_without_an_evaluation() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("report");
     let one = train_folder(dir.path(), "student");
-    let summary = report(&[one.clone()], None, &out).unwrap();
+    let summary = report(std::slice::from_ref(&one), None, &out).unwrap();
     let names = ["loss.svg", "loss.png", "report.md"];
     assert_eq!(summary.files, names.map(|name| out.join(name)));
     let page = fs::read_to_string(out.join("report.md")).unwrap();
