@@ -1,5 +1,6 @@
 //! `w2s filter`: which weak labels are kept, in a run folder.
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Instant;
 
@@ -123,7 +124,7 @@ fn read_data(args: &FilterArgs, task: &Task) -> Result<Option<Dataset>> {
         ));
     }
     if let Some(limit) = args.limit {
-        dataset.examples.truncate(limit.max(1));
+        dataset.examples.truncate(limit.get());
     }
     Ok(Some(dataset))
 }
@@ -256,7 +257,7 @@ fn manifest(
     versions.insert("w2s".into(), env!("CARGO_PKG_VERSION").into());
     match (asked, &args.from, &args.model) {
         (Some((scorer, form)), _, Some(model)) => {
-            settings.insert("limit".into(), args.limit.into());
+            settings.insert("limit".into(), args.limit.map(NonZeroUsize::get).into());
             model.settings(scorer, &mut settings);
             let variation = variation(args, task)?;
             settings.insert("variants".into(), variation.kind.name().into());

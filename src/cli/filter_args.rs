@@ -1,5 +1,6 @@
 //! The arguments of `w2s filter`.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, ValueEnum};
@@ -86,7 +87,7 @@ pub(super) struct FilterArgs {
     pub(super) from: Option<PathBuf>,
     /// Take the first N questions only
     #[arg(long, value_name = "N", help_heading = "Data")]
-    pub(super) limit: Option<usize>,
+    pub(super) limit: Option<NonZeroUsize>,
 
     /// What varies in a question [default: the task's; `w2s tasks TASK` shows what it can]
     #[arg(long, value_enum, value_name = "KIND", help_heading = "Answers")]

@@ -248,7 +248,7 @@ fn read_data(args: &TrainArgs) -> Result<(Task, Dataset)> {
         task = task.with_num_options(dataset.max_options());
     }
     if let Some(limit) = args.limit {
-        dataset.examples.truncate(limit.max(1));
+        dataset.examples.truncate(limit.get());
     }
     Ok((task, dataset))
 }

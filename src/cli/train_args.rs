@@ -88,7 +88,7 @@ pub(super) struct TrainArgs {
     pub(super) soft_labels: bool,
     /// Take the first N examples only
     #[arg(long, value_name = "N", help_heading = "Data")]
-    pub(super) limit: Option<usize>,
+    pub(super) limit: Option<NonZeroUsize>,
     /// Prompt variant of the task; `w2s tasks TASK` shows them [default: the task's own]
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub(super) prompt_variant: Option<String>,
@@ -494,7 +494,7 @@ impl TrainArgs {
         settings.insert("reweight".into(), json!(reweight));
         settings.insert("gold_column".into(), json!(self.gold_column));
         settings.insert("soft_labels".into(), self.soft_labels.into());
-        settings.insert("limit".into(), self.limit.into());
+        settings.insert("limit".into(), self.limit.map(NonZeroUsize::get).into());
         settings.insert("max_tokens".into(), self.max_tokens.into());
         let too_long = self.too_long.to_possible_value();
         settings.insert("too_long".into(), too_long.map(|v| v.get_name().to_owned()).into());

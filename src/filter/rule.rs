@@ -73,9 +73,9 @@ pub struct Selection {
 
 /// Returns which questions `rule` keeps.
 ///
-/// An answer that could not be read never helps a question, nor any other: questions stand with their
-/// highest entropy, and the quantile is taken of the lowest, so making an answer unreadable can only
-/// shrink what is kept. Where all answers were read both are the entropy, as published. A question
+/// An answer that could not be read never helps its question, and never raises the share that is kept:
+/// questions stand with their highest entropy, and the quantile is taken of the lowest, so making an
+/// answer unreadable can only shrink what a quantile or a limit keeps; a fraction stays the same. Where all answers were read both are the entropy, as published. A question
 /// without any answer that could be read is dropped.
 pub fn select(rule: Rule, candidates: &[Candidate<'_>], streams: &SeedStream) -> Selection {
     let below = |threshold: f64| {

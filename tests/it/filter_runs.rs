@@ -292,6 +292,7 @@ fn what_cannot_be_done_is_said() {
             ],
         ),
         (vec!["--num-variants", "1"], vec!["`--num-variants` is 1, expected 2 or more"]),
+        (vec!["--limit", "0"], vec!["invalid value '0' for '--limit <N>'"]),
         (vec!["--variants", "word-orders"], vec!["cannot make variants by `word-orders`"]),
         (vec!["--parser", "option-letter"], vec!["`--parser` has no effect with `--answers soft`"]),
         (vec!["--answers", "votes", "--calibrate", "none"], vec!["`--calibrate` has no effect"]),
