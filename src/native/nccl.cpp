@@ -11,13 +11,16 @@
 #include <dlfcn.h>
 
 #include <chrono>
+#include <condition_variable>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 
 namespace {
 
-// From nccl.h; its numbers have been the same since version 2.0.
+// From nccl.h; its numbers have never changed. Joining by ncclCommInitRank makes a communicator whose
+// calls block until they are queued, so that none returns kInProgress.
 struct Id {
   char bytes[128];
 };
@@ -31,6 +34,17 @@ void find(void* library, const char* name, F& function) {
   function = reinterpret_cast<F>(dlsym(library, name));
   TORCH_CHECK(function != nullptr, "NCCL has no `", name, "`");
 }
+
+// A group being joined by a thread of its own: NCCL waits for the others as long as it takes, and
+// only whoever waits for the thread can stop waiting.
+struct Joining {
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool done = false;
+  int status = kSuccess;
+  std::string failure;
+  void* communicator = nullptr;
+};
 
 } // namespace
 
@@ -49,6 +63,8 @@ struct W2sNccl {
     TORCH_CHECK(status == kSuccess, "NCCL: ", error_text(status));
   }
 
+  // By abort, not ncclCommDestroy: that waits for the others, which may be gone. Nothing is lost:
+  // every sum was waited for, here and, because a sum by Gloo follows, in the others.
   void stop() {
     if (communicator != nullptr) {
       abort(communicator);
@@ -102,8 +118,32 @@ int w2s_nccl_join(
     nccl->device =
         c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(device));
     nccl->timeout = std::chrono::milliseconds(timeout_ms);
-    const c10::DeviceGuard guard(nccl->device);
-    nccl->check(nccl->init(&nccl->communicator, num, given, rank));
+    const auto joining = std::make_shared<Joining>();
+    const auto work = [joining, given, rank, num, init = nccl->init, device = nccl->device] {
+      int status = kSuccess;
+      void* communicator = nullptr;
+      std::string failure;
+      try {
+        const c10::DeviceGuard guard(device);
+        status = init(&communicator, num, given, rank);
+      } catch (const std::exception& error) {
+        failure = error.what();
+      }
+      const std::lock_guard<std::mutex> lock(joining->mutex);
+      joining->done = true;
+      joining->status = status;
+      joining->failure = failure;
+      joining->communicator = communicator;
+      joining->changed.notify_all();
+    };
+    std::thread(work).detach();
+    std::unique_lock<std::mutex> lock(joining->mutex);
+    const bool came = joining->changed.wait_for(
+        lock, nccl->timeout, [&] { return joining->done; });
+    TORCH_CHECK(came, "NCCL: the other processes did not join in time");
+    TORCH_CHECK(joining->failure.empty(), joining->failure);
+    nccl->check(joining->status);
+    nccl->communicator = joining->communicator;
   });
 }
 

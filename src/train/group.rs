@@ -110,18 +110,23 @@ impl Group {
             _ => on_cpu(),
         };
         if self.all(own.is_ok())? {
-            let id = match &own {
-                Ok((nccl, _)) if self.is_first() => nccl.id(),
-                _ => Ok([0; 128]),
-            };
-            let id = id.map_err(|reason| Error::new(ErrorKind::Device, reason));
-            let id = self.sum(id.map(|id| id.map(f64::from).to_vec()), 128)?;
-            let mut bytes: NcclId = [0; 128];
-            for (byte, value) in bytes.iter_mut().zip(id) {
+            let mut id: NcclId = [0; 128];
+            if self.is_first() {
+                own = own.and_then(|(nccl, gpu)| {
+                    id = nccl.id()?;
+                    Ok((nccl, gpu))
+                });
+            }
+            // The others add zeros.
+            let summed = self.sum(Ok(id.map(f64::from).to_vec()), id.len())?;
+            for (byte, value) in id.iter_mut().zip(summed) {
                 *byte = value as u8;
             }
+            if id == [0; 128] {
+                own = own.and_then(|_| Err("rank 0 cannot use it".to_owned()));
+            }
             own = own.and_then(|(nccl, gpu)| {
-                nccl.join(&bytes, (self.rank, self.size), gpu, self.patience)?;
+                nccl.join(&id, (self.rank, self.size), gpu, self.patience)?;
                 Ok((nccl, gpu))
             });
             if self.all(own.is_ok())? {
@@ -395,6 +400,8 @@ mod tests {
     fn nccl_is_used_only_where_it_is() {
         let error = Nccl::open(c"libw2s-no-such-library.so").unwrap_err();
         assert!(error.contains("libw2s-no-such-library.so"), "{error}");
+        let error = Nccl::open(c"libm.so.6").unwrap_err();
+        assert!(error.contains("NCCL has no `ncclGetUniqueId`"), "{error}");
         two(|mut group| {
             assert_eq!(group.use_gpus(Device::Cpu).unwrap(), None);
             assert!(group.nccl.is_none());
