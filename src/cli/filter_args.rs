@@ -52,7 +52,8 @@ pub(super) struct FilterArgs {
     /// Keep this share of the questions, rounded down, lowest entropy first; ties are drawn
     #[arg(long, value_name = "SHARE", help_heading = "Filter")]
     keep_fraction: Option<f64>,
-    /// Also draw, with replacement, as many of the kept rows as there are questions (sample.jsonl)
+    /// Also draw, with replacement, as many of the kept rows as there are questions (sample.jsonl, for
+    /// `w2s train --sample`)
     #[arg(long, alias = "do_sampling", help_heading = "Filter")]
     do_sampling: bool,
     /// Set this share of the kept questions aside for validation, whole questions and groups only

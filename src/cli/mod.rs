@@ -28,9 +28,11 @@ mod settings;
 mod tasks;
 mod train;
 mod train_args;
+mod train_files;
 mod train_gold;
 mod train_items;
 mod train_run;
+mod train_settings;
 
 use std::process::ExitCode;
 

@@ -1,30 +1,20 @@
-//! The arguments of `w2s train`, and the settings they come to.
+//! The arguments of `w2s train`, and which of them go together.
 
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use serde_json::{Map, Value, json};
 
 use super::loss_args::LossArgs;
 use super::model::ModelArgs;
 use super::run_args::RunArgs;
 use super::search_args::{no_effect, usage};
-use super::train_items::{Source, Weighing};
 use crate::error::Result;
-use crate::lm::{AdapterConfig, Decoder, Layout, TargetModules};
-use crate::run::{GoldUse, RunDir};
-use crate::score::{MemorySize, total_memory};
-use crate::train::{
-    Checkpointing, Decay, Loss, Patience, Seat, TooLong, TrainSettings, pass_tokens,
-};
+use crate::train::{Patience, Seat};
 
 /// The longest wait for other processes: a week.
 const MOST_SECONDS: f64 = 604_800.0;
-
-/// Temperature of the reliability weights: as published.
-const TEMPERATURE: f64 = 0.2;
 
 /// Fine-tune a model on labels, through a low-rank adapter or whole
 ///
@@ -61,11 +51,11 @@ pub(super) struct TrainArgs {
         help_heading = "Data",
         required_unless_present = "answers"
     )]
-    labels: Option<PathBuf>,
+    pub(super) labels: Option<PathBuf>,
     /// Learn the answers to all variants: answers.jsonl of `w2s filter`; with --labels only those of
     /// the questions it names
     #[arg(long, value_name = "FILE", help_heading = "Data", alias = "variants")]
-    answers: Option<PathBuf>,
+    pub(super) answers: Option<PathBuf>,
     /// Weights: JSON lines with id and weight, and variant and answer where these tell them apart,
     /// such as weights.jsonl of `w2s filter` [default: all 1]
     #[arg(long, value_name = "FILE", help_heading = "Data")]
@@ -73,16 +63,21 @@ pub(super) struct TrainArgs {
     /// Weigh every answer by its reliability among those to the variants of its question
     /// (`--answers`)
     #[arg(long, help_heading = "Data", requires = "answers", conflicts_with = "weights")]
-    reweight: bool,
+    pub(super) reweight: bool,
+    /// Learn the rows of a sample only, each as often as it was drawn: sample.jsonl of
+    /// `w2s filter --do-sampling`, beside its answers.jsonl as `--answers` and, where questions are
+    /// set aside for validation, its kept.jsonl as `--labels` [default: every answer once]
+    #[arg(long, value_name = "FILE", help_heading = "Data", requires = "answers")]
+    pub(super) sample: Option<PathBuf>,
     /// Temperature of the reliability: below 1 it sharpens the shares of the answers [default: 0.2]
     #[arg(long, value_name = "T", help_heading = "Data", requires = "reweight")]
-    temperature: Option<f64>,
+    pub(super) temperature: Option<f64>,
     /// File of the gold labels (`--labels gold`) [default: the data file]
     #[arg(long, value_name = "FILE", help_heading = "Data")]
-    gold: Option<PathBuf>,
+    pub(super) gold: Option<PathBuf>,
     /// Column of the gold labels (`--labels gold`) [default: the task's]
     #[arg(long, value_name = "COLUMN", help_heading = "Data")]
-    gold_column: Option<String>,
+    pub(super) gold_column: Option<String>,
     /// Learn the distribution of labels in the file of labels, not its likeliest label
     #[arg(long, help_heading = "Data")]
     pub(super) soft_labels: bool,
@@ -97,16 +92,16 @@ pub(super) struct TrainArgs {
     pub(super) max_tokens: usize,
     /// What becomes of prompts that are longer; answers are never cut
     #[arg(long, value_enum, default_value_t = TooLongName::Truncate, help_heading = "Data")]
-    too_long: TooLongName,
+    pub(super) too_long: TooLongName,
 
     #[command(flatten)]
     pub(super) run: RunArgs,
     /// Write a checkpoint every N steps [default: by time only]
     #[arg(long, value_name = "N", help_heading = "Run")]
-    checkpoint_steps: Option<NonZeroUsize>,
+    pub(super) checkpoint_steps: Option<NonZeroUsize>,
     /// Write a checkpoint every so many minutes
     #[arg(long, value_name = "MINUTES", default_value_t = 5.0, help_heading = "Run")]
-    checkpoint_minutes: f64,
+    pub(super) checkpoint_minutes: f64,
 
     /// Wait so many seconds for the other processes to start (WORLD_SIZE above 1) [default: 30]
     #[arg(long, value_name = "SECONDS", help_heading = "Run")]
@@ -117,24 +112,24 @@ pub(super) struct TrainArgs {
     peer_timeout: Option<f64>,
 
     #[command(flatten)]
-    loss: LossArgs,
+    pub(super) loss: LossArgs,
 
     /// Rank of the adapter [default: 16]
     #[arg(long, value_name = "R", help_heading = "Adapter")]
-    lora_r: Option<NonZeroUsize>,
+    pub(super) lora_r: Option<NonZeroUsize>,
     /// Scale of the adapter times its rank [default: 32]
     #[arg(long, value_name = "ALPHA", help_heading = "Adapter")]
-    lora_alpha: Option<f64>,
+    pub(super) lora_alpha: Option<f64>,
     /// Share of the adapter's inputs dropped in training [default: 0.05]
     #[arg(long, value_name = "SHARE", help_heading = "Adapter")]
-    lora_dropout: Option<f64>,
+    pub(super) lora_dropout: Option<f64>,
     /// Modules it is added to: names with commas between, all-linear, or a regular expression of the
     /// whole name [default: queries and values]
     #[arg(long, value_name = "MODULES", help_heading = "Adapter")]
-    target_modules: Option<String>,
+    pub(super) target_modules: Option<String>,
     /// Divide alpha by the root of the rank (rsLoRA)
     #[arg(long, help_heading = "Adapter")]
-    rslora: bool,
+    pub(super) rslora: bool,
 
     /// Train all weights and write a whole model; takes f32 and four times the model's memory
     #[arg(long, help_heading = "Adapter")]
@@ -142,33 +137,33 @@ pub(super) struct TrainArgs {
 
     /// The highest learning rate
     #[arg(long, value_name = "RATE", default_value_t = 5e-5, help_heading = "Optimizer")]
-    lr: f64,
+    pub(super) lr: f64,
     /// How it moves after the warm-up
     #[arg(long, value_enum, default_value_t = DecayName::Linear, help_heading = "Optimizer")]
-    schedule: DecayName,
+    pub(super) schedule: DecayName,
     /// Steps over which it rises from zero
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Optimizer")]
-    warmup_steps: usize,
+    pub(super) warmup_steps: usize,
     /// Passes over the data
     #[arg(long, value_name = "N", default_value = "3", help_heading = "Optimizer")]
-    epochs: NonZeroUsize,
+    pub(super) epochs: NonZeroUsize,
     /// Examples of a step; how many are run at once is another matter and changes no result beyond
     /// rounding
     #[arg(long, value_name = "N", default_value = "24", help_heading = "Optimizer")]
-    batch_size: NonZeroUsize,
+    pub(super) batch_size: NonZeroUsize,
     /// AdamW's weight decay
     #[arg(long, value_name = "RATE", default_value_t = 0.0, help_heading = "Optimizer")]
-    weight_decay: f64,
+    pub(super) weight_decay: f64,
     /// Largest norm of the gradient; 0: any
     #[arg(long, value_name = "NORM", default_value_t = 1.0, help_heading = "Optimizer")]
-    clip: f64,
+    pub(super) clip: f64,
     /// Most sequences run at once [default: as many as memory and --pack-tokens allow]
     #[arg(long, value_name = "N", help_heading = "Optimizer")]
-    micro_batch: Option<NonZeroUsize>,
+    pub(super) micro_batch: Option<NonZeroUsize>,
     /// Keep only the inputs of blocks for the way back and run them again: less memory, a third more
     /// time
     #[arg(long, alias = "gradient-checkpointing", help_heading = "Optimizer")]
-    recompute: bool,
+    pub(super) recompute: bool,
 
     /// Set this share of the questions aside and report the loss on them [default: none, or those
     /// that kept.jsonl sets aside]
@@ -186,7 +181,7 @@ pub(super) struct TrainArgs {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum TooLongName {
+pub(super) enum TooLongName {
     /// Tokens are taken off the prompt's beginning
     Truncate,
     /// They are left out
@@ -196,7 +191,7 @@ enum TooLongName {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum DecayName {
+pub(super) enum DecayName {
     /// To zero, on a straight line
     Linear,
     /// Not at all
@@ -315,193 +310,5 @@ impl TrainArgs {
             }
             None => Ok(()),
         }
-    }
-
-    fn is_gold(&self) -> bool {
-        self.labels.as_deref() == Some(Path::new("gold"))
-    }
-
-    pub(super) fn source(&self) -> Source<'_> {
-        match (&self.answers, &self.labels) {
-            (Some(answers), labels) => Source::Answers(answers, labels.as_deref()),
-            (None, Some(labels)) if !self.is_gold() => Source::Labels(labels),
-            _ => Source::Gold(self.gold_file(), self.gold_column.as_deref()),
-        }
-    }
-
-    /// What the labels and answers weigh.
-    pub(super) fn weighing(&self) -> Weighing<'_> {
-        match &self.weights {
-            Some(path) => Weighing::File(path),
-            None if self.reweight => Weighing::Reliability(self.temperature()),
-            None => Weighing::Alike,
-        }
-    }
-
-    fn temperature(&self) -> f64 {
-        self.temperature.unwrap_or(TEMPERATURE)
-    }
-
-    fn gold_file(&self) -> &Path {
-        self.gold.as_deref().unwrap_or(&self.data)
-    }
-
-    /// The files the labels come from, by role.
-    pub(super) fn label_files(&self) -> Vec<(&'static str, &Path)> {
-        let labels = if self.is_gold() {
-            Some(("gold", self.gold_file()))
-        } else {
-            self.labels.as_deref().map(|path| ("labels", path))
-        };
-        let answers = self.answers.as_deref().map(|path| ("answers", path));
-        let weights = self.weights.as_deref().map(|path| ("weights", path));
-        [labels, answers, weights].into_iter().flatten().collect()
-    }
-
-    /// Whether gold has a part in the run: labels are taken for gold unless they are of a run that
-    /// used none.
-    pub(super) fn gold_used(&self) -> GoldUse {
-        if self.is_gold() {
-            return GoldUse::Because(format!(
-                "trained on the gold labels of {}",
-                self.gold_file().display()
-            ));
-        }
-        for (role, path) in self.label_files() {
-            let folder = match path.parent() {
-                Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
-                Some(folder) => folder,
-                None => continue,
-            };
-            match RunDir::existing(folder) {
-                Ok((_, manifest)) => {
-                    if let GoldUse::Because(reason) = manifest.gold_used {
-                        return GoldUse::Because(format!("by the {role}: {reason}"));
-                    }
-                }
-                Err(_) => {
-                    return GoldUse::Because(format!(
-                        "{role} were given by the user: {}",
-                        path.display()
-                    ));
-                }
-            }
-        }
-        self.model.gold_used(GoldUse::no())
-    }
-
-    pub(super) fn loss(&self) -> Loss {
-        self.loss.loss()
-    }
-
-    pub(super) fn too_long(&self) -> TooLong {
-        match self.too_long {
-            TooLongName::Truncate => TooLong::Truncate,
-            TooLongName::Drop => TooLong::Drop,
-            TooLongName::Refuse => TooLong::Refuse,
-        }
-    }
-
-    /// The settings of the training of `decoder`.
-    pub(super) fn settings(
-        &self,
-        decoder: &Decoder,
-        dropout: f64,
-        num_local: usize,
-    ) -> TrainSettings {
-        let cpu = !decoder.device().is_cuda();
-        let element = decoder.kind().elt_size_in_bytes();
-        let tokens = || {
-            let config = decoder.config();
-            // Processes of one machine share its memory, where the user does not say what each may have.
-            let share = || {
-                let all = total_memory().filter(|_| cpu && num_local > 1)?;
-                Some(MemorySize(all.0 / 2 / num_local as u64))
-            };
-            let memory = self.model.memory().or_else(share);
-            pass_tokens(config, element, cpu, self.recompute, memory)
-        };
-        TrainSettings {
-            loss: self.loss(),
-            normalise: self.loss.normalise(),
-            batch_size: self.batch_size.get(),
-            num_epochs: self.epochs.get(),
-            lr: self.lr,
-            decay: match self.schedule {
-                DecayName::Linear => Decay::Linear,
-                DecayName::Constant => Decay::Constant,
-            },
-            num_warmup: self.warmup_steps,
-            weight_decay: self.weight_decay,
-            clip: (self.clip > 0.0).then_some(self.clip),
-            dropout,
-            recompute: self.recompute,
-            pass_tokens: self.model.pack_tokens().unwrap_or_else(tokens),
-            pass_sequences: self.micro_batch.map_or(usize::MAX, NonZeroUsize::get),
-        }
-    }
-
-    /// Share of the adapter's inputs dropped, if the user says so.
-    pub(super) fn dropout(&self) -> Option<f64> {
-        self.lora_dropout
-    }
-
-    /// The settings of a new adapter on a model of this layout.
-    pub(super) fn adapter_config(&self, layout: Layout) -> AdapterConfig {
-        let target_modules = match self.target_modules.as_deref() {
-            None => TargetModules::Names(match layout {
-                Layout::Llama => vec!["q_proj".into(), "v_proj".into()],
-                Layout::Phi3 => vec!["qkv_proj".into()],
-                Layout::Gpt2 => vec!["c_attn".into()],
-                Layout::GptNeox => vec!["query_key_value".into()],
-            }),
-            Some("all-linear") => TargetModules::AllLinear,
-            Some(text) if text.chars().all(|c| c.is_alphanumeric() || "_,. ".contains(c)) => {
-                TargetModules::Names(text.split(',').map(|name| name.trim().to_owned()).collect())
-            }
-            Some(pattern) => TargetModules::Pattern(pattern.to_owned()),
-        };
-        AdapterConfig {
-            r: self.lora_r.map_or(16, NonZeroUsize::get),
-            alpha: self.lora_alpha.unwrap_or(32.0),
-            dropout: self.lora_dropout.unwrap_or(0.05),
-            target_modules,
-            exclude_modules: None,
-            layers: None,
-            use_rslora: self.rslora,
-            rank_pattern: Vec::new(),
-            alpha_pattern: Vec::new(),
-            base_model: Some(self.model.model.display().to_string()),
-        }
-    }
-
-    pub(super) fn checkpointing(&self, folder: &Path) -> Checkpointing {
-        let minutes = Duration::from_secs_f64(60.0 * self.checkpoint_minutes);
-        let steps = self.checkpoint_steps.map(NonZeroUsize::get);
-        Checkpointing::new(folder, steps, Some(minutes))
-    }
-
-    /// The data's part of the resolved settings.
-    pub(super) fn data_settings(&self, settings: &mut Map<String, Value>) {
-        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
-        settings.insert(
-            "labels".into(),
-            if self.is_gold() { "gold".into() } else { json!(path(&self.labels)) },
-        );
-        settings.insert("answers".into(), json!(path(&self.answers)));
-        settings.insert("weights".into(), json!(path(&self.weights)));
-        let reweight = self.reweight.then(|| json!({ "temperature": self.temperature() }));
-        settings.insert("reweight".into(), json!(reweight));
-        settings.insert("gold_column".into(), json!(self.gold_column));
-        settings.insert("soft_labels".into(), self.soft_labels.into());
-        settings.insert("limit".into(), self.limit.map(NonZeroUsize::get).into());
-        settings.insert("max_tokens".into(), self.max_tokens.into());
-        let too_long = self.too_long.to_possible_value();
-        settings.insert("too_long".into(), too_long.map(|v| v.get_name().to_owned()).into());
-        settings.insert(
-            "validation".into(),
-            json!({ "share": self.validation, "every_steps": self.validate_every,
-                "best": self.best, "patience": self.patience }),
-        );
     }
 }

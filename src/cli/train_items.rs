@@ -4,9 +4,9 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use serde::Deserialize;
 use serde_json::Value;
 
+use super::train_files::{Extra, Sample, Weights, data, id_text, unknown_ids};
 use super::train_gold;
 use crate::data::{
     AnswerRecord, Dataset, Example, Task, by_question, read_json_lines, read_labels,
@@ -23,8 +23,18 @@ pub(super) enum Source<'a> {
     Gold(&'a Path, Option<&'a str>),
     /// A file with id and label.
     Labels(&'a Path),
-    /// What a weak supervisor answered to variants, of the questions that the labels name, if given.
-    Answers(&'a Path, Option<&'a Path>),
+    /// What a weak supervisor answered to variants.
+    Answers(Answers<'a>),
+}
+
+/// The answers to variants that are learnt.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answers<'a> {
+    pub(super) path: &'a Path,
+    /// The labels whose questions alone count, if given.
+    pub(super) labels: Option<&'a Path>,
+    /// The rows that were drawn of them, if given.
+    pub(super) sample: Option<&'a Path>,
 }
 
 /// What labels and answers weigh.
@@ -73,10 +83,8 @@ struct Row<'a> {
     /// Texts and their shares.
     answers: Vec<(String, f64)>,
     validation: bool,
-}
-
-fn data(message: String, path: &Path) -> Error {
-    Error::new(ErrorKind::Data, message).at(path)
+    /// How often it is learnt.
+    times: usize,
 }
 
 impl Making<'_> {
@@ -89,7 +97,7 @@ impl Making<'_> {
     ) -> Result<Training> {
         let format = PromptFormat::new(self.task)?;
         let (rows, num_unread) = match source {
-            Source::Answers(path, labels) => self.answered(path, labels, &format)?,
+            Source::Answers(answers) => self.answered(answers, &format)?,
             Source::Labels(path) => self.labelled(path, &format)?,
             Source::Gold(path, column) => {
                 let gold = train_gold::read(path, column, self.task, self.dataset)?;
@@ -109,8 +117,9 @@ impl Making<'_> {
             _ => None,
         };
         let mut votes: HashMap<String, Votes> = HashMap::new();
-        if let (Weighing::Reliability(_), Source::Answers(path, _)) = (weighing, source) {
-            for records in by_question(read_json_lines::<AnswerRecord>(path)?, |r| &r.id) {
+        if let (Weighing::Reliability(_), Source::Answers(answers)) = (weighing, source) {
+            let records: Vec<AnswerRecord> = read_json_lines(answers.path)?;
+            for records in by_question(records, |record| &record.id) {
                 let of = Votes::of(records.iter().map(|record| record.answer.as_deref()));
                 votes.insert(records[0].id.clone(), of);
             }
@@ -125,7 +134,7 @@ impl Making<'_> {
         };
         for row in &rows {
             let weight = match (&weights, weighing) {
-                (Some(weights), _) => weights.of(row)?,
+                (Some(weights), _) => weights.of(&row.example.id, row.variant, &row.answer)?,
                 (None, Weighing::Reliability(temperature)) => votes
                     .get(&row.example.id)
                     .map_or(1.0, |votes| votes.reliability(Some(&row.answer), temperature)),
@@ -144,7 +153,8 @@ impl Making<'_> {
             else {
                 continue;
             };
-            if row.validation { &mut training.validation } else { &mut training.items }.push(item);
+            let to = if row.validation { &mut training.validation } else { &mut training.items };
+            to.extend(std::iter::repeat_n(item, row.times));
         }
         if training.items.is_empty() {
             let all = training.num_weightless == rows.len();
@@ -175,7 +185,7 @@ impl Making<'_> {
             self.shares(&words, index, distribution)?
         };
         let answer = label.to_owned();
-        Ok(Row { example, variant: None, answer, prompt, answers, validation })
+        Ok(Row { example, variant: None, answer, prompt, answers, validation, times: 1 })
     }
 
     fn label(&self, name: &str) -> Result<usize> {
@@ -268,10 +278,10 @@ impl Making<'_> {
 
     fn answered<'s>(
         &'s self,
-        path: &Path,
-        labels: Option<&Path>,
+        source: Answers<'_>,
         format: &PromptFormat<'_>,
     ) -> Result<(Vec<Row<'s>>, usize)> {
+        let Answers { path, labels, sample } = source;
         let kept: Option<HashMap<String, Extra>> = match labels {
             Some(path) => {
                 let lines: Vec<Extra> = read_json_lines(path)?;
@@ -279,12 +289,23 @@ impl Making<'_> {
             }
             None => None,
         };
+        let mut drawn = sample.map(Sample::read).transpose()?;
         let examples: HashMap<&str, &Example> =
             self.dataset.examples.iter().map(|e| (e.id.as_str(), e)).collect();
         let (mut rows, mut num_unread, mut strange) = (Vec::new(), 0, Vec::new());
         for record in read_json_lines::<AnswerRecord>(path)? {
             let of_label = kept.as_ref().map(|kept| kept.get(&record.id));
             if let Some(None) = of_label {
+                continue;
+            }
+            let split = of_label.flatten().and_then(|extra| extra.split.as_deref());
+            let validation = split == Some("validation");
+            // Of a sample, only what is learnt was drawn.
+            let times = match &mut drawn {
+                Some(drawn) if !validation => drawn.take(&record)?,
+                _ => 1,
+            };
+            if times == 0 {
                 continue;
             }
             let Some(&example) = examples.get(record.id.as_str()) else {
@@ -296,19 +317,15 @@ impl Making<'_> {
                 continue;
             };
             let answers = self.answers_of(&record, &answer, example, format)?;
-            let split = of_label.flatten().and_then(|extra| extra.split.as_deref());
-            rows.push(Row {
-                example,
-                variant: Some(record.variant),
-                answer,
-                prompt: record.prompt,
-                answers,
-                validation: split == Some("validation"),
-            });
+            let (variant, prompt) = (Some(record.variant), record.prompt);
+            rows.push(Row { example, variant, answer, prompt, answers, validation, times });
         }
         if !strange.is_empty() {
             let strange: Vec<&str> = strange.iter().map(String::as_str).collect();
             return Err(unknown_ids("answers", &strange, path, self.dataset));
+        }
+        if let Some(drawn) = drawn {
+            drawn.finish(path)?;
         }
         Ok((rows, num_unread))
     }
@@ -340,129 +357,5 @@ impl Making<'_> {
             order.iter().map(share).collect()
         });
         self.shares(&words, shown, distribution)
-    }
-}
-
-fn id_text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
-fn unknown_ids(what: &str, strange: &[&str], path: &Path, dataset: &Dataset) -> Error {
-    data(
-        format!(
-            "{} ids of the {what} are not in `{}`, the first: {}",
-            strange.len(),
-            dataset.path.display(),
-            strange.iter().take(4).copied().collect::<Vec<_>>().join(", ")
-        ),
-        path,
-    )
-    .hint("labels and data are joined by id; give the data the labels were made of")
-}
-
-/// What a line of labels may say besides id and label.
-#[derive(Deserialize)]
-struct Extra {
-    id: Value,
-    label: Option<Value>,
-    split: Option<String>,
-    distribution: Option<HashMap<String, f64>>,
-    logprobs: Option<HashMap<String, f64>>,
-}
-
-impl Extra {
-    /// The distribution in the order of the task's labels.
-    fn distribution(&self, task: &Task, id: &str, path: &Path) -> Result<Vec<f64>> {
-        let named = match (&self.distribution, &self.logprobs) {
-            (Some(shares), _) => shares.clone(),
-            (None, Some(logprobs)) => {
-                let most = logprobs.values().copied().fold(f64::NEG_INFINITY, f64::max);
-                logprobs.iter().map(|(name, l)| (name.clone(), (l - most).exp())).collect()
-            }
-            (None, None) => {
-                return Err(data(format!("`{id}` has no distribution of labels"), path));
-            }
-        };
-        // A question of fewer options says nothing of the other labels.
-        let share = |name: &String| named.get(name).copied().unwrap_or(0.0);
-        let shares: Vec<f64> = task.labels.iter().map(|label| share(&label.name)).collect();
-        let sum: f64 = shares.iter().sum();
-        let known = named.keys().all(|name| task.labels.iter().any(|label| label.name == *name));
-        if known && sum.is_finite() && sum > 0.0 && shares.iter().all(|share| *share >= 0.0) {
-            return Ok(shares.iter().map(|share| share / sum).collect());
-        }
-        Err(data(format!("the distribution of `{id}` is not one over the task's labels"), path))
-    }
-}
-
-#[derive(Deserialize)]
-struct WeightLine {
-    id: Value,
-    variant: Option<usize>,
-    #[serde(default)]
-    answer: Option<Value>,
-    weight: f64,
-}
-
-/// The weights of a file, by id.
-struct Weights<'a> {
-    path: &'a Path,
-    by_id: HashMap<String, Vec<WeightLine>>,
-}
-
-impl<'a> Weights<'a> {
-    fn read(path: &'a Path, dataset: &Dataset) -> Result<Self> {
-        let known: HashSet<&str> = dataset.examples.iter().map(|e| e.id.as_str()).collect();
-        let lines: Vec<WeightLine> = read_json_lines(path)?;
-        let mut by_id: HashMap<String, Vec<WeightLine>> = HashMap::new();
-        let mut strange = Vec::new();
-        for (i, line) in lines.into_iter().enumerate() {
-            let id = id_text(&line.id);
-            if !(line.weight.is_finite() && line.weight >= 0.0) {
-                return Err(Error::new(
-                    ErrorKind::Data,
-                    format!("the weight of `{id}` is {}, expected a number from 0 up", line.weight),
-                )
-                .at_line(path, i + 1));
-            }
-            if !known.contains(id.as_str()) {
-                strange.push(id.clone());
-            }
-            by_id.entry(id).or_default().push(line);
-        }
-        if !strange.is_empty() {
-            let strange: Vec<&str> = strange.iter().map(String::as_str).collect();
-            return Err(unknown_ids("weights", &strange, path, dataset));
-        }
-        Ok(Self { path, by_id })
-    }
-
-    /// The weight of a row: of its variant and answer, as far as the file names them.
-    fn of(&self, row: &Row<'_>) -> Result<f64> {
-        let id = &row.example.id;
-        let fits = |line: &&WeightLine| {
-            let variant = match (line.variant, row.variant) {
-                (Some(a), Some(b)) => a == b,
-                _ => true,
-            };
-            let answer = line.answer.as_ref().is_none_or(|answer| id_text(answer) == row.answer);
-            variant && answer
-        };
-        let found: Vec<f64> =
-            self.by_id.get(id).into_iter().flatten().filter(fits).map(|line| line.weight).collect();
-        match found.as_slice() {
-            [] => Err(data(
-                format!("there is no weight for answer `{}` of `{id}`", row.answer),
-                self.path,
-            )
-            .hint("every example that is trained on needs one; 0 leaves it out")),
-            [first, rest @ ..] if rest.iter().all(|other| (other - first).abs() < 1e-12) => {
-                Ok(*first)
-            }
-            _ => Err(data(
-                format!("answer `{}` of `{id}` has {} different weights", row.answer, found.len()),
-                self.path,
-            )),
-        }
     }
 }

@@ -54,12 +54,14 @@ impl Run<'_> {
         bar.set_position(self.state.step as u64);
         bar.reset_eta();
         let began = Instant::now();
+        self.validate(trainer, &mut log)?;
         while trainer.num_done() < trainer.num_steps() && !self.state.stopped {
             let report = match trainer.step() {
                 Ok(report) => report,
                 Err(error) => return Err(self.saved(trainer, error)),
             };
             self.state.step = report.step;
+            self.state.unvalidated = true;
             self.session_tokens += report.num_tokens as u64;
             let speed = self.session_tokens as f64 / began.elapsed().as_secs_f64();
             bar.set_position(report.step as u64);
@@ -119,17 +121,26 @@ impl Run<'_> {
         }
     }
 
-    /// Measures the loss on what was set aside, if it is time, and remembers the best.
+    /// Measures the loss on what was set aside, if it is time and was not done, and remembers the
+    /// best.
     fn validate(&mut self, trainer: &Trainer<'_>, log: &mut Log) -> Result<()> {
+        if !self.state.unvalidated {
+            return Ok(());
+        }
         let due = match self.args.validate_every {
             Some(every) => self.state.step.is_multiple_of(every.get()),
             None => trainer.at_end_of_epoch(),
         };
         let last = self.state.step == trainer.num_steps();
         if self.validation.is_empty() || !(due || last) {
+            self.state.unvalidated = false;
             return Ok(());
         }
-        let validation_loss = trainer.evaluate(self.validation)?;
+        let validation_loss = match trainer.evaluate(self.validation) {
+            Ok(loss) => loss,
+            Err(error) => return Err(self.saved(trainer, error)),
+        };
+        self.state.unvalidated = false;
         let step = self.state.step;
         if let Some((metrics, events)) = log {
             metrics.write(&Validation { step, validation_loss })?;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::rule::{Candidate, Rule, sample, select};
 use super::uncertainty::{Votes, mean_distribution, split};
@@ -41,7 +41,7 @@ pub struct JudgeSettings {
 }
 
 /// One line of `sample.jsonl`: a row that was drawn of the kept ones.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SampleRecord {
     /// The question's id.
     pub id: String,

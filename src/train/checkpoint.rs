@@ -23,6 +23,9 @@ pub struct State {
     pub num_worse: usize,
     /// Whether the training ended early.
     pub stopped: bool,
+    /// Whether the validation after the step, if one is due, is still to be made.
+    #[serde(default)]
+    pub unvalidated: bool,
 }
 
 /// When checkpoints are written, and where.

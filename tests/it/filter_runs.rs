@@ -12,7 +12,7 @@ pub const QUESTIONS: &str = r#"{"id": "q1", "question": "Which?", "choices": ["w
 "#;
 
 /// A filter command on the questions, with more arguments.
-fn filter(place: &Place, out: &str, more: &[&str]) -> Vec<String> {
+pub fn filter(place: &Place, out: &str, more: &[&str]) -> Vec<String> {
     let model = tiny("llama").display().to_string();
     let data = place.write("q.jsonl", QUESTIONS);
     let out = place.path(out);

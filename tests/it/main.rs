@@ -39,6 +39,7 @@ mod task_file;
 mod tasks;
 mod train;
 mod train_runs;
+mod train_samples;
 mod weak_eval;
 mod weak_figures;
 mod weak_runs;

@@ -80,7 +80,7 @@ fn alone(args: &[String]) {
     assert!(output.status.success(), "{}", text(&output.stderr));
 }
 
-fn lines(place: &Place, run: &str) -> Vec<Value> {
+pub fn lines(place: &Place, run: &str) -> Vec<Value> {
     let metrics = place.read(&format!("{run}/metrics.jsonl"));
     metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
@@ -105,7 +105,7 @@ fn same(place: &Place, a: &str, b: &str) {
     assert!(most < NUMBERS && apart < WEIGHTS, "{a} and {b}: {most:e}, {apart:e}");
 }
 
-fn weights_apart(place: &Place, a: &str, b: &str) -> f64 {
+pub fn weights_apart(place: &Place, a: &str, b: &str) -> f64 {
     let read = |run: &str| std::fs::read(place.path(&format!("{run}/adapter_model.safetensors")));
     let (a, b) = (read(a).unwrap(), read(b).unwrap());
     let (a, b) = (SafeTensors::deserialize(&a).unwrap(), SafeTensors::deserialize(&b).unwrap());
@@ -262,6 +262,44 @@ fn a_lost_process_ends_all_and_the_run_goes_on() {
         assert_eq!(said.contains("continuing after step"), lost == 1, "{said}");
         same(&place, "whole", &run);
     }
+}
+
+/// Validations take most of the time here, so a process is mostly lost in one: the first saves where
+/// it stands all the same, and the validation is made when the run goes on.
+#[test]
+fn a_process_lost_in_a_validation_costs_no_step() {
+    let place = Place::new();
+    let labels: String = ["a", "b", "c", "d", "e", "f"]
+        .iter()
+        .map(|id| {
+            let split = if *id == "a" { "train" } else { "validation" };
+            format!("{{\"id\": \"{id}\", \"label\": true, \"split\": \"{split}\"}}\n")
+        })
+        .collect();
+    let labels = place.write("labels.jsonl", labels);
+    let more = ["--labels", &labels, "--epochs", "90", "--validate-every", "1", "--best"];
+    alone(&train(&place, "whole", &more));
+    let args = train(&place, "parts", &[more.as_slice(), &["--resume"]].concat());
+    for at in [10, 50, 90] {
+        let port = free_port();
+        let mut children: Vec<Child> = (0..2).map(|rank| start(&args, rank, 2, port)).collect();
+        wait_for_step(&place, "parts", at);
+        let mut killed = children.remove(1);
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+        let (status, said) = end(children.remove(0));
+        assert_eq!(status, Some(1), "{said}");
+        let bytes = std::fs::read(place.path("parts/checkpoint.safetensors")).unwrap();
+        let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+        let state: Value =
+            serde_json::from_str(&header.metadata().as_ref().unwrap()["note"]).unwrap();
+        let lines = lines(&place, "parts");
+        let num_steps = lines.iter().filter(|line| line["loss"].is_number()).count();
+        assert_eq!(state["step"], num_steps);
+        assert_eq!(state["unvalidated"], lines.len() < 2 * num_steps);
+    }
+    good(&args, 2);
+    same(&place, "whole", "parts");
 }
 
 /// A process that is there but does not move is lost after the time for it.

@@ -1,0 +1,214 @@
+//! What the arguments of `w2s train` come to: sources, weights and settings.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::ValueEnum;
+use serde_json::{Map, Value, json};
+
+use super::train_args::{DecayName, TooLongName, TrainArgs};
+use super::train_items::{Answers, Source, Weighing};
+use crate::lm::{AdapterConfig, Decoder, Layout, TargetModules};
+use crate::run::{GoldUse, RunDir};
+use crate::score::{MemorySize, total_memory};
+use crate::train::{Checkpointing, Decay, Loss, TooLong, TrainSettings, pass_tokens};
+
+/// Temperature of the reliability weights: as published.
+const TEMPERATURE: f64 = 0.2;
+
+impl TrainArgs {
+    pub(super) fn is_gold(&self) -> bool {
+        self.labels.as_deref() == Some(Path::new("gold"))
+    }
+
+    pub(super) fn source(&self) -> Source<'_> {
+        match (&self.answers, &self.labels) {
+            (Some(path), labels) => Source::Answers(Answers {
+                path,
+                labels: labels.as_deref(),
+                sample: self.sample.as_deref(),
+            }),
+            (None, Some(labels)) if !self.is_gold() => Source::Labels(labels),
+            _ => Source::Gold(self.gold_file(), self.gold_column.as_deref()),
+        }
+    }
+
+    /// What the labels and answers weigh.
+    pub(super) fn weighing(&self) -> Weighing<'_> {
+        match &self.weights {
+            Some(path) => Weighing::File(path),
+            None if self.reweight => Weighing::Reliability(self.temperature()),
+            None => Weighing::Alike,
+        }
+    }
+
+    pub(super) fn temperature(&self) -> f64 {
+        self.temperature.unwrap_or(TEMPERATURE)
+    }
+
+    fn gold_file(&self) -> &Path {
+        self.gold.as_deref().unwrap_or(&self.data)
+    }
+
+    /// The files the labels come from, by role.
+    pub(super) fn label_files(&self) -> Vec<(&'static str, &Path)> {
+        let labels = if self.is_gold() {
+            Some(("gold", self.gold_file()))
+        } else {
+            self.labels.as_deref().map(|path| ("labels", path))
+        };
+        let answers = self.answers.as_deref().map(|path| ("answers", path));
+        let weights = self.weights.as_deref().map(|path| ("weights", path));
+        let sample = self.sample.as_deref().map(|path| ("sample", path));
+        [labels, answers, sample, weights].into_iter().flatten().collect()
+    }
+
+    /// Whether gold has a part in the run: labels are taken for gold unless they are of a run that
+    /// used none.
+    pub(super) fn gold_used(&self) -> GoldUse {
+        if self.is_gold() {
+            return GoldUse::Because(format!(
+                "trained on the gold labels of {}",
+                self.gold_file().display()
+            ));
+        }
+        for (role, path) in self.label_files() {
+            let folder = match path.parent() {
+                Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
+                Some(folder) => folder,
+                None => continue,
+            };
+            match RunDir::existing(folder) {
+                Ok((_, manifest)) => {
+                    if let GoldUse::Because(reason) = manifest.gold_used {
+                        return GoldUse::Because(format!("by the {role}: {reason}"));
+                    }
+                }
+                Err(_) => {
+                    return GoldUse::Because(format!(
+                        "{role} were given by the user: {}",
+                        path.display()
+                    ));
+                }
+            }
+        }
+        self.model.gold_used(GoldUse::no())
+    }
+
+    pub(super) fn loss(&self) -> Loss {
+        self.loss.loss()
+    }
+
+    pub(super) fn too_long(&self) -> TooLong {
+        match self.too_long {
+            TooLongName::Truncate => TooLong::Truncate,
+            TooLongName::Drop => TooLong::Drop,
+            TooLongName::Refuse => TooLong::Refuse,
+        }
+    }
+
+    /// The settings of the training of `decoder`.
+    pub(super) fn settings(
+        &self,
+        decoder: &Decoder,
+        dropout: f64,
+        num_local: usize,
+    ) -> TrainSettings {
+        let cpu = !decoder.device().is_cuda();
+        let element = decoder.kind().elt_size_in_bytes();
+        let tokens = || {
+            let config = decoder.config();
+            // Processes of one machine share its memory, where the user does not say what each may have.
+            let share = || {
+                let all = total_memory().filter(|_| cpu && num_local > 1)?;
+                Some(MemorySize(all.0 / 2 / num_local as u64))
+            };
+            let memory = self.model.memory().or_else(share);
+            pass_tokens(config, element, cpu, self.recompute, memory)
+        };
+        TrainSettings {
+            loss: self.loss(),
+            normalise: self.loss.normalise(),
+            batch_size: self.batch_size.get(),
+            num_epochs: self.epochs.get(),
+            lr: self.lr,
+            decay: match self.schedule {
+                DecayName::Linear => Decay::Linear,
+                DecayName::Constant => Decay::Constant,
+            },
+            num_warmup: self.warmup_steps,
+            weight_decay: self.weight_decay,
+            clip: (self.clip > 0.0).then_some(self.clip),
+            dropout,
+            recompute: self.recompute,
+            pass_tokens: self.model.pack_tokens().unwrap_or_else(tokens),
+            pass_sequences: self.micro_batch.map_or(usize::MAX, NonZeroUsize::get),
+        }
+    }
+
+    /// Share of the adapter's inputs dropped, if the user says so.
+    pub(super) fn dropout(&self) -> Option<f64> {
+        self.lora_dropout
+    }
+
+    /// The settings of a new adapter on a model of this layout.
+    pub(super) fn adapter_config(&self, layout: Layout) -> AdapterConfig {
+        let target_modules = match self.target_modules.as_deref() {
+            None => TargetModules::Names(match layout {
+                Layout::Llama => vec!["q_proj".into(), "v_proj".into()],
+                Layout::Phi3 => vec!["qkv_proj".into()],
+                Layout::Gpt2 => vec!["c_attn".into()],
+                Layout::GptNeox => vec!["query_key_value".into()],
+            }),
+            Some("all-linear") => TargetModules::AllLinear,
+            Some(text) if text.chars().all(|c| c.is_alphanumeric() || "_,. ".contains(c)) => {
+                TargetModules::Names(text.split(',').map(|name| name.trim().to_owned()).collect())
+            }
+            Some(pattern) => TargetModules::Pattern(pattern.to_owned()),
+        };
+        AdapterConfig {
+            r: self.lora_r.map_or(16, NonZeroUsize::get),
+            alpha: self.lora_alpha.unwrap_or(32.0),
+            dropout: self.lora_dropout.unwrap_or(0.05),
+            target_modules,
+            exclude_modules: None,
+            layers: None,
+            use_rslora: self.rslora,
+            rank_pattern: Vec::new(),
+            alpha_pattern: Vec::new(),
+            base_model: Some(self.model.model.display().to_string()),
+        }
+    }
+
+    pub(super) fn checkpointing(&self, folder: &Path) -> Checkpointing {
+        let minutes = Duration::from_secs_f64(60.0 * self.checkpoint_minutes);
+        let steps = self.checkpoint_steps.map(NonZeroUsize::get);
+        Checkpointing::new(folder, steps, Some(minutes))
+    }
+
+    /// The data's part of the resolved settings.
+    pub(super) fn data_settings(&self, settings: &mut Map<String, Value>) {
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        settings.insert(
+            "labels".into(),
+            if self.is_gold() { "gold".into() } else { json!(path(&self.labels)) },
+        );
+        settings.insert("answers".into(), json!(path(&self.answers)));
+        settings.insert("sample".into(), json!(path(&self.sample)));
+        settings.insert("weights".into(), json!(path(&self.weights)));
+        let reweight = self.reweight.then(|| json!({ "temperature": self.temperature() }));
+        settings.insert("reweight".into(), json!(reweight));
+        settings.insert("gold_column".into(), json!(self.gold_column));
+        settings.insert("soft_labels".into(), self.soft_labels.into());
+        settings.insert("limit".into(), self.limit.map(NonZeroUsize::get).into());
+        settings.insert("max_tokens".into(), self.max_tokens.into());
+        let too_long = self.too_long.to_possible_value();
+        settings.insert("too_long".into(), too_long.map(|v| v.get_name().to_owned()).into());
+        settings.insert(
+            "validation".into(),
+            json!({ "share": self.validation, "every_steps": self.validate_every,
+                "best": self.best, "patience": self.patience }),
+        );
+    }
+}
