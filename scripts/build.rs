@@ -30,7 +30,7 @@ fn compile(lib: &Path) {
         .flag(include.display().to_string())
         .flag("-isystem")
         .flag(include.join("torch/csrc/api/include").display().to_string())
-        .files(["src/native/group.cpp", "src/native/nccl.cpp"])
+        .files(["adamw", "group", "memory", "nccl"].map(|name| format!("src/native/{name}.cpp")))
         .compile("w2s_native");
 }
 

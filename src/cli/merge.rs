@@ -42,8 +42,8 @@ pub(super) fn run(args: MergeArgs) -> Result<()> {
     };
     let spinner = progress::spinner("opening the model");
     let adapter = Adapter::open(adapter_folder)?;
-    let device = args.model.training_device(None)?;
-    let (mut decoder, _) = args.model.open_trainable(device, None)?;
+    let devices = args.model.training_device(None)?;
+    let (mut decoder, _) = args.model.open_trainable(devices, None)?;
     decoder.attach(&adapter)?;
     decoder.merge_adapter();
     spinner.finish_and_clear();

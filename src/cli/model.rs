@@ -7,12 +7,12 @@ use clap::Args;
 use serde_json::{Map, Value};
 use tch::{Device, Kind};
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::lm::{
-    ADAPTER_CONFIG, ADAPTER_WEIGHTS, ChatTemplate, Decoder, DeviceChoice, DtypeChoice,
+    ADAPTER_CONFIG, ADAPTER_WEIGHTS, ChatTemplate, Decoder, DeviceChoice, Devices, DtypeChoice,
     RANDOM_WEIGHTS, Tokenizer, resolve_device,
 };
-use crate::run::{GoldUse, Input, RunDir};
+use crate::run::{BLOCKS, GoldUse, Input, RunDir};
 use crate::score::{LmScorer, LmScorerOptions, MemorySize};
 use crate::train::Seat;
 
@@ -26,7 +26,9 @@ pub(super) struct ModelArgs {
     /// adapter_model.safetensors, such as a run of `w2s train` [default: none]
     #[arg(long, value_name = "DIR")]
     pub(super) adapter: Option<PathBuf>,
-    /// auto, cpu, cuda or cuda:N; auto takes a GPU where one works
+    /// auto, cpu, cuda or cuda:N; auto takes a GPU where one works. A list such as cuda:0,cuda:1, or
+    /// all, spreads the layers of a model that is too large for one GPU over several, by the free
+    /// memory of each
     #[arg(long, value_name = "DEVICE", default_value_t = DeviceChoice::Auto)]
     device: DeviceChoice,
     /// auto, f32, bf16 or f16; auto is f32 on the CPU and bf16 on a GPU
@@ -55,7 +57,7 @@ impl ModelArgs {
         let mut scorer = LmScorer::open(
             &self.model,
             LmScorerOptions {
-                device: self.device,
+                device: self.device.clone(),
                 dtype: self.dtype,
                 max_pack_tokens: self.pack_tokens,
                 max_context_tokens: self.max_context,
@@ -70,13 +72,24 @@ impl ModelArgs {
         Ok(scorer)
     }
 
-    /// The device and number type of a training process: of several on one machine, each has a GPU
+    /// The devices and number type of a training process: of several on one machine, each has a GPU
     /// of its own. Must come before any other use of libtorch.
-    pub(super) fn training_device(&self, seat: Option<&Seat>) -> Result<(Device, Kind)> {
-        let settled = resolve_device(self.device, self.dtype)?;
-        match (seat, self.device, settled.0) {
-            (Some(seat), DeviceChoice::Auto, Device::Cuda(_)) => {
-                resolve_device(DeviceChoice::Cuda(seat.local_rank), self.dtype)
+    pub(super) fn training_device(&self, seat: Option<&Seat>) -> Result<(Devices, Kind)> {
+        let Some(seat) = seat else { return resolve_device(&self.device, self.dtype) };
+        if matches!(self.device, DeviceChoice::All | DeviceChoice::Spread(_)) {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!(
+                    "`--device {}` spreads the model of one process, but {} processes train together",
+                    self.device, seat.size
+                ),
+            )
+            .hint("leave `--device` out, so that each process has a GPU of its own, or start one process"));
+        }
+        let settled = resolve_device(&self.device, self.dtype)?;
+        match (&self.device, settled.0.first()) {
+            (DeviceChoice::Auto, Device::Cuda(_)) => {
+                resolve_device(&DeviceChoice::Cuda(seat.local_rank), self.dtype)
             }
             _ => Ok(settled),
         }
@@ -85,11 +98,11 @@ impl ModelArgs {
     /// Opens the model for training: its decoder without an adapter, and its tokenizer.
     pub(super) fn open_trainable(
         &self,
-        (device, kind): (Device, Kind),
+        (devices, kind): (Devices, Kind),
         seat: Option<&Seat>,
     ) -> Result<(Decoder, Tokenizer)> {
         let tokenizer = Tokenizer::open(&self.model)?;
-        let decoder = Decoder::load(&self.model, device, kind)?;
+        let decoder = Decoder::load(&self.model, devices, kind)?;
         set_threads(self.threads, seat.map_or(1, |seat| seat.local_size));
         Ok((decoder, tokenizer))
     }
@@ -148,7 +161,13 @@ impl ModelArgs {
         let adapter = adapter.as_ref().map(|folder| folder.display().to_string());
         settings.insert("adapter".into(), adapter.into());
         settings.insert("model_type".into(), decoder.config().model_type.clone().into());
-        settings.insert("device".into(), format!("{:?}", decoder.device()).to_lowercase().into());
+        let placement = decoder.placement();
+        let devices = placement.stages().iter().map(|(device, _)| format!("{device:?}"));
+        let devices = devices.collect::<Vec<_>>().join(", ").to_lowercase();
+        settings.insert("device".into(), devices.into());
+        if placement.is_spread() {
+            settings.insert(BLOCKS.into(), placement.to_string().into());
+        }
         settings.insert("dtype".into(), format!("{:?}", decoder.kind()).to_lowercase().into());
         settings.insert("max_context".into(), (*max_context).into());
         settings.insert("pack_tokens".into(), (*pack_tokens).into());

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use tch::{Device, Kind};
+use tch::Kind;
 
 use super::merge::write_model;
 use super::progress::{self, count, duration, say};
@@ -14,7 +14,7 @@ use super::train_items::{Making, Training};
 use super::train_run::{BEST, Run};
 use crate::data::{Dataset, Task, split_ids};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lm::{Adapter, Decoder, OwnTensor, Tokenizer, end_tokens};
+use crate::lm::{Adapter, Decoder, Devices, OwnTensor, Tokenizer, end_tokens};
 use crate::run::{GoldUse, Input, Journal, Manifest, RunDir, SeedStream, write_atomic};
 use crate::train::{
     Group, Item, ItemBuilder, Loss, Parameter, Seat, State, StepReport, TrainSettings, Trainer,
@@ -48,37 +48,37 @@ pub(super) fn run(args: TrainArgs) -> Result<()> {
     let seat = Seat::from_environment()?;
     let Some(seat) = seat else {
         args.patience(None)?;
-        let device = args.model.training_device(None)?;
-        return train(&args, device, None, &Group::alone());
+        let devices = args.model.training_device(None)?;
+        return train(&args, devices, None, &Group::alone());
     };
     if seat.rank > 0 {
         progress::be_quiet();
     }
     let work = || {
         let patience = args.patience(Some(&seat))?;
-        let device = args.model.training_device(Some(&seat))?;
+        let devices = args.model.training_device(Some(&seat))?;
         let spinner = progress::spinner("waiting for the other processes");
         let mut group = Group::join(&seat, patience)?;
         spinner.finish_and_clear();
         say(format_args!("{} processes train together", group.size()));
-        if let Some(reason) = group.use_gpus(device.0)? {
+        if let Some(reason) = group.use_gpus(devices.0.first())? {
             say(format_args!("gradients are summed on the CPU, as NCCL cannot be used: {reason}"));
         }
-        train(&args, device, Some(&seat), &group)
+        train(&args, devices, Some(&seat), &group)
     };
     work().map_err(|error| error.of(format_args!("rank {}", seat.rank)))
 }
 
 fn train(
     args: &TrainArgs,
-    device: (Device, Kind),
+    devices: (Devices, Kind),
     seat: Option<&Seat>,
     group: &Group,
 ) -> Result<()> {
     let began = Instant::now();
     let (task, dataset) = read_data(args)?;
     let spinner = progress::spinner("opening the model");
-    let (mut decoder, tokenizer) = args.model.open_trainable(device, seat)?;
+    let (mut decoder, tokenizer) = args.model.open_trainable(devices, seat)?;
     let (mut training, cut) = items(args, &task, &dataset, &tokenizer)?;
     let streams = SeedStream::new(args.run.seed);
     set_aside(args, &mut training, streams)?;
@@ -190,7 +190,7 @@ impl Trained {
                 Adapter::new(config, decoder, streams)?
             }
         };
-        let adapter = adapter.trainable(decoder.device())?;
+        let adapter = adapter.trainable(decoder)?;
         decoder.attach(&adapter)?;
         Ok(Self::Adapter(Box::new(adapter)))
     }

@@ -5,12 +5,12 @@
 //!
 //! Legend of tensor suffixes: R rank, D inputs, O outputs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use rand::Rng;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::adapter_config::AdapterConfig;
 use super::decoder::Decoder;
@@ -36,6 +36,8 @@ pub struct ModuleShape {
     pub num_in: usize,
     /// How many outputs it has.
     pub num_out: usize,
+    /// The device it lies on.
+    pub device: Device,
 }
 
 /// The two matrices of one module, in f32.
@@ -125,7 +127,7 @@ impl Adapter {
     pub fn new(config: AdapterConfig, decoder: &mut Decoder, streams: SeedStream) -> Result<Self> {
         let all = decoder.modules();
         let mut modules = BTreeMap::new();
-        for ModuleShape { name, num_in, num_out } in &all {
+        for ModuleShape { name, num_in, num_out, device } in &all {
             let targeted = config.targets(name).ok_or_else(|| {
                 Error::new(
                     ErrorKind::Usage,
@@ -146,9 +148,8 @@ impl Adapter {
                 (0..r * num_in).map(|_| rng.random_range(-bound..bound)).collect();
             let a_rd = Tensor::f_from_slice(&values)?
                 .f_view([r as i64, *num_in as i64])?
-                .f_to_device(decoder.device())?;
-            let b_or =
-                Tensor::f_zeros([*num_out as i64, r as i64], (Kind::Float, decoder.device()))?;
+                .f_to_device(*device)?;
+            let b_or = Tensor::f_zeros([*num_out as i64, r as i64], (Kind::Float, *device))?;
             modules.insert(name.clone(), LowRank { a_rd, b_or });
         }
         if modules.is_empty() {
@@ -174,19 +175,25 @@ impl Adapter {
         self.modules.iter().map(|(name, pair)| (name.as_str(), pair))
     }
 
-    /// Returns the adapter with tensors on `device` that train.
+    /// Returns the adapter with tensors that train, each on the device of its module in `decoder`.
     ///
     /// # Errors
-    /// When the device has no room for it.
-    pub fn trainable(self, device: tch::Device) -> Result<Self> {
-        let leaf = |t: &Tensor| -> Result<Tensor> {
-            Ok(t.detach().f_to_device(device)?.copy().set_requires_grad(true))
-        };
+    /// When a device has no room for it.
+    pub fn trainable(self, decoder: &Decoder) -> Result<Self> {
+        let devices: HashMap<&str, Device> = decoder
+            .linears()
+            .flat_map(|linear| linear.modules.iter().map(|m| (m.name.as_str(), linear.device())))
+            .collect();
         let modules = self
             .modules
             .into_iter()
-            .map(|(name, pair)| {
-                Ok((name, LowRank { a_rd: leaf(&pair.a_rd)?, b_or: leaf(&pair.b_or)? }))
+            .map(|(name, LowRank { a_rd, b_or })| {
+                // A module that is not the model's is refused when the adapter is attached.
+                let device = devices.get(name.as_str()).copied().unwrap_or(Device::Cpu);
+                let leaf = |t: Tensor| -> Result<Tensor> {
+                    Ok(t.detach().f_to_device(device)?.copy().set_requires_grad(true))
+                };
+                Ok((name, LowRank { a_rd: leaf(a_rd)?, b_or: leaf(b_or)? }))
             })
             .collect::<Result<_>>()?;
         Ok(Self { modules, ..self })
@@ -256,11 +263,12 @@ impl Decoder {
     pub fn modules(&mut self) -> Vec<ModuleShape> {
         let mut modules = Vec::new();
         for linear in self.linears_mut() {
-            let num_in = linear.num_in();
+            let (num_in, device) = (linear.num_in(), linear.device());
             modules.extend(linear.modules.iter().map(|module| ModuleShape {
                 name: module.name.clone(),
                 num_in,
                 num_out: module.num_out(),
+                device,
             }));
         }
         modules
@@ -327,9 +335,9 @@ impl Decoder {
                 }
             }
         }
-        let device = self.device();
         let mut index = 0;
         for linear in self.linears_mut() {
+            let device = linear.device();
             for module in &mut linear.modules {
                 let Some(pair) = adapter.modules.get(&module.name) else {
                     module.lora = None;

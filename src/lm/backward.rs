@@ -47,8 +47,8 @@ pub enum Derivatives<'a> {
     Of(&'a mut dyn FnMut(&[f64]) -> Result<Vec<f64>>),
 }
 
-/// Most elements of a block of logits.
-const LOGIT_ELEMENTS: usize = 1 << 23;
+/// Most elements of a block of logits, on the CPU and on a GPU, which needs more rows to be busy.
+pub(crate) const LOGIT_ELEMENTS: [usize; 2] = [1 << 23, 1 << 27];
 
 /// The inputs that adapters drop in a pass, drawn from a named stream.
 ///
@@ -62,7 +62,6 @@ pub struct AdapterDropout<'a> {
     step: u64,
     /// Number and tokens of each unit of the pass, in its order.
     units: &'a [(u64, usize)],
-    device: Device,
 }
 
 impl<'a> AdapterDropout<'a> {
@@ -73,10 +72,9 @@ impl<'a> AdapterDropout<'a> {
         streams: SeedStream,
         step: u64,
         units: &'a [(u64, usize)],
-        device: Device,
     ) -> Option<Self> {
         let threshold = (share * 65_536.0).round().clamp(0.0, 65_535.0) as u16;
-        (threshold > 0).then_some(Self { threshold, streams, step, units, device })
+        (threshold > 0).then_some(Self { threshold, streams, step, units })
     }
 
     /// Draws 16 bits for each input on the CPU.
@@ -103,8 +101,8 @@ impl<'a> AdapterDropout<'a> {
 }
 
 impl Dropout for AdapterDropout<'_> {
-    fn factors(&self, adapter: usize, num_in: usize) -> Tensor {
-        if self.device == Device::Cpu {
+    fn factors(&self, adapter: usize, num_in: usize, device: Device) -> Tensor {
+        if device == Device::Cpu {
             let factors = self.draw(adapter, num_in);
             return Tensor::from_slice(&factors).view([-1, num_in as i64]);
         }
@@ -117,7 +115,7 @@ impl Dropout for AdapterDropout<'_> {
             .map(|&(unit, len)| {
                 tch::manual_seed((self.rng(unit, adapter).next_u64() >> 1) as i64);
                 let shape = [len as i64, num_in as i64];
-                Tensor::empty(shape, (Kind::Float, self.device)).bernoulli_float_(keep)
+                Tensor::empty(shape, (Kind::Float, device)).bernoulli_float_(keep)
             })
             .collect();
         Tensor::cat(&units, 0) / keep
@@ -270,7 +268,8 @@ impl Decoder {
     }
 
     fn rows_per_block(&self) -> usize {
-        (LOGIT_ELEMENTS / self.config().vocab_size).max(1)
+        let elements = LOGIT_ELEMENTS[usize::from(self.head_device().is_cuda())];
+        (elements / self.config().vocab_size).max(1)
     }
 
     fn block_logprobs(&self, x_rd: &Tensor, block: &Block) -> Result<(Tensor, Vec<f64>)> {
@@ -283,8 +282,9 @@ impl Decoder {
         let logits_rv = self.logits(x_rd);
         let _no_grad = tch::no_grad_guard();
         let lse_r = logits_rv.logsumexp(-1, false);
-        let at = self.tensor_i64(&block.rows)?;
-        let picked = logits_rv.index(&[Some(&at), Some(&self.tensor_i64(&block.ids)?)]);
+        let place = logits_rv.device();
+        let at = tensor_i64(&block.rows, place)?;
+        let picked = logits_rv.index(&[Some(&at), Some(&tensor_i64(&block.ids, place)?)]);
         let logprobs = picked - lse_r.index_select(0, &at);
         let logprobs = logprobs.to_kind(Kind::Double).f_to_device(Device::Cpu)?;
         Ok((logits_rv, Vec::try_from(logprobs)?))
@@ -302,13 +302,13 @@ impl Decoder {
         for (&row, &by) in block.rows.iter().zip(by_logprob) {
             sums[row as usize] -= by as f32;
         }
-        let place = self.device();
+        let place = logits_rv.device();
         let sums_r1 = Tensor::f_from_slice(&sums)?.f_to_device(place)?.unsqueeze(1);
         let mut grad_rv = logits_rv.softmax(-1, Kind::Float);
         let _ = grad_rv.g_mul_(&sums_r1);
         let by: Vec<f32> = by_logprob.iter().map(|&by| by as f32).collect();
         let by = Tensor::f_from_slice(&by)?.f_to_device(place)?;
-        let at = [self.tensor_i64(&block.rows)?, self.tensor_i64(&block.ids)?];
+        let at = [tensor_i64(&block.rows, place)?, tensor_i64(&block.ids, place)?];
         Ok(grad_rv.f_index_put_(&at.each_ref().map(Some), &by, true)?)
     }
 
@@ -316,18 +316,19 @@ impl Decoder {
     fn fresh_pass<'a>(&self, at: &TrainTokens<'a>) -> Result<(Tensor, Pass<'a>)> {
         let positions = self.check(at.tokens, 0)?;
         let positions_l = self.tensor_of(&positions)?;
-        let place = (self.kind(), self.device());
-        let mut pass: Pass<'a> = self.pass(&positions_l, positions.iter().max(), |window| {
-            Visible::new(at.tokens.parents, &positions, 0, window, place)
-        })?;
+        let mut pass: Pass<'a> =
+            self.pass(&positions_l, positions.iter().max(), |window, device| {
+                let place = (self.kind(), device);
+                Visible::new(at.tokens.parents, &positions, 0, window, place)
+            })?;
         pass.dropout = at.dropout.map(|dropout| dropout as &dyn Dropout);
-        pass.rows = Some(self.tensor_i64(&Rows::new(at.targets).tokens)?);
+        pass.rows = Some(tensor_i64(&Rows::new(at.targets).tokens, self.last_device())?);
         Ok((positions_l, pass))
     }
+}
 
-    fn tensor_i64(&self, values: &[i64]) -> Result<Tensor> {
-        Ok(Tensor::f_from_slice(values)?.f_to_device(self.device())?)
-    }
+fn tensor_i64(values: &[i64], device: Device) -> Result<Tensor> {
+    Ok(Tensor::f_from_slice(values)?.f_to_device(device)?)
 }
 
 /// The rows that are asked about, and the targets after each.

@@ -25,14 +25,14 @@ pub(super) struct Block {
 }
 
 impl Block {
-    /// Returns block `index`, whose weights have names that begin with `prefix`.
+    /// Returns block `index` of stage `stage`, whose weights have names that begin with `prefix`.
     pub(super) fn load(
         checkpoint: &mut Checkpoint,
         prefix: &str,
-        index: usize,
+        (index, stage): (usize, usize),
         config: &LmConfig,
     ) -> Result<Self> {
-        let attention = Attention::load(checkpoint, prefix, index, config)?;
+        let attention = Attention::load(checkpoint, prefix, (index, stage), config)?;
         let mlp = Mlp::load(checkpoint, prefix, config)?;
         let mut norm = |name: &str| {
             Norm::load(checkpoint, &format!("{prefix}.{name}"), config.hidden_size, config)

@@ -41,21 +41,24 @@ pub struct KvCache {
     capacity: usize,
     num_kv_heads: i64,
     head_dim: i64,
-    device: Device,
     kind: Kind,
 }
 
 impl KvCache {
-    /// Returns an empty cache for a model; it holds no memory until it is used.
-    pub fn new(config: &LmConfig, device: Device, kind: Kind) -> Self {
-        let empty = || Tensor::zeros([1, 0, 0, 0], (kind, device));
+    /// Returns an empty cache for a model whose layers lie on `devices`; it holds no memory until it
+    /// is used.
+    pub(super) fn new(
+        config: &LmConfig,
+        devices: impl Iterator<Item = Device>,
+        kind: Kind,
+    ) -> Self {
+        let empty = |device| Tensor::zeros([1, 0, 0, 0], (kind, device));
         Self {
-            layers: config.layers.iter().map(|_| (empty(), empty())).collect(),
+            layers: devices.map(|device| (empty(device), empty(device))).collect(),
             len: 0,
             capacity: 0,
             num_kv_heads: config.num_key_value_heads as i64,
             head_dim: config.head_dim as i64,
-            device,
             kind,
         }
     }
@@ -91,7 +94,7 @@ impl KvCache {
         let len = self.len as i64;
         for pair in &mut self.layers {
             let grow = |old: &Tensor| {
-                let new = Tensor::empty(shape, (self.kind, self.device));
+                let new = Tensor::empty(shape, (self.kind, old.device()));
                 if len > 0 {
                     new.narrow(2, 0, len).copy_(&old.narrow(2, 0, len));
                 }
@@ -147,9 +150,9 @@ impl BatchCache {
         let capacity = len + num_new;
         let shape = [prompt_lens.len() as i64, like.num_kv_heads, capacity as i64, like.head_dim];
         // Zeros, because masked slots are multiplied by zero and must not be NaN.
-        let buffer = || Tensor::zeros(shape, (like.kind, like.device));
+        let buffer = |of: &Tensor| Tensor::zeros(shape, (like.kind, of.device()));
         Self {
-            layers: like.layers.iter().map(|_| (buffer(), buffer())).collect(),
+            layers: like.layers.iter().map(|(k, v)| (buffer(k), buffer(v))).collect(),
             begins: prompt_lens.iter().map(|prompt| len - prompt).collect(),
             len,
             capacity,
@@ -160,8 +163,10 @@ impl BatchCache {
     pub fn fill(&self, index: usize, from: &KvCache, slots: &[usize]) {
         let (begin, num) = (self.begins[index] as i64, slots.len() as i64);
         let slots: Vec<i64> = slots.iter().map(|&slot| slot as i64).collect();
-        let slots = Tensor::from_slice(&slots).to_device(from.device);
+        let mut slots = Tensor::from_slice(&slots);
         for (to, held) in self.layers.iter().zip(&from.layers) {
+            // Moves where the layers of another device begin.
+            slots = slots.to_device(held.0.device());
             for (to, held) in [(&to.0, &held.0), (&to.1, &held.1)] {
                 to.narrow(0, index as i64, 1)
                     .narrow(2, begin, num)
@@ -173,8 +178,9 @@ impl BatchCache {
     /// Keeps the sequences at `indices` and forgets the others.
     pub fn select(&mut self, indices: &[usize]) {
         let rows: Vec<i64> = indices.iter().map(|&i| i as i64).collect();
+        let mut rows = Tensor::from_slice(&rows);
         for pair in &mut self.layers {
-            let rows = Tensor::from_slice(&rows).to_device(pair.0.device());
+            rows = rows.to_device(pair.0.device());
             *pair = (pair.0.index_select(0, &rows), pair.1.index_select(0, &rows));
         }
         self.begins = indices.iter().map(|&i| self.begins[i]).collect();

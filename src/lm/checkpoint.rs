@@ -150,6 +150,11 @@ impl Checkpoint {
         Ok(())
     }
 
+    /// Makes the tensors that are taken from here on on `device`.
+    pub(super) fn place(&mut self, device: Device) {
+        self.device = device;
+    }
+
     /// Returns whether a tensor of this name exists.
     pub fn contains(&self, name: &str) -> bool {
         self.random.is_some() || self.entries.contains_key(name)

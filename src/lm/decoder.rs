@@ -13,11 +13,13 @@ use super::block::Block;
 use super::cache::{BatchCache, KeyValues, KvCache};
 use super::checkpoint::{Checkpoint, Maps};
 use super::config::{Layout, LmConfig};
-use super::layers::{Norm, Pass};
+use super::device::Devices;
+use super::layers::{Norm, OnDevice, Pass};
 use super::linear::Linear;
 use super::own::{OwnTensor, leaf};
 use super::product::product;
 use super::rope::Rope;
+use super::spread::Placement;
 use super::visible::Visible;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -30,9 +32,12 @@ pub struct Decoder {
     blocks: Vec<Block>,
     final_norm: Norm,
     head_vd: Tensor,
-    ropes: Vec<Rope>,
+    /// The rotations, on each device of the placement.
+    ropes: Vec<Vec<Rope>>,
     names: Names,
-    device: Device,
+    placement: Placement,
+    /// Device of each block, by its place in the placement.
+    stages: Vec<usize>,
     kind: Kind,
     // Mapped files that the tensors above point into; declared last, so dropped last.
     _maps: Maps,
@@ -49,53 +54,80 @@ pub struct NewTokens<'a> {
 }
 
 impl Decoder {
-    /// Returns the model of a Hugging Face folder, on `device` in `kind`. Where the folder has
+    /// Returns the model of a Hugging Face folder, on `devices` in `kind`. Where the folder has
     /// `random_weights.json` (`{"seed": 1}`) in place of weights, they are drawn
     /// ([`Decoder::random`]).
     ///
     /// # Errors
     /// [`ErrorKind::Config`] or [`ErrorKind::Checkpoint`] when the folder's files are missing,
-    /// damaged, or do not fit together.
-    pub fn load(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
+    /// damaged, or do not fit together; [`ErrorKind::Device`] when several devices have no room.
+    pub fn load(folder: &Path, devices: impl Into<Devices>, kind: Kind) -> Result<Self> {
         let config = LmConfig::read(&folder.join("config.json"))?;
-        let checkpoint = Checkpoint::of_folder(folder, &config, device, kind)?;
-        Self::build(config, checkpoint, device, kind)
+        let placement = Placement::plan(&config, kind, &devices.into())?;
+        let checkpoint = Checkpoint::of_folder(folder, &config, placement.first(), kind)?;
+        Self::build(config, checkpoint, placement, kind)
     }
 
-    /// Returns a model of the shape `config` with random weights, made on `device` in `kind`: for
+    /// Returns the model of a Hugging Face folder with its blocks where `placement` says.
+    ///
+    /// # Errors
+    /// As [`Decoder::load`].
+    pub fn load_placed(folder: &Path, placement: Placement, kind: Kind) -> Result<Self> {
+        let config = LmConfig::read(&folder.join("config.json"))?;
+        let checkpoint = Checkpoint::of_folder(folder, &config, placement.first(), kind)?;
+        Self::build(config, checkpoint, placement, kind)
+    }
+
+    /// Returns a model of the shape `config` with random weights, made on `devices` in `kind`: for
     /// measuring speed. The same seed gives the same weights on the same kind of device.
     ///
     /// # Errors
-    /// When the device has no room for the weights.
-    pub fn random(config: LmConfig, device: Device, kind: Kind, seed: u64) -> Result<Self> {
-        let checkpoint = Checkpoint::random(&config, device, kind, seed);
-        Self::build(config, checkpoint, device, kind)
+    /// When the devices have no room for the weights.
+    pub fn random(
+        config: LmConfig,
+        devices: impl Into<Devices>,
+        kind: Kind,
+        seed: u64,
+    ) -> Result<Self> {
+        let placement = Placement::plan(&config, kind, &devices.into())?;
+        let checkpoint = Checkpoint::random(&config, placement.first(), kind, seed);
+        Self::build(config, checkpoint, placement, kind)
     }
 
     fn build(
         config: LmConfig,
         mut checkpoint: Checkpoint,
-        device: Device,
+        placement: Placement,
         kind: Kind,
     ) -> Result<Self> {
+        placement.check(config.layers.len())?;
+        let stages = placement.of_blocks();
         let (v, d) = (config.vocab_size, config.hidden_size);
         let names = Names::of(&config, &checkpoint);
+        checkpoint.place(placement.first());
         let embedding_vd = checkpoint.take(&names.embedding, &[v, d])?;
         let positions_sd = config
             .learned_positions
             .then(|| checkpoint.take(&names.positions, &[config.max_position_embeddings, d]))
             .transpose()?;
         let mut blocks = Vec::with_capacity(config.layers.len());
-        for index in 0..config.layers.len() {
-            blocks.push(Block::load(&mut checkpoint, &names.layer(index), index, &config)?);
+        for (index, &stage) in stages.iter().enumerate() {
+            checkpoint.place(placement.stages()[stage].0);
+            let place = (index, stage);
+            blocks.push(Block::load(&mut checkpoint, &names.layer(index), place, &config)?);
         }
+        let tied = config.tie_word_embeddings;
+        checkpoint.place(if tied { placement.first() } else { placement.last() });
         let mut final_norm = Norm::load(&mut checkpoint, &names.final_norm, d, &config)?;
-        let head_vd = if config.tie_word_embeddings {
+        let head_vd = if tied {
             embedding_vd.shallow_clone()
         } else {
             checkpoint.take(&names.head, &[v, d])?
         };
-        let ropes = config.ropes.iter().map(|r| Rope::new(r, device)).collect::<Result<_>>()?;
+        let ropes_on = |(device, _): &(Device, usize)| {
+            config.ropes.iter().map(|rope| Rope::new(rope, *device)).collect()
+        };
+        let ropes = placement.stages().iter().map(ropes_on).collect::<Result<_>>()?;
         let maps = checkpoint.finish()?;
         // PEFT names modules as the library's classes do, with the wrapper that a file may lack.
         let bare = config.layout == Layout::Gpt2 && names.layers == "h";
@@ -118,7 +150,8 @@ impl Decoder {
             head_vd,
             ropes,
             names,
-            device,
+            placement,
+            stages,
             kind,
             _maps: maps,
         })
@@ -129,9 +162,24 @@ impl Decoder {
         &self.config
     }
 
-    /// Returns the device the model is on.
+    /// Returns the device the model is on; of several, that of the embedding.
     pub fn device(&self) -> Device {
-        self.device
+        self.placement.first()
+    }
+
+    /// Returns the devices the model is on, with the number of blocks on each.
+    pub fn placement(&self) -> &Placement {
+        &self.placement
+    }
+
+    /// Returns the device of the hidden states that a pass gives, and of their logits.
+    pub fn head_device(&self) -> Device {
+        self.head_vd.device()
+    }
+
+    /// Returns the device of a block.
+    fn device_of(&self, block: usize) -> Device {
+        self.placement.stages()[self.stages[block]].0
     }
 
     /// Returns the number type of the weights.
@@ -186,7 +234,8 @@ impl Decoder {
 
     /// Returns an empty cache for this model.
     pub fn new_cache(&self) -> KvCache {
-        KvCache::new(&self.config, self.device, self.kind)
+        let devices = (0..self.blocks.len()).map(|block| self.device_of(block));
+        KvCache::new(&self.config, devices, self.kind)
     }
 
     /// Returns the hidden states of `new` after the final norm, and appends them to the cache.
@@ -204,8 +253,8 @@ impl Decoder {
         let positions = self.check(new, past)?;
         cache.reserve(new.ids.len());
         let positions_l = self.tensor_of(&positions)?;
-        let pass = self.pass(&positions_l, positions.iter().max(), |window| {
-            let place = (self.kind, self.device);
+        let pass = self.pass(&positions_l, positions.iter().max(), |window, device| {
+            let place = (self.kind, device);
             Visible::new(new.parents, &positions, past, window, place)
         })?;
         let x_ld = self.run(new.ids, &positions_l, cache, &pass)?;
@@ -230,8 +279,8 @@ impl Decoder {
         }
         self.check_ids(ids)?;
         let positions_b = self.tensor_of(&positions)?;
-        let pass = self.pass(&positions_b, positions.iter().max(), |window| {
-            Ok(cache.visible(window, self.kind, self.device))
+        let pass = self.pass(&positions_b, positions.iter().max(), |window, device| {
+            Ok(cache.visible(window, self.kind, device))
         })?;
         let x_bd = self.run(ids, &positions_b, cache, &pass)?;
         cache.advance();
@@ -250,17 +299,17 @@ impl Decoder {
         for index in 0..self.blocks.len() {
             x_ld = self.block(index, x_ld, cache, pass);
         }
-        Ok(self.final_norm.forward(&x_ld))
+        Ok(self.normed(&x_ld))
     }
 
     /// Returns the inputs of the first block.
     pub(super) fn embed(&self, ids: &[u32], positions_l: &Tensor) -> Result<Tensor> {
         let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
-        let ids_l = Tensor::f_from_slice(&ids)?.f_to_device(self.device)?;
+        let ids_l = Tensor::f_from_slice(&ids)?.f_to_device(self.device())?;
         let mut x_ld = self.embedding_vd.index_select(0, &ids_l);
         if let Some(scale) = self.config.embedding_scale {
             // The scale is rounded to the model's number type, as transformers does.
-            x_ld *= Tensor::from(scale).to_kind(self.kind).to_device(self.device);
+            x_ld *= Tensor::from(scale).to_kind(self.kind).to_device(self.device());
         }
         if let Some(table_sd) = &self.positions_sd {
             // A sequence that has ended may be carried along past the last position.
@@ -270,7 +319,7 @@ impl Decoder {
         Ok(x_ld)
     }
 
-    /// Returns the output of block `index`.
+    /// Returns the output of block `index`, on its device.
     pub(super) fn block(
         &self,
         index: usize,
@@ -279,6 +328,8 @@ impl Decoder {
         pass: &Pass<'_>,
     ) -> Tensor {
         let is_last = index + 1 == self.blocks.len();
+        // Moves where the blocks of another device begin.
+        let x_ld = x_ld.to_device(self.device_of(index));
         self.blocks[index].forward(x_ld, cache, pass, is_last, &self.config)
     }
 
@@ -294,9 +345,14 @@ impl Decoder {
         self.blocks.len()
     }
 
-    /// Returns the final norm of the last block's output.
+    /// Returns the final norm of the last block's output, where the head lies.
     pub(super) fn normed(&self, x_rd: &Tensor) -> Tensor {
-        self.final_norm.forward(x_rd)
+        self.final_norm.forward(&x_rd.to_device(self.head_device()))
+    }
+
+    /// Returns the device of the last block.
+    pub(super) fn last_device(&self) -> Device {
+        self.device_of(self.blocks.len() - 1)
     }
 
     /// Returns the first block with a tensor that trains.
@@ -306,7 +362,7 @@ impl Decoder {
 
     pub(super) fn tensor_of(&self, positions: &[usize]) -> Result<Tensor> {
         let positions: Vec<f32> = positions.iter().map(|&p| p as f32).collect();
-        Ok(Tensor::f_from_slice(&positions)?.f_to_device(self.device)?)
+        Ok(Tensor::f_from_slice(&positions)?.f_to_device(self.device())?)
     }
 
     /// Returns natural-log probabilities of the next token for hidden states `x_rd`.
@@ -359,25 +415,40 @@ impl Decoder {
     }
 
     /// Prepares what all layers share: the rotations at `positions_l`, and what is seen in each
-    /// window of the model.
+    /// window of the model, on each of its devices.
     pub(super) fn pass(
         &self,
         positions_l: &Tensor,
         last_position: Option<&usize>,
-        visible: impl Fn(Option<usize>) -> Result<Visible>,
+        visible: impl Fn(Option<usize>, Device) -> Result<Visible>,
     ) -> Result<Pass<'static>> {
-        let turns = self.ropes.iter().map(|rope| rope.at(positions_l, self.kind)).collect();
         let mut windows: Vec<usize> =
             self.config.layers.iter().filter_map(|layer| layer.sliding_window).collect();
         windows.sort_unstable();
         windows.dedup();
         // A window that reaches over everything is no window.
         windows.retain(|&window| last_position.is_some_and(|&last| last >= window));
-        let sliding = windows
-            .into_iter()
-            .map(|window| Ok((window, visible(Some(window))?)))
-            .collect::<Result<_>>()?;
-        Ok(Pass { turns, full: visible(None)?, sliding, dropout: None, rows: None })
+        let mut stages: Vec<OnDevice> = Vec::with_capacity(self.ropes.len());
+        for (ropes, &(device, _)) in self.ropes.iter().zip(self.placement.stages()) {
+            let positions_l = positions_l.f_to_device(device)?;
+            let turns = ropes.iter().map(|rope| rope.at(&positions_l, self.kind)).collect();
+            // Masks take longer to make than to move, but the CPU's are of another form.
+            let alike = stages.first().filter(|_| device.is_cuda() == self.device().is_cuda());
+            let (full, sliding) = match alike {
+                Some(first) => {
+                    let moved = |(window, seen): &(usize, Visible)| Ok((*window, seen.on(device)?));
+                    let sliding = first.sliding.iter().map(moved).collect::<Result<_>>()?;
+                    (first.full.on(device)?, sliding)
+                }
+                None => {
+                    let made = |&window: &usize| Ok((window, visible(Some(window), device)?));
+                    let sliding = windows.iter().map(made).collect::<Result<_>>()?;
+                    (visible(None, device)?, sliding)
+                }
+            };
+            stages.push(OnDevice { turns, full, sliding });
+        }
+        Ok(Pass { stages, dropout: None, rows: None })
     }
 }
 

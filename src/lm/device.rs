@@ -1,15 +1,17 @@
 //! Which device and number type a model runs in; opens the CUDA half of libtorch where there is one.
 
+use std::ffi::{CStr, c_char};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::OnceLock;
 
 use tch::{Device, Kind};
 
+use super::spread::name;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The device a user asks for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
     /// CUDA where it works, else the CPU.
     #[default]
@@ -18,21 +20,29 @@ pub enum DeviceChoice {
     Cpu,
     /// One CUDA device.
     Cuda(usize),
+    /// All CUDA devices of the machine, the layers spread over them.
+    All,
+    /// These devices in this order, the layers spread over them.
+    Spread(Vec<Device>),
 }
 
 impl FromStr for DeviceChoice {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "cpu" => Ok(Self::Cpu),
-            "cuda" => Ok(Self::Cuda(0)),
-            _ => text
-                .strip_prefix("cuda:")
-                .and_then(|n| n.parse().ok())
-                .map(Self::Cuda)
-                .ok_or_else(|| "expected `auto`, `cpu`, `cuda` or `cuda:N`".to_owned()),
+        let one = |text: &str| match text.trim() {
+            "cpu" => Some(Device::Cpu),
+            "cuda" => Some(Device::Cuda(0)),
+            text => text.strip_prefix("cuda:")?.parse().ok().map(Device::Cuda),
+        };
+        let devices: Option<Vec<Device>> = text.split(',').map(one).collect();
+        match (text, devices.as_deref()) {
+            ("auto", _) => Ok(Self::Auto),
+            ("all", _) => Ok(Self::All),
+            (_, Some([Device::Cuda(n)])) => Ok(Self::Cuda(*n)),
+            (_, Some([_])) => Ok(Self::Cpu),
+            (_, Some(several)) => Ok(Self::Spread(several.to_vec())),
+            (_, None) => Err("expected `auto`, `cpu`, `cuda`, `cuda:N`, `all`, or a list such as `cuda:0,cuda:1`".to_owned()),
         }
     }
 }
@@ -43,7 +53,42 @@ impl fmt::Display for DeviceChoice {
             Self::Auto => f.write_str("auto"),
             Self::Cpu => f.write_str("cpu"),
             Self::Cuda(n) => write!(f, "cuda:{n}"),
+            Self::All => f.write_str("all"),
+            Self::Spread(devices) => {
+                let names: Vec<String> = devices.iter().copied().map(name).collect();
+                f.write_str(&names.join(","))
+            }
         }
+    }
+}
+
+/// Where a model runs: a device, or several over which its layers are spread in their order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Devices {
+    first: Device,
+    all: Vec<Device>,
+}
+
+impl Devices {
+    /// Returns the device of the first layers.
+    pub fn first(&self) -> Device {
+        self.first
+    }
+
+    /// Returns all of them; never none.
+    pub fn all(&self) -> &[Device] {
+        &self.all
+    }
+
+    /// Returns whether there are several.
+    pub fn are_several(&self) -> bool {
+        self.all.len() > 1
+    }
+}
+
+impl From<Device> for Devices {
+    fn from(device: Device) -> Self {
+        Self { first: device, all: vec![device] }
     }
 }
 
@@ -86,50 +131,99 @@ impl fmt::Display for DtypeChoice {
     }
 }
 
-/// Returns the device and number type that the choices come to on this machine.
+/// Returns the devices and number type that the choices come to on this machine.
 ///
 /// Must run before any other use of libtorch in the process: libtorch remembers for good whether it
 /// found its CUDA half.
 ///
 /// # Errors
 /// [`ErrorKind::Device`] when CUDA is asked for and cannot be used; says why.
-pub fn resolve(device: DeviceChoice, dtype: DtypeChoice) -> Result<(Device, Kind)> {
-    let device = match device {
-        DeviceChoice::Cpu => Device::Cpu,
+/// [`ErrorKind::Usage`] for a list of CPU and GPU.
+pub fn resolve(device: &DeviceChoice, dtype: DtypeChoice) -> Result<(Devices, Kind)> {
+    let devices = match device {
+        DeviceChoice::Cpu => Device::Cpu.into(),
         DeviceChoice::Auto => match open_cuda() {
-            Ok(()) if tch::Cuda::is_available() => Device::Cuda(0),
-            _ => Device::Cpu,
+            Ok(()) if tch::Cuda::is_available() => Device::Cuda(0).into(),
+            _ => Device::Cpu.into(),
         },
-        DeviceChoice::Cuda(n) => {
-            open_cuda().map_err(|reason| {
-                Error::new(ErrorKind::Device, format!("CUDA cannot be used: {reason}")).hint(
-                    "the staged libtorch is the CPU part; set W2S_TORCH to a full torch 2.11 and run scripts/setup, or start with LD_LIBRARY_PATH=.../torch/lib",
-                )
-            })?;
-            if !tch::Cuda::is_available() {
+        DeviceChoice::Cuda(n) => cuda(*n)?.into(),
+        DeviceChoice::All => {
+            let first = cuda(0)?;
+            let all = (0..tch::Cuda::device_count() as usize).map(Device::Cuda).collect();
+            Devices { first, all }
+        }
+        DeviceChoice::Spread(list) => {
+            let num_gpus = list.iter().filter(|device| device.is_cuda()).count();
+            if (1..list.len()).contains(&num_gpus) {
                 return Err(Error::new(
-                    ErrorKind::Device,
-                    "CUDA cannot be used: its library is here, but no working driver or GPU",
+                    ErrorKind::Usage,
+                    format!("`--device {device}` spreads a model over CPU and GPU"),
                 )
-                .hint("check `nvidia-smi`, or use `--device cpu`"));
+                .hint("most of the time would go to the layers on the CPU; name GPUs only, or use a smaller `--dtype`"));
             }
-            let count = tch::Cuda::device_count() as usize;
-            if n >= count {
-                return Err(Error::new(
-                    ErrorKind::Device,
-                    format!("device `cuda:{n}` does not exist"),
-                )
-                .hint(format!("this machine has {count}, numbered from 0")));
+            for device in list {
+                if let Device::Cuda(n) = device {
+                    cuda(*n)?;
+                }
             }
-            Device::Cuda(n)
+            let first = list.first().copied().unwrap_or(Device::Cpu);
+            Devices { first, all: list.clone() }
         }
     };
-    let kind = match (dtype, device) {
+    let kind = match (dtype, devices.first()) {
         (DtypeChoice::F32, _) | (DtypeChoice::Auto, Device::Cpu) => Kind::Float,
         (DtypeChoice::Bf16, _) | (DtypeChoice::Auto, _) => Kind::BFloat16,
         (DtypeChoice::F16, _) => Kind::Half,
     };
-    Ok((device, kind))
+    Ok((devices, kind))
+}
+
+/// Returns the CUDA device of this number, if it can be used.
+fn cuda(n: usize) -> Result<Device> {
+    open_cuda().map_err(|reason| {
+        Error::new(ErrorKind::Device, format!("CUDA cannot be used: {reason}")).hint(
+            "the staged libtorch is the CPU part; set W2S_TORCH to a full torch 2.11 and run scripts/setup, or start with LD_LIBRARY_PATH=.../torch/lib",
+        )
+    })?;
+    if !tch::Cuda::is_available() {
+        return Err(Error::new(
+            ErrorKind::Device,
+            "CUDA cannot be used: its library is here, but no working driver or GPU",
+        )
+        .hint("check `nvidia-smi`, or use `--device cpu`"));
+    }
+    let count = tch::Cuda::device_count() as usize;
+    if n >= count {
+        return Err(Error::new(ErrorKind::Device, format!("device `cuda:{n}` does not exist"))
+            .hint(format!("this machine has {count}, numbered from 0")));
+    }
+    Ok(Device::Cuda(n))
+}
+
+#[expect(unsafe_code, reason = "tch does not tell it")]
+unsafe extern "C" {
+    fn w2s_free_memory(device: i32, free: *mut u64, text: *mut c_char, size: usize) -> i32;
+}
+
+/// Returns the free memory of a GPU, in bytes; `None` of the CPU.
+#[expect(unsafe_code, reason = "a call of C++ through a C interface")]
+pub(super) fn free_memory(device: Device) -> Result<Option<u64>> {
+    let Device::Cuda(n) = device else { return Ok(None) };
+    let (mut free, mut text) = (0, [0; 512]);
+    // SAFETY: the callee writes one number, and a text that ends in a NUL into a buffer of the size
+    // that is said.
+    let (status, text) = unsafe {
+        let status = w2s_free_memory(n as i32, &mut free, text.as_mut_ptr(), text.len());
+        (status, CStr::from_ptr(text.as_ptr()).to_string_lossy().into_owned())
+    };
+    if status == 0 {
+        return Ok(Some(free));
+    }
+    let reason = text.lines().next().unwrap_or("unknown failure");
+    Err(Error::new(
+        ErrorKind::Device,
+        format!("device `cuda:{n}` does not tell its memory: {reason}"),
+    ))
 }
 
 /// Opens `libtorch_cuda.so`, once. The program links the CPU part only, so that one binary serves
@@ -140,7 +234,7 @@ fn open_cuda() -> Result<(), String> {
 }
 
 #[expect(unsafe_code, reason = "loading a shared library by name")]
-fn dlopen(name: &std::ffi::CStr) -> Result<(), String> {
+fn dlopen(name: &CStr) -> Result<(), String> {
     // SAFETY: the name is a valid C string; the library's initialisers are libtorch's own and are
     // meant to be run by a plain load. The handle is kept for the life of the process on purpose.
     let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_GLOBAL) };
@@ -153,7 +247,7 @@ fn dlopen(name: &std::ffi::CStr) -> Result<(), String> {
         if text.is_null() {
             "unknown reason".to_owned()
         } else {
-            std::ffi::CStr::from_ptr(text).to_string_lossy().into_owned()
+            CStr::from_ptr(text).to_string_lossy().into_owned()
         }
     };
     Err(reason)

@@ -271,7 +271,8 @@ fn choose(
                 .iter()
                 .map(|&row| streams.rng("generate", &[row as u64, step as u64]).random())
                 .collect();
-            let draws_b1 = Tensor::from_slice(&draws).unsqueeze(1).to_device(decoder.device());
+            let draws_b1 =
+                Tensor::from_slice(&draws).unsqueeze(1).to_device(cumulative_bv.device());
             // Scaled by the total, which rounding leaves a little off 1.
             let last = cumulative_bv.size()[1] - 1;
             let targets_b1 = draws_b1 * cumulative_bv.narrow(1, last, 1);

@@ -3,7 +3,7 @@
 //! Legend of tensor suffixes: 1 batch of one, L query length, S key length, D width, N heads,
 //! K key and value heads, H head size, R rotated components, F MLP width.
 
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use super::cache::{Attend, KeyValues};
 use super::checkpoint::Checkpoint;
@@ -45,7 +45,7 @@ impl Norm {
             NormKind::Layer => (weight, Some(checkpoint.take(&format!("{name}.bias"), &[size])?)),
         };
         let eps = config.norm_eps;
-        let cpu = weight.device() == tch::Device::Cpu && weight.kind() == tch::Kind::Float;
+        let cpu = weight.device() == Device::Cpu && weight.kind() == tch::Kind::Float;
         let scaled = if cpu && bias.is_none() {
             let n = size as f64;
             let root_eps = Tensor::from((n * eps).sqrt() as f32);
@@ -128,19 +128,25 @@ fn multiply(mut x: Tensor, other: &Tensor) -> Tensor {
     x
 }
 
-/// What the layers of one forward pass share: rotations and masks.
+/// What the layers of one forward pass share.
 pub(super) struct Pass<'a> {
+    /// Rotations and masks on each device of the model.
+    pub(super) stages: Vec<OnDevice>,
+    /// What the inputs of adapters are multiplied by; `None`: nothing.
+    pub(super) dropout: Option<&'a dyn Dropout>,
+    /// The tokens whose hidden states are asked for, `[R]`, on the last block's device; `None`: all.
+    /// Behind its attention the last block computes no others.
+    pub(super) rows: Option<Tensor>,
+}
+
+/// What the layers on one device share in a pass.
+pub(super) struct OnDevice {
     /// The rotations of the model.
     pub(super) turns: Vec<Turn>,
     /// What layers see that see everything.
     pub(super) full: Visible,
     /// What sliding layers see, by window.
     pub(super) sliding: Vec<(usize, Visible)>,
-    /// What the inputs of adapters are multiplied by; `None`: nothing.
-    pub(super) dropout: Option<&'a dyn Dropout>,
-    /// The tokens whose hidden states are asked for, `[R]`; `None`: all. Behind its attention the
-    /// last block computes no others.
-    pub(super) rows: Option<Tensor>,
 }
 
 /// The dropout of some tokens of a pass.
@@ -150,8 +156,8 @@ pub(super) struct DropoutOfRows<'a> {
 }
 
 impl Dropout for DropoutOfRows<'_> {
-    fn factors(&self, adapter: usize, num_in: usize) -> Tensor {
-        self.all.factors(adapter, num_in).index_select(0, self.rows_r)
+    fn factors(&self, adapter: usize, num_in: usize, device: Device) -> Tensor {
+        self.all.factors(adapter, num_in, device).index_select(0, self.rows_r)
     }
 }
 
@@ -163,13 +169,15 @@ pub(super) struct Attention {
     q_norm: Option<Norm>,
     k_norm: Option<Norm>,
     index: usize,
+    /// Which of the model's devices it lies on.
+    stage: usize,
 }
 
 impl Attention {
     pub(super) fn load(
         checkpoint: &mut Checkpoint,
         prefix: &str,
-        index: usize,
+        (index, stage): (usize, usize),
         config: &LmConfig,
     ) -> Result<Self> {
         let (width, head) = (config.hidden_size, config.head_dim);
@@ -225,7 +233,7 @@ impl Attention {
                 )
             }
         };
-        Ok(Self { qkv, o, q_norm, k_norm, index })
+        Ok(Self { qkv, o, q_norm, k_norm, index, stage })
     }
 
     pub(super) fn forward(
@@ -249,7 +257,8 @@ impl Attention {
             }
             y_lnh
         };
-        let turn = layer.rope.map(|rope| &pass.turns[rope]);
+        let here = &pass.stages[self.stage];
+        let turn = layer.rope.map(|rope| &here.turns[rope]);
         // Queries and keys that lie side by side are turned as one.
         let side_by_side = match turn {
             Some(turn) if config.qk_norm == QkNorm::None => {
@@ -277,8 +286,8 @@ impl Attention {
         let [q_nlh, k_klh, v_klh] = [q_lnh, k_lkh, v_lkh].map(|x_lnh| x_lnh.transpose(0, 1));
         let visible = layer
             .sliding_window
-            .and_then(|window| pass.sliding.iter().find(|(w, _)| *w == window))
-            .map_or(&pass.full, |(_, visible)| visible);
+            .and_then(|window| here.sliding.iter().find(|(w, _)| *w == window))
+            .map_or(&here.full, |(_, visible)| visible);
         let scale = config.attention_scale;
         let grouped = config.num_key_value_heads != config.num_attention_heads;
         let attend = Attend { layer: self.index, visible, scale, grouped };

@@ -7,7 +7,7 @@
 //!
 //! Legend of tensor suffixes: L tokens, D inputs, O outputs, R rank.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::checkpoint::Checkpoint;
 use super::own::{OwnTensor, leaf};
@@ -16,9 +16,9 @@ use crate::error::Result;
 
 /// What adapters' inputs are multiplied by in training.
 pub(super) trait Dropout {
-    /// Returns the factors `[L, D]` for the inputs of the adapter with this number among the
-    /// model's, 0 where an input is dropped.
-    fn factors(&self, adapter: usize, num_in: usize) -> Tensor;
+    /// Returns the factors `[L, D]`, on `device`, for the inputs of the adapter with this number
+    /// among the model's, 0 where an input is dropped.
+    fn factors(&self, adapter: usize, num_in: usize, device: Device) -> Tensor;
 }
 
 /// A low-rank addition `scale * B A x` to a module, in f32.
@@ -49,7 +49,10 @@ impl Module {
         let kind = y_lo.kind();
         let x_ld = x_ld.to_kind(Kind::Float);
         let x_ld = match dropout {
-            Some(dropout) => x_ld * dropout.factors(lora.index, lora.num_in()),
+            Some(dropout) => {
+                let factors_ld = dropout.factors(lora.index, lora.num_in(), x_ld.device());
+                x_ld * factors_ld
+            }
             None => x_ld,
         };
         let down_lr = x_ld.linear(&lora.a_rd, None::<&Tensor>) * lora.scale;
@@ -193,6 +196,11 @@ impl Linear {
 
     pub(super) fn num_out(&self) -> usize {
         self.weight.size()[0] as usize
+    }
+
+    /// Returns where it lies, and adapters of it with it.
+    pub(super) fn device(&self) -> Device {
+        self.weight.device()
     }
 
     pub(super) fn num_in(&self) -> usize {

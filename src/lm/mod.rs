@@ -20,12 +20,14 @@ mod own;
 mod product;
 mod random;
 mod rope;
+mod spread;
 mod tokenizer;
 mod visible;
 mod write;
 
 pub use adapter::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter, LowRank, ModuleShape};
 pub use adapter_config::{AdapterConfig, TargetModules};
+pub(crate) use backward::LOGIT_ELEMENTS;
 pub use backward::{AdapterDropout, Derivatives, Target, TrainTokens};
 pub use cache::{BatchCache, KvCache};
 pub use chat::{ChatTemplate, Message};
@@ -34,10 +36,11 @@ pub use config::{
     Activation, FAMILIES, LayerConfig, Layout, LmConfig, NormKind, NormPlacement, QkNorm,
 };
 pub use decoder::{Decoder, NewTokens};
-pub use device::{DeviceChoice, DtypeChoice, resolve as resolve_device};
+pub use device::{DeviceChoice, Devices, DtypeChoice, resolve as resolve_device};
 pub use generate::{Finish, GenerateOptions, Generated, Sampling, end_tokens, generate};
 pub use own::OwnTensor;
 pub use random::RANDOM_WEIGHTS;
 pub use rope::{RopeConfig, RopeScaling};
+pub use spread::{PartBytes, Placement};
 pub use tokenizer::{Tokenizer, Tokens};
 pub(crate) use write::{read_tensors, write_tensors};

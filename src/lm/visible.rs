@@ -89,6 +89,28 @@ impl Visible {
     }
 }
 
+impl Visible {
+    /// Returns the same on another device of the same kind.
+    pub(super) fn on(&self, device: Device) -> Result<Self> {
+        let moved = |mask: &Tensor| mask.f_to_device(device);
+        let seen = match &self.seen {
+            Seen::All => Seen::All,
+            Seen::Causal => Seen::Causal,
+            Seen::Mask(mask) => Seen::Mask(moved(mask)?),
+            Seen::Parts(parts) => Seen::Parts(
+                parts
+                    .iter()
+                    .map(|Part { tokens, mask }| {
+                        let mask = mask.as_ref().map(moved).transpose()?;
+                        Ok(Part { tokens: tokens.clone(), mask })
+                    })
+                    .collect::<Result<_>>()?,
+            ),
+        };
+        Ok(Self { first: self.first, seen })
+    }
+}
+
 /// Returns the new tokens cut in runs that see nothing of each other.
 fn parts(parents: &[Option<usize>], kind: Kind) -> Result<Vec<Part>> {
     // A token whose parent lies before the run joins the runs between.

@@ -48,6 +48,10 @@ impl GoldUse {
 /// Settings that name inputs, which are compared by their contents.
 pub(super) const PATHS: [&str; 4] = ["adapter", "data", "model", "task"];
 
+/// The setting that says which device has which layers. It follows from the memory that is free, and
+/// a run goes on whatever it says.
+pub(crate) const BLOCKS: &str = "blocks";
+
 /// A file that a run read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Input {
@@ -113,7 +117,8 @@ impl Manifest {
         let differ = |name: &str, a: &Value, b: &Value| first_difference(name, a, b);
         let maps = |a: &Map<String, Value>, b: &Map<String, Value>| {
             let keys = a.keys().chain(b.keys().filter(|key| !a.contains_key(*key)));
-            keys.filter(|key| !PATHS.contains(&key.as_str())).find_map(|key| {
+            let free = |key: &str| PATHS.contains(&key) || key == BLOCKS;
+            keys.filter(|key| !free(key)).find_map(|key| {
                 let get = |m: &Map<String, Value>| m.get(key).cloned().unwrap_or(Value::Null);
                 differ(key, &get(a), &get(b))
             })

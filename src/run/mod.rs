@@ -16,5 +16,6 @@ mod seed;
 pub use diff::{Difference, LabelCounts, Parting, RunDiff, diff_runs};
 pub use folder::{OpenMode, RunDir, write_atomic};
 pub use journal::Journal;
+pub(crate) use manifest::BLOCKS;
 pub use manifest::{GoldUse, Input, Manifest};
 pub use seed::SeedStream;

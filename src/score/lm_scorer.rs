@@ -16,7 +16,7 @@ use crate::lm::{
 };
 
 /// How a [`LmScorer`] runs; none of it changes the answers beyond rounding.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct LmScorerOptions {
     /// Where to run.
     pub device: DeviceChoice,
@@ -81,8 +81,9 @@ impl LmScorer {
         }
         // The cheap checks first: a wrong path should not wait for a GPU.
         let tokenizer = Tokenizer::open(folder)?;
-        let (device, kind) = crate::lm::resolve_device(options.device, options.dtype)?;
-        let decoder = Decoder::load(folder, device, kind)?;
+        let (devices, kind) = crate::lm::resolve_device(&options.device, options.dtype)?;
+        let decoder = Decoder::load(folder, devices, kind)?;
+        let device = decoder.device();
         let default_pack = if device.is_cuda() { PACK_CUDA } else { PACK_CPU };
         let positions = decoder.config().max_position_embeddings;
         let max_tokens = options.max_context_tokens.unwrap_or(positions);
@@ -267,7 +268,7 @@ impl LmScorer {
             let (first, last) = (block[0], block[block.len() - 1]);
             let mine: Vec<&(usize, Ask)> =
                 asks.iter().filter(|(token, _)| (first..=last).contains(token)).collect();
-            let device = self.decoder.device();
+            let device = x_ld.device();
             let index: Vec<i64> = block.iter().map(|&row| row as i64).collect();
             let x_rd = x_ld.index_select(0, &Tensor::f_from_slice(&index)?.to_device(device));
             let logprobs_rv = self.decoder.log_probs(&x_rd);

@@ -1,6 +1,6 @@
 //! How many tokens of a training pass fit into memory.
 
-use crate::lm::LmConfig;
+use crate::lm::{LOGIT_ELEMENTS, LmConfig};
 use crate::score::{MemorySize, total_memory};
 
 /// Tokens of a pass on the CPU: more would take memory and save no time.
@@ -32,7 +32,7 @@ pub fn pass_tokens(
     let num = config.layers.len();
     let kept = if recompute { num * config.hidden_size + inside } else { num * inside };
     // Rows of logits and their softmax take a fixed part.
-    let logits = 3 * 4 * (1_u64 << 23);
+    let logits = 3 * 4 * LOGIT_ELEMENTS[usize::from(!cpu)] as u64;
     let fits = budget.saturating_sub(logits) / (kept * element_bytes).max(1) as u64;
     usize::try_from(fits).unwrap_or(most).clamp(LEAST, most)
 }

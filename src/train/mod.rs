@@ -11,6 +11,7 @@ mod batch;
 mod c10d;
 mod checkpoint;
 mod events;
+mod fused;
 mod group;
 mod item;
 mod loss;

@@ -242,7 +242,7 @@ impl<'a> Trainer<'a> {
         let lr = self.schedule.at(self.step);
         // As `torch.nn.utils.clip_grad_norm_`.
         let scale = self.settings.clip.map_or(1.0, |most| (most / (grad_norm + 1e-6)).min(1.0));
-        self.optimizer.step(lr, scale);
+        self.optimizer.step(lr, scale)?;
         self.step += 1;
         let sequence = |item: &&Item| item.answers.iter().map(|a| a.ids.len() - 1).sum::<usize>();
         Ok(StepReport {
@@ -359,13 +359,7 @@ impl<'a> Trainer<'a> {
     }
 
     fn dropout<'p>(&self, pack: &'p Pack) -> Option<AdapterDropout<'p>> {
-        AdapterDropout::new(
-            self.settings.dropout,
-            self.streams,
-            self.step as u64,
-            &pack.units,
-            self.decoder.device(),
-        )
+        AdapterDropout::new(self.settings.dropout, self.streams, self.step as u64, &pack.units)
     }
 
     /// Returns the loss of `items` as one batch, without dropout and without a step.

@@ -62,7 +62,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn learn(model: &Path, job: Job) -> Result<(), Box<dyn Error>> {
     let mut decoder = Decoder::load(model, Device::Cpu, Kind::Float)?;
-    let adapter = Adapter::open(&job.adapter)?.trainable(decoder.device())?;
+    let adapter = Adapter::open(&job.adapter)?.trainable(&decoder)?;
     decoder.attach(&adapter)?;
     let named = adapter.tensors().into_iter();
     let parameters = named.map(|(name, tensor)| Parameter { name, tensor, decays: true }).collect();

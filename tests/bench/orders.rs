@@ -337,8 +337,11 @@ fn work(args: &Args) -> Result<()> {
     let rows = read_rows(&args.rows)?;
     let sets: Vec<Set> =
         args.sets.iter().map(|set| Set::read(set, args.max_chars)).collect::<Result<_>>()?;
-    let options =
-        LmScorerOptions { device: args.device, dtype: args.dtype, ..LmScorerOptions::default() };
+    let options = LmScorerOptions {
+        device: args.device.clone(),
+        dtype: args.dtype,
+        ..LmScorerOptions::default()
+    };
     let mut scorer = LmScorer::open(&args.model, options)?;
     let setting = Setting {
         model: args.model.display().to_string(),

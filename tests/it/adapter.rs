@@ -14,6 +14,7 @@ use w2s::run::SeedStream;
 use crate::cli::{Place, good, text, w2s};
 use crate::common::{chain, copy_of, golden, project, tiny};
 use crate::golden::{TOLERANCE, fixtures};
+use crate::train_golden::config;
 
 fn open(folder: &Path) -> Decoder {
     Decoder::load(folder, Device::Cpu, Kind::Float).unwrap()
@@ -28,21 +29,6 @@ fn log_probs(model: &Decoder, ids: &[u32]) -> Tensor {
 
 fn apart(a: &Tensor, b: &Tensor) -> f64 {
     (a - b).abs().max().double_value(&[])
-}
-
-pub fn config(target_modules: TargetModules) -> AdapterConfig {
-    AdapterConfig {
-        r: 4,
-        alpha: 8.0,
-        dropout: 0.0,
-        target_modules,
-        exclude_modules: None,
-        layers: None,
-        use_rslora: false,
-        rank_pattern: Vec::new(),
-        alpha_pattern: Vec::new(),
-        base_model: None,
-    }
 }
 
 /// A new adapter whose second matrices are no longer zero.

@@ -167,7 +167,7 @@ fn token_logprobs(model: &Decoder, ids: &[u32]) -> Result<(Vec<f64>, Tensor)> {
     let logprobs_lv = model.log_probs(&x_ld);
     let targets: Vec<i64> = ids[1..].iter().map(|&id| i64::from(id)).collect();
     let rows = logprobs_lv.narrow(0, 0, targets.len() as i64);
-    let index = Tensor::from_slice(&targets).unsqueeze(1).to_device(model.device());
+    let index = Tensor::from_slice(&targets).unsqueeze(1).to_device(logprobs_lv.device());
     let picked = rows.gather(1, &index, false).squeeze_dim(1);
     Ok((Vec::try_from(picked.to_kind(Kind::Double))?, x_ld))
 }

@@ -11,33 +11,14 @@ use w2s::train::{
     Answer, ClassLoss, Decay, Item, Loss, Normalise, Parameter, TrainSettings, Trainer,
 };
 
-use crate::adapter::config;
 use crate::common::{golden, model, project, tiny};
 use crate::golden::{TOLERANCE, fixtures};
+use crate::train_golden::{
+    NORMALISATIONS, config, golden_items, golden_settings, golden_start, item, parameters, q_and_v,
+    with_adapter,
+};
 
-/// A model with an adapter that trains, whose tensors hold what `fill` says of name and shape.
-fn adapted(
-    folder: &Path,
-    config: AdapterConfig,
-    fill: impl Fn(&str, &[i64]) -> Tensor,
-) -> (Decoder, Adapter) {
-    let mut decoder = Decoder::load(folder, Device::Cpu, Kind::Float).unwrap();
-    let adapter = Adapter::new(config, &mut decoder, SeedStream::new(0)).unwrap();
-    let adapter = adapter.trainable(Device::Cpu).unwrap();
-    let _no_grad = tch::no_grad_guard();
-    for (name, tensor) in adapter.tensors() {
-        tensor.detach().copy_(&fill(&name, &tensor.size()));
-    }
-    decoder.attach(&adapter).unwrap();
-    (decoder, adapter)
-}
-
-fn parameters(adapter: &Adapter) -> Vec<Parameter> {
-    let named = adapter.tensors().into_iter();
-    named.map(|(name, tensor)| Parameter { name, tensor, decays: true }).collect()
-}
-
-fn waves(scale: f64) -> impl Fn(&str, &[i64]) -> Tensor {
+pub fn waves(scale: f64) -> impl Fn(&str, &[i64]) -> Tensor {
     move |name, shape| {
         let num: i64 = shape.iter().product();
         let phase = 0.11 + name.len() as f64 * 0.7;
@@ -46,79 +27,24 @@ fn waves(scale: f64) -> impl Fn(&str, &[i64]) -> Tensor {
     }
 }
 
-fn item(id: &str, ids: &[u32], begin: usize, weight: f64) -> Item {
-    let answers = vec![Answer { ids: ids.to_vec(), begin, share: 1.0 }];
-    Item { id: id.into(), group: id.into(), answers, weight }
-}
-
-#[derive(Deserialize)]
-struct TrainGolden {
-    data: Vec<GoldenItem>,
-    runs: std::collections::BTreeMap<String, GoldenRun>,
-}
-
-#[derive(Deserialize)]
-struct GoldenItem {
-    weight: f64,
-    prompt_ids: Vec<u32>,
-    completion_ids_with_eos: Vec<u32>,
-}
-
-#[derive(Deserialize)]
-struct GoldenRun {
-    loss: Vec<f64>,
-    grad_norm_before_clip: Vec<f64>,
-}
-
-fn golden_items() -> (TrainGolden, Vec<Item>) {
-    let path = tiny("llama/train_golden.json");
-    let golden: TrainGolden = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-    let items = golden.data.iter().enumerate().map(|(i, row)| {
-        let ids = [row.prompt_ids.as_slice(), &row.completion_ids_with_eos].concat();
-        item(&i.to_string(), &ids, row.prompt_ids.len(), row.weight)
-    });
-    let items = items.collect();
-    (golden, items)
-}
-
-/// `A` of the golden run: 0.1 sin(0.37 i + 0.11) over the flat index; `B` is zero.
-fn golden_start(name: &str, shape: &[i64]) -> Tensor {
-    let num: i64 = shape.iter().product();
-    let scale = if name.contains("lora_A") { 0.1 } else { 0.0 };
-    let index = Tensor::arange(num, (Kind::Double, Device::Cpu));
-    ((index * 0.37 + 0.11).sin() * scale).to_kind(Kind::Float).view(shape)
-}
-
-fn golden_settings(normalise: Normalise) -> TrainSettings {
-    TrainSettings {
-        normalise,
-        batch_size: 4,
-        num_epochs: 6,
-        lr: 5e-3,
-        weight_decay: 0.01,
-        dropout: 0.0,
-        ..TrainSettings::default()
-    }
-}
-
-fn q_and_v() -> TargetModules {
-    TargetModules::Names(vec!["q_proj".into(), "v_proj".into()])
+/// The model of a folder with an adapter that trains.
+fn adapted(
+    folder: &Path,
+    config: AdapterConfig,
+    fill: impl Fn(&str, &[i64]) -> Tensor,
+) -> (Decoder, Adapter) {
+    let decoder = Decoder::load(folder, Device::Cpu, Kind::Float).unwrap();
+    with_adapter(decoder, config, fill).unwrap()
 }
 
 fn largest(a: &Tensor, b: &Tensor) -> f64 {
     (a - b).abs().max().double_value(&[])
 }
 
-/// `train_golden.json` was made with peft 0.21.2, transformers 5.23.0 and torch 2.11.0.
 #[test]
 fn six_steps_are_those_of_peft_under_every_normalisation() {
-    let (golden, items) = golden_items();
-    for (name, normalise) in [
-        ("reference", Normalise::Reference),
-        ("token", Normalise::Token),
-        ("weighted", Normalise::Weighted),
-        ("sequence", Normalise::Sequence),
-    ] {
+    let (golden, items) = golden_items(&tiny("llama")).unwrap();
+    for (name, normalise) in NORMALISATIONS {
         // The passes of a batch do not matter.
         for pass_tokens in [10_000, 30] {
             let (decoder, adapter) = adapted(&tiny("llama"), config(q_and_v()), golden_start);
@@ -243,7 +169,7 @@ fn apart(a: &[Tensor], b: &[Tensor]) -> f64 {
 }
 
 /// Two questions with variants that share beginnings of different lengths, and a lone one.
-fn variants(folder: &Path) -> Vec<(u32, Vec<u32>, usize)> {
+pub fn variants(folder: &Path) -> Vec<(u32, Vec<u32>, usize)> {
     let long = golden(folder)[0].ids.clone();
     let num = long.len();
     let with = |keep: usize, more: &[u32]| [&long[..keep], more].concat();
@@ -392,7 +318,7 @@ fn the_gradient_of_all_weights_is_the_slope_of_the_loss_in_every_family() {
 fn dropout_is_the_same_however_a_batch_is_cut() {
     let folder = tiny("llama");
     let (decoder, adapter) = adapted(&folder, config(TargetModules::AllLinear), waves(0.05));
-    let (_, items) = golden_items();
+    let (_, items) = golden_items(&tiny("llama")).unwrap();
     let grad = |change: &dyn Fn(&mut TrainSettings)| {
         gradient(&decoder, &adapter, &items, |s| {
             s.dropout = 0.3;
@@ -472,7 +398,7 @@ fn losses_over_labels_do_not_depend_on_passes() {
 #[test]
 fn a_step_that_is_not_finite_is_not_made_and_names_its_batch() {
     let (decoder, adapter) = adapted(&tiny("llama"), config(q_and_v()), golden_start);
-    let (_, mut items) = golden_items();
+    let (_, mut items) = golden_items(&tiny("llama")).unwrap();
     items[2].weight = f64::NAN;
     let settings = TrainSettings { batch_size: 1, ..golden_settings(Normalise::Sequence) };
     let mut trainer =

@@ -144,6 +144,26 @@ impl Shape {
         2.0 * self.matrix_weights() * len as f64 + 4.0 * pairs * (self.width * self.layers) as f64
     }
 
+    /// Returns the floating-point operations of a training step of a low-rank adapter on queries and
+    /// values, for sequences of `len` tokens of which the last `num_learnt` are learnt: two for each
+    /// weight and token on the way there and two on the way back (to the inputs only, weights are
+    /// frozen), six for each weight of the adapter, twelve for each pair that attention sees, and the
+    /// head where something is learnt. Blocks that run again on the way back are not counted twice.
+    pub fn train_operations(
+        &self,
+        sequences: usize,
+        len: usize,
+        num_learnt: usize,
+        r: usize,
+    ) -> f64 {
+        let kv = self.kv_heads * (self.width / self.heads);
+        let adapter = (self.layers * r * (3 * self.width + kv)) as f64;
+        let pairs = (len * (len + 1) / 2 * self.width * self.layers) as f64;
+        let head = (self.vocab * self.width * num_learnt) as f64;
+        let of_tokens = (4.0 * self.matrix_weights() + 6.0 * adapter) * len as f64;
+        sequences as f64 * (of_tokens + 12.0 * pairs + 4.0 * head)
+    }
+
     /// Makes a model folder of this shape with random weights, and the tokenizer of a real model
     /// where there is one, else of a fixture (which has fewer words, so claims are longer).
     pub fn folder(&self, folder: &Path, models: &Path) -> Result<PathBuf> {

@@ -54,7 +54,11 @@ const SMALL_SIZES: Sizes = Sizes {
 };
 
 /// Returns the median seconds of `repeats` runs after two that are not counted.
-fn seconds(device: Device, repeats: usize, mut work: impl FnMut() -> Result<()>) -> Result<f64> {
+pub fn seconds(
+    device: Device,
+    repeats: usize,
+    mut work: impl FnMut() -> Result<()>,
+) -> Result<f64> {
     let finish = || {
         if let Device::Cuda(index) = device {
             tch::Cuda::synchronize(index as i64);
@@ -75,7 +79,7 @@ fn seconds(device: Device, repeats: usize, mut work: impl FnMut() -> Result<()>)
 }
 
 /// Operations per second of a product `[m, k] x [n, k]^T`, as a linear map computes it.
-fn product_rate(device: Device, m: i64, k: i64, n: i64) -> Result<f64> {
+pub fn product_rate(device: Device, m: i64, k: i64, n: i64) -> Result<f64> {
     let x = Tensor::f_randn([m, k], (KIND, device))?;
     let weight = Tensor::f_randn([n, k], (KIND, device))?;
     let time = seconds(device, 10, || {
@@ -100,7 +104,7 @@ pub fn run(settings: &Settings, device: Device, rows: &Rows) -> Result<()> {
     })?;
     let folder = sizes.shape.folder(&settings.out.join("large"), &settings.models)?;
     let began = Instant::now();
-    let mut scorer = tree::open(&folder, settings.device, DtypeChoice::Bf16)?;
+    let mut scorer = tree::open(&folder, &settings.device, DtypeChoice::Bf16)?;
     rows.add(&Row::new(
         PART,
         "weights made on the device",
@@ -223,7 +227,7 @@ fn prefill(model: &Decoder, shape: &Shape, len: usize, best: f64, rows: &Rows) -
 }
 
 /// Any token ids; both tokenizers have more words than this.
-fn ids(num: usize, seed: usize) -> Vec<u32> {
+pub fn ids(num: usize, seed: usize) -> Vec<u32> {
     (0..num).map(|i| (3 + (seed * 31 + i * 17) % 251) as u32).collect()
 }
 

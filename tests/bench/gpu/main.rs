@@ -13,6 +13,10 @@ mod large;
 mod parity;
 mod parts;
 mod rows;
+mod train;
+#[path = "../../it/train_golden.rs"]
+mod train_golden;
+mod train_large;
 mod tree;
 
 use std::path::PathBuf;
@@ -53,6 +57,9 @@ pub(crate) struct Settings {
     part: Option<Part>,
     #[arg(long, hide = true)]
     rows: Option<PathBuf>,
+    /// One of two processes that train together, as the environment says
+    #[arg(long, hide = true)]
+    peer: bool,
     /// Given by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
@@ -63,9 +70,12 @@ pub(crate) struct Settings {
 pub(crate) enum Part {
     Parity,
     Real,
+    Train,
     Tree,
     Large,
+    TrainLarge,
     Transformers,
+    Peft,
 }
 
 impl Part {
@@ -74,9 +84,12 @@ impl Part {
         match self {
             Self::Parity => "parity",
             Self::Real => "real model",
+            Self::Train => "training",
             Self::Tree => "tree",
             Self::Large => "8B shape",
+            Self::TrainLarge => "8B training",
             Self::Transformers => "transformers",
+            Self::Peft => "peft",
         }
     }
 }
@@ -103,15 +116,20 @@ fn run_part(settings: &Settings, part: Part, rows: &Rows) -> Result<bool> {
     let mut whole = false;
     rows.attempt(part.title(), "the whole part", || {
         // Before any other use of libtorch, which remembers whether it found its CUDA half.
-        let (device, _) = resolve_device(settings.device, DtypeChoice::F32)?;
-        let _no_grad = tch::no_grad_guard();
+        let (devices, _) = resolve_device(&settings.device, DtypeChoice::F32)?;
+        let device = devices.first();
+        let trains = matches!(part, Part::Train | Part::TrainLarge);
+        let _no_grad = (!trains).then(tch::no_grad_guard);
         match part {
             Part::Parity => parity::tiny(device, rows),
             Part::Real => parity::real(device, &settings.models, rows),
             Part::Tree => tree::run(settings, rows),
             Part::Large => large::run(settings, device, rows),
+            Part::Train if settings.peer => train::peer(device, rows),
+            Part::Train => train::run(settings, device, rows),
+            Part::TrainLarge => train_large::run(settings, device, rows),
             // Python's, and never started here.
-            Part::Transformers => Ok(()),
+            Part::Transformers | Part::Peft => Ok(()),
         }?;
         whole = true;
         Ok(())
@@ -131,6 +149,7 @@ fn run_all(settings: &Settings) -> Result<bool> {
     parts::run(settings, &file, &rows)?;
     let mut all: Vec<Row> = rows.read();
     rows::compare(&mut all);
+    rows::compare_training(&mut all);
     let mut text = String::new();
     if let Some(note) = &settings.note {
         text += &format!("{note}\n\n");

@@ -9,16 +9,18 @@ use w2s::error::{Error, Result};
 use w2s::lm::DeviceChoice;
 
 use crate::rows::{Row, Rows};
-use crate::{Part, Settings, tree};
+use crate::{Part, Settings, train_large, tree};
 
 /// Seconds that a part may take.
 fn limit(part: Part) -> u64 {
     match part {
-        Part::Parity => 90,
-        Part::Real => 60,
-        Part::Tree => 120,
-        Part::Large => 150,
-        Part::Transformers => 120,
+        Part::Parity => 60,
+        Part::Real => 40,
+        Part::Train => 60,
+        Part::Tree => 90,
+        Part::Large => 100,
+        Part::TrainLarge => 70,
+        Part::Transformers | Part::Peft => 60,
     }
 }
 
@@ -42,6 +44,7 @@ pub fn run(settings: &Settings, file: &Path, rows: &Rows) -> Result<()> {
         }
         let command = match part {
             Part::Transformers => transformers(settings, file, allowed)?,
+            Part::Peft => peft(settings, file, allowed)?,
             _ => Some(own(settings, file, part)?),
         };
         let Some(command) = command else {
@@ -55,7 +58,7 @@ pub fn run(settings: &Settings, file: &Path, rows: &Rows) -> Result<()> {
         rows.add(&match (ended.failure, part) {
             (None, _) => row,
             // The comparison is not what is checked.
-            (Some(failure), Part::Transformers) => row.against(failure),
+            (Some(failure), Part::Transformers | Part::Peft) => row.against(failure),
             (Some(failure), _) => row.against(failure).passed(false),
         })?;
     }
@@ -63,7 +66,7 @@ pub fn run(settings: &Settings, file: &Path, rows: &Rows) -> Result<()> {
 }
 
 /// This program again, for one part.
-fn own(settings: &Settings, file: &Path, part: Part) -> Result<Command> {
+pub fn own(settings: &Settings, file: &Path, part: Part) -> Result<Command> {
     let program =
         std::env::current_exe().map_err(|e| Error::io("find", Path::new("this program"), &e))?;
     let mut command = Command::new(program);
@@ -95,6 +98,21 @@ fn transformers(settings: &Settings, file: &Path, allowed: Duration) -> Result<O
     Ok(Some(command))
 }
 
+/// The comparison of training, if a Python was named.
+fn peft(settings: &Settings, file: &Path, allowed: Duration) -> Result<Option<Command>> {
+    let Some(python) = &settings.python else { return Ok(None) };
+    let sizes = train_large::sizes(settings.small);
+    let mut command = Command::new(python);
+    command.arg("scripts/bench/gpu_peft.py");
+    command.arg("--model").arg(sizes.shape.folder(&settings.out.join("large"), &settings.models)?);
+    command.arg("--rows").arg(file);
+    command.arg("--device").arg(settings.device.to_string());
+    command.arg("--seconds").arg((allowed.as_secs_f64() * 0.6).to_string());
+    command.arg("--sequences").arg(sizes.sequences.to_string());
+    command.arg("--tokens").arg(sizes.tokens.to_string());
+    Ok(Some(command))
+}
+
 /// How a part ended.
 struct Ended {
     seconds: f64,
@@ -110,7 +128,7 @@ fn watch(settings: &Settings, mut command: Command, allowed: Duration) -> Result
     }
     command.stdin(Stdio::null());
     let program = command.get_program().to_owned();
-    let mut memory = Memory::new(settings.device);
+    let mut memory = Memory::new(&settings.device);
     let began = Instant::now();
     let mut child = command.spawn().map_err(|e| Error::io("start", Path::new(&program), &e))?;
     let mut failure = None;
@@ -144,9 +162,9 @@ struct Memory {
 }
 
 impl Memory {
-    fn new(device: DeviceChoice) -> Self {
+    fn new(device: &DeviceChoice) -> Self {
         let gpu = match device {
-            DeviceChoice::Cuda(index) => Some(index),
+            DeviceChoice::Cuda(index) => Some(*index),
             _ => None,
         };
         let before_mib = gpu.and_then(gpu_memory_mib).unwrap_or(0.0);

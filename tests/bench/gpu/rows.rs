@@ -75,6 +75,10 @@ impl Rows {
         Self { path: path.to_path_buf() }
     }
 
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub fn add(&self, row: &Row) -> Result<()> {
         let fail = |e: &std::io::Error| Error::io("write", &self.path, e);
         let mut line = serde_json::to_string(row)
@@ -143,6 +147,22 @@ pub fn compare(rows: &mut [Row]) {
         );
         row.facts.insert("ratio".into(), (theirs / ours).into());
         row.facts.insert("ratio_of_tokens".into(), (all / tokens).into());
+    }
+}
+
+/// Writes into each row of a training how it compares with peft's of the same work.
+pub fn compare_training(rows: &mut [Row]) {
+    let others: Vec<Row> =
+        rows.iter().filter(|row| row.part == Part::Peft.title()).cloned().collect();
+    for row in rows.iter_mut().filter(|row| row.part == Part::TrainLarge.title()) {
+        let same =
+            |other: &&Row| !row.text("work").is_empty() && other.text("work") == row.text("work");
+        let Some(other) = others.iter().find(same) else { continue };
+        let (Some(ours), Some(theirs)) = (row.number("seconds"), other.number("seconds")) else {
+            continue;
+        };
+        row.against += &format!("; peft {:.0} ms: {:.2}x", 1e3 * theirs, theirs / ours);
+        row.facts.insert("ratio".into(), (theirs / ours).into());
     }
 }
 

@@ -43,11 +43,11 @@ pub struct Cost {
 }
 
 /// Opens a model for trees longer than it was made for.
-pub fn open(folder: &Path, device: DeviceChoice, dtype: DtypeChoice) -> Result<LmScorer> {
+pub fn open(folder: &Path, device: &DeviceChoice, dtype: DtypeChoice) -> Result<LmScorer> {
     LmScorer::open(
         folder,
         LmScorerOptions {
-            device,
+            device: device.clone(),
             dtype,
             max_pack_tokens: None,
             max_context_tokens: Some(1 << 20),
@@ -133,7 +133,7 @@ pub fn run(settings: &Settings, rows: &Rows) -> Result<()> {
     for (dtype, name) in [(DtypeChoice::Bf16, "bf16"), (DtypeChoice::F32, "f32")] {
         rows.attempt(PART, &format!("opening in {name}"), || {
             let began = Instant::now();
-            let mut scorer = open(&folder, settings.device, dtype)?;
+            let mut scorer = open(&folder, &settings.device, dtype)?;
             let opened = began.elapsed().as_secs_f64();
             let first = score(&mut scorer, sizes[0], &arrangements[0], 1000)?;
             let per_claim =
