@@ -63,9 +63,7 @@ impl Decoder {
     /// damaged, or do not fit together; [`ErrorKind::Device`] when several devices have no room.
     pub fn load(folder: &Path, devices: impl Into<Devices>, kind: Kind) -> Result<Self> {
         let config = LmConfig::read(&folder.join("config.json"))?;
-        let placement = Placement::plan(&config, kind, &devices.into())?;
-        let checkpoint = Checkpoint::of_folder(folder, &config, placement.first(), kind)?;
-        Self::build(config, checkpoint, placement, kind)
+        Self::load_placed(folder, Placement::plan(&config, kind, &devices.into())?, kind)
     }
 
     /// Returns the model of a Hugging Face folder with its blocks where `placement` says.
