@@ -90,8 +90,8 @@ impl PartBytes {
             for (device, begins) in begins.iter_mut().enumerate() {
                 let before = std::mem::replace(&mut costs, vec![f64::INFINITY; num + 1]);
                 for end in 0..=num {
-                    for begin in 0..=end {
-                        let cost = join(before[begin], share(device, begin, end));
+                    for (begin, &cost) in before.iter().enumerate().take(end + 1) {
+                        let cost = join(cost, share(device, begin, end));
                         if cost < costs[end] {
                             (costs[end], begins[end]) = (cost, begin);
                         }
