@@ -11,7 +11,8 @@ weak), with 95 % intervals of a bootstrap that draws test questions and, indepen
 gap's interval holds 0 no share of it is given. Ways of the student:
 
     naive              all weak labels
-    filter             the half with the lowest entropy
+    filter             the half with the lowest entropy, as many epochs: half the steps
+    filter-longer      the half, as many steps
     reweight           all, weighed by reliability: the share of the variants with that answer, sharpened
     filter+reweight    the half, weighed by reliability
     ceiling            the gold labels of the same questions
@@ -25,8 +26,8 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-WAYS = ("naive", "filter", "reweight", "filter+reweight", "ceiling")
-STUDENTS = ["--lr", "5e-4", "--epochs", "2", "--batch-size", "16"]
+WAYS = ("naive", "filter", "filter-longer", "reweight", "filter+reweight", "ceiling")
+STUDENTS = ["--lr", "5e-4", "--batch-size", "16", "--epochs"]
 SUPERVISOR = ["--lr", "1e-3", "--epochs", "4", "--batch-size", "16"]
 
 
@@ -77,12 +78,14 @@ class Seed:
         ways = {
             "naive": ("--labels", kept),
             "filter": ("--labels", few),
+            "filter-longer": ("--labels", few),
             "reweight": ("--labels", kept, *weighted, kept),
             "filter+reweight": ("--labels", few, *weighted, few),
             "ceiling": ("--labels", "gold"),
         }
         for way in self.args.ways:
-            self.train(way, strong, *questions, *ways[way], *STUDENTS)
+            self.train(way, strong, *questions, *ways[way], *STUDENTS,
+                       "4" if way == "filter-longer" else "2")
         subprocess.run([self.args.w2s, "eval", whole, half, "--gold", self.unlabelled], check=True)
 
 
