@@ -20,6 +20,7 @@
 //! | [`train`] | fine-tuning on labels: losses, optimizer, checkpoints |
 //! | [`eval`] | how right labels are, once gold may be looked at |
 //! | [`report`] | figures from the files of finished runs |
+//! | [`recipe`] | whole experiments as lists of commands |
 //! | [`cli`] | the command line |
 //!
 //! A module uses those above it and its own. Stages (`label`, `filter`, `train`, `eval`, `report`) meet
@@ -34,6 +35,7 @@ pub mod hub;
 pub mod label;
 pub mod lm;
 pub mod prompt;
+pub mod recipe;
 pub mod report;
 pub mod run;
 pub mod score;

@@ -1,25 +1,28 @@
-//! `w2s data`: data sets from the Hugging Face hub.
+//! `w2s data`: data sets from the Hugging Face hub, and parts of data files.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::draw::{self, DrawArgs};
 use super::progress::{self, say};
+use super::session::Session;
 use crate::data::{Task, join_records};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hub::{HubDataset, HubSettings};
 use crate::run::write_atomic;
 
-/// Fetch data sets
+/// Fetch data sets, draw parts of data files
 #[derive(Debug, Args)]
 pub(super) struct DataArgs {
     #[command(subcommand)]
-    command: DataCommand,
+    pub(super) command: DataCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum DataCommand {
+pub(super) enum DataCommand {
     Pull(PullArgs),
+    Draw(DrawArgs),
 }
 
 /// Fetch a task's data set, or any other, from the Hugging Face hub
@@ -28,7 +31,7 @@ enum DataCommand {
 /// taken from HF_TOKEN or from `hf auth login`; HF_ENDPOINT, HF_HOME, HF_HUB_CACHE and HF_HUB_OFFLINE
 /// are respected. A data set's licence is its own: see its page.
 #[derive(Debug, Args)]
-struct PullArgs {
+pub(super) struct PullArgs {
     /// A task (`w2s tasks` lists them), a task file, or a data set as owner/dataset
     name: String,
     /// Split to fetch [default: the task's]
@@ -51,9 +54,11 @@ struct PullArgs {
     refresh: bool,
 }
 
-pub(super) fn run(args: DataArgs) -> Result<()> {
-    let DataCommand::Pull(args) = args.command;
-    pull(&args)
+pub(super) fn run(args: DataArgs, session: &Session) -> Result<()> {
+    match args.command {
+        DataCommand::Pull(args) => pull(&args),
+        DataCommand::Draw(args) => draw::run(&args, session),
+    }
 }
 
 fn usage(message: String) -> Error {

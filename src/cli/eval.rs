@@ -6,20 +6,23 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::Value;
 
+use super::columns::{aligned, or_dash};
+use super::eval_loop;
 use super::eval_weak;
 use super::held_out::{self, HeldOutArgs};
 use super::model::ModelArgs;
 use super::progress::{self, say};
 use super::restarts;
+use super::session::Session;
 use crate::data::{GoldLabels, LabelRecord, Task, read_label_records};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{
-    Basins, Diagnostics, Evaluation, LabelledRun, Prediction, basins, curve_from_trace,
-    diagnose_trace, evaluate, margins,
+    Basins, Diagnostics, Evaluation, LabelMetrics, LabelledRun, Prediction, basins,
+    curve_from_trace, diagnose_trace, evaluate, margins,
 };
 use crate::run::{Manifest, RunDir, write_atomic};
 
-/// Compare labels with gold: accuracy with its interval, balance, AUROC
+/// Compare labels with gold: accuracy with its interval, balance, AUROC, Brier, ECE
 ///
 /// Joins the labels of each run with the gold file by id. Writes eval.json and diagnostics.json into
 /// each run folder and, for a search, curve.jsonl (score and accuracy by iteration); prints one line
@@ -29,6 +32,8 @@ use crate::run::{Manifest, RunDir, write_atomic};
 /// Of a run of `w2s filter` it says how right the weak labels are before the filter, among those kept
 /// and among those dropped, and what the filter gains; eval.json also has accuracy by entropy and
 /// reliability by truth and answer.
+///
+/// Of a loop (`w2s loop`) it evaluates every round: the new labels, and the answers to what was set aside.
 ///
 /// With --test it labels a held-out file first, by many-shot prompting with the labels of a run or of
 /// a file, and evaluates that: what the labels are worth as a teacher.
@@ -53,6 +58,9 @@ pub(super) struct EvalArgs {
     /// Columns of the gold file to compare with, the main one first [default: the task's]
     #[arg(long, value_delimiter = ',', value_name = "COLUMNS")]
     gold_column: Vec<String>,
+    /// Print each label by itself too: how many have it in gold and were given it, precision, recall, F1
+    #[arg(long)]
+    per_label: bool,
     /// Write the basins of several searches to this file, for `w2s report`
     #[arg(long, value_name = "FILE", conflicts_with = "test")]
     basins: Option<PathBuf>,
@@ -64,21 +72,22 @@ pub(super) struct EvalArgs {
     #[arg(long, value_name = "X", default_value_t = restarts::BASIN_AGREEMENT, conflicts_with = "test")]
     basin_agreement: f64,
     #[command(flatten)]
-    held_out: HeldOutArgs,
+    pub(super) held_out: HeldOutArgs,
     #[command(flatten)]
-    model: Option<ModelArgs>,
+    pub(super) model: Option<ModelArgs>,
 }
 
-pub(super) fn run(args: EvalArgs) -> Result<()> {
+pub(super) fn run(args: EvalArgs, session: &mut Session) -> Result<()> {
     let columns = &args.gold_column;
     if args.held_out.test.is_some() {
         let model = args.model.ok_or_else(|| {
             Error::new(ErrorKind::Usage, "`--test` needs `--model DIR`")
                 .hint("the test file is labelled by prompting that model")
         })?;
-        let out = held_out::label_test(&args.held_out, &model)?;
+        let out = held_out::label_test(&args.held_out, &model, session)?;
         let (folder, manifest) = complete_run(&out)?;
-        return print(&[(out, evaluate_run(&folder, &manifest, &args.gold, columns)?)]);
+        let done = evaluate_run(&folder, &manifest, &args.gold, columns)?;
+        return print(&[(out, done)], args.per_label);
     }
     if args.model.is_some() {
         return Err(Error::new(ErrorKind::Usage, "`--model` has no effect without `--test FILE`")
@@ -99,17 +108,22 @@ pub(super) fn run(args: EvalArgs) -> Result<()> {
     }
     let mut done = Vec::new();
     let mut filtered = Vec::new();
+    let mut looped = Vec::new();
     for run in &args.runs {
         let (folder, manifest) = complete_run(run)?;
         if manifest.command == eval_weak::COMMAND {
             let found = eval_weak::evaluate_run(&folder, &manifest, &args.gold, columns)?;
             filtered.push((run.clone(), found));
+        } else if manifest.command == eval_loop::COMMAND {
+            let found = eval_loop::evaluate_run(&folder, &manifest, &args.gold, columns)?;
+            looped.push((run.clone(), found));
         } else {
             done.push((run.clone(), evaluate_run(&folder, &manifest, &args.gold, columns)?));
         }
     }
-    print(&done)?;
+    print(&done, args.per_label)?;
     eval_weak::print(&filtered)?;
+    eval_loop::print(&looped)?;
     for one in done.iter().filter(|(_, run)| run.searches.len() > 1) {
         if let Some(found) = find_basins(std::slice::from_ref(one), args.basin_agreement)? {
             RunDir::existing(&one.0)?.0.write_json("basins.json", &found)?;
@@ -150,7 +164,7 @@ struct Searched {
     score: Option<f64>,
 }
 
-fn complete_run(run: &Path) -> Result<(RunDir, Manifest)> {
+pub(super) fn complete_run(run: &Path) -> Result<(RunDir, Manifest)> {
     let (folder, manifest) = RunDir::existing(run)?;
     if !folder.is_complete() {
         return Err(Error::new(ErrorKind::Run, "the run is not complete").at(run).hint(format!(
@@ -311,7 +325,7 @@ fn find_basins(done: &[(PathBuf, Evaluated)], threshold: f64) -> Result<Option<B
     Ok(Some(basins(&runs, &columns, first.evaluation.labels.len(), threshold)))
 }
 
-fn print(done: &[(PathBuf, Evaluated)]) -> Result<()> {
+fn print(done: &[(PathBuf, Evaluated)], per_label: bool) -> Result<()> {
     let width = done.iter().map(|(run, _)| run.display().to_string().len()).max().unwrap_or(0);
     let methods = done.iter().map(|(_, run)| run.evaluation.method.len()).max().unwrap_or(0);
     for (run, evaluated) in done {
@@ -323,9 +337,31 @@ fn print(done: &[(PathBuf, Evaluated)]) -> Result<()> {
             };
             let (run, line) = (run.display().to_string(), line(evaluation, methods));
             progress::print(format_args!("{run:<width$}  {column}{line}"))?;
+            if per_label {
+                let head = ["label", "in gold", "given", "precision", "recall", "F1"];
+                let rows = std::iter::once(head.map(str::to_owned).to_vec());
+                let rows: Vec<_> =
+                    rows.chain(evaluation.per_label.iter().map(label_cells)).collect();
+                for line in aligned(&rows, &[1, 2, 3, 4, 5]) {
+                    progress::print(format_args!("  {line}"))?;
+                }
+            }
         }
     }
     Ok(())
+}
+
+/// Name, counts, precision, recall and F1.
+pub(super) fn label_cells(label: &LabelMetrics) -> Vec<String> {
+    let share = |rate: Option<f64>| or_dash(rate.map(|rate| format!("{:.1} %", percent(rate))));
+    vec![
+        label.label.clone(),
+        progress::count(label.num_gold as u64),
+        progress::count(label.num_given as u64),
+        share(label.precision),
+        share(label.recall),
+        or_dash(label.f1.map(|f1| format!("{f1:.3}"))),
+    ]
 }
 
 pub(super) fn percent(x: f64) -> f64 {
@@ -352,7 +388,7 @@ fn line(e: &Evaluation, method_width: usize) -> String {
         text += &format!("  macro AUROC {auroc:.3}");
     }
     if let Some(reliability) = &e.reliability {
-        text += &format!("  ECE {:.3}", reliability.ece);
+        text += &format!("  Brier {:.3}  ECE {:.3}", reliability.brier, reliability.ece);
     }
     let shares: Vec<String> = e
         .labels

@@ -9,7 +9,7 @@ use serde_json::{Map, json};
 
 use super::filter_args::{AskForm, FilterArgs};
 use super::progress::{self, LabelProgress, count, duration, say};
-use super::settings;
+use super::session::Session;
 use crate::data::{
     AnswerRecord, Dataset, Task, WeakRecord, by_question, json_lines, read_json_lines,
 };
@@ -59,7 +59,7 @@ struct Found {
     work_seconds: f64,
 }
 
-pub(super) fn run(args: FilterArgs) -> Result<()> {
+pub(super) fn run(args: FilterArgs, session: &mut Session) -> Result<()> {
     let began = Instant::now();
     let mut task = Task::load(&args.task)?;
     if let Some(name) = &args.prompt_variant {
@@ -77,11 +77,11 @@ pub(super) fn run(args: FilterArgs) -> Result<()> {
     let (folder, found) = match (&args.from, &dataset) {
         (Some(from), _) => {
             let answers = given_answers(from, &task, dataset.as_ref())?;
-            let manifest = manifest(&args, &task, dataset.as_ref(), &judging, None)?;
+            let manifest = manifest(&args, &task, dataset.as_ref(), &judging, (session, None))?;
             let folder = RunDir::open(&args.run.out, &manifest, args.run.mode())?;
             (folder, Found { answers, usage: Usage::default(), work_seconds: 0.0 })
         }
-        (None, Some(dataset)) => match ask(&args, &task, dataset, &judging)? {
+        (None, Some(dataset)) => match ask(&args, &task, dataset, &judging, session)? {
             Some(both) => both,
             None => return Ok(()),
         },
@@ -126,6 +126,7 @@ fn read_data(args: &FilterArgs, task: &Task) -> Result<Option<Dataset>> {
     if let Some(limit) = args.limit {
         dataset.examples.truncate(limit.get());
     }
+    args.ids.select(&mut dataset)?;
     Ok(Some(dataset))
 }
 
@@ -171,6 +172,7 @@ fn ask(
     task: &Task,
     dataset: &Dataset,
     judging: &JudgeSettings,
+    session: &mut Session,
 ) -> Result<Option<(RunDir, Found)>> {
     let Some(model) = &args.model else {
         return Err(Error::new(
@@ -184,15 +186,18 @@ fn ask(
     // Before the model: a question that cannot be varied should not wait for it.
     let asking = Asking::new(task, &dataset.examples, variation, &streams)?;
     let spinner = progress::spinner("opening the model");
-    let scorer = model.open()?;
-    let manifest = manifest(args, task, Some(dataset), judging, Some((&scorer, form)))?;
+    let mut scorer = session.open(model)?;
+    let asked = (&*session, Some((&scorer, form)));
+    let manifest = manifest(args, task, Some(dataset), judging, asked)?;
     spinner.finish_and_clear();
+    session.reuse(&manifest, &args.run.out)?;
     let folder = RunDir::open(&args.run.out, &manifest, args.run.mode())?;
     if folder.is_complete() {
         say_complete(&args.run.out)?;
+        session.give_back(scorer);
         return Ok(None);
     }
-    say(format_args!("{}", settings::block(&manifest.settings, manifest.seed)));
+    session.tell_settings(&manifest);
     if let GoldUse::Because(reason) = &manifest.gold_used {
         say(format_args!("gold is used: {reason}"));
     }
@@ -210,14 +215,15 @@ fn ask(
         bar.update(&TraceEvent::Scored { done, total });
         Ok(())
     };
-    let mut scorer = Journaled::new(scorer, journal);
+    let mut asked = Journaled::new(&mut scorer, journal);
     let work_began = Instant::now();
     let (answers, usage) = match form {
-        AskForm::Soft(calibration) => asking.soft(calibration, &mut scorer, &mut observe)?,
-        AskForm::Votes(parser, num) => asking.votes(parser, num, &mut scorer, &mut observe)?,
+        AskForm::Soft(calibration) => asking.soft(calibration, &mut asked, &mut observe)?,
+        AskForm::Votes(parser, num) => asking.votes(parser, num, &mut asked, &mut observe)?,
     };
     bar.finish();
     let work_seconds = work_began.elapsed().as_secs_f64();
+    session.give_back(scorer);
     Ok(Some((folder, Found { answers, usage, work_seconds })))
 }
 
@@ -238,7 +244,7 @@ fn manifest(
     task: &Task,
     dataset: Option<&Dataset>,
     judging: &JudgeSettings,
-    asked: Option<(&LmScorer, AskForm)>,
+    (session, asked): (&Session, Option<(&LmScorer, AskForm)>),
 ) -> Result<Manifest> {
     let mut settings = Map::new();
     settings.insert("task".into(), args.task.clone().into());
@@ -274,7 +280,7 @@ fn manifest(
                     settings.insert("max_new_tokens".into(), num.into());
                 }
             }
-            inputs.extend(model.inputs()?);
+            inputs.extend(model.inputs(session)?);
             versions = model.versions();
         }
         (_, Some(from), _) => {
@@ -283,6 +289,7 @@ fn manifest(
         }
         _ => {}
     }
+    inputs.extend(args.ids.inputs(session)?);
     settings.insert("filter".into(), json!(judging.rule));
     settings.insert("sampling".into(), judging.sampling.into());
     settings.insert("validation_fraction".into(), judging.validation_fraction.into());
@@ -300,7 +307,7 @@ fn manifest(
     }
     Ok(Manifest {
         command: "filter".into(),
-        command_line: std::env::args().collect(),
+        command_line: session.command_line(),
         settings,
         seed: args.run.seed,
         inputs,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, ValueEnum};
 
+use super::ids::IdsArgs;
 use super::model::ModelArgs;
 use super::names::{ParserOption, VariantOption};
 use super::run_args::RunArgs;
@@ -83,12 +84,14 @@ pub(super) struct FilterArgs {
     /// Take answers that are there instead of asking a model: answers.jsonl of a run, or a published
     /// table (ind, target, prompt, model_output, model_pred, entropy) as .csv
     #[arg(long, value_name = "FILE", help_heading = "Data", conflicts_with_all = ["model", "variants",
-        "num_variants", "answers", "parser", "max_new_tokens", "calibrate", "limit"],
+        "num_variants", "answers", "parser", "max_new_tokens", "calibrate", "limit", "files"],
         required_unless_present = "model")]
     pub(super) from: Option<PathBuf>,
     /// Take the first N questions only
-    #[arg(long, value_name = "N", help_heading = "Data")]
+    #[arg(long, value_name = "N", help_heading = "Data", conflicts_with = "files")]
     pub(super) limit: Option<NonZeroUsize>,
+    #[command(flatten)]
+    pub(super) ids: IdsArgs,
 
     /// What varies in a question [default: the task's; `w2s tasks TASK` shows what it can]
     #[arg(long, value_enum, value_name = "KIND", help_heading = "Answers")]

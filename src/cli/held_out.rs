@@ -15,6 +15,7 @@ use super::eval::task_of;
 use super::model::ModelArgs;
 use super::names::CalibrationName;
 use super::progress::{self, LabelProgress, count, duration, say};
+use super::session::Session;
 use crate::data::{Dataset, Example, Task, read_demonstrations, write_labels};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{NoiseBy, noisy_labels};
@@ -84,7 +85,11 @@ struct Demonstrations {
 }
 
 /// Labels the test file in a run folder and returns the folder.
-pub(super) fn label_test(args: &HeldOutArgs, model: &ModelArgs) -> Result<PathBuf> {
+pub(super) fn label_test(
+    args: &HeldOutArgs,
+    model: &ModelArgs,
+    session: &mut Session,
+) -> Result<PathBuf> {
     let began = Instant::now();
     let (Some(test), Some(source), Some(out)) = (&args.test, &args.demonstrations, &args.out)
     else {
@@ -122,8 +127,9 @@ pub(super) fn label_test(args: &HeldOutArgs, model: &ModelArgs) -> Result<PathBu
         order: OrderOptions::DATASET,
     };
     let spinner = progress::spinner("opening the model");
-    let scorer = model.open()?;
-    let manifest = manifest(args, model, &demonstrations, &dataset, &method, &scorer, num_given)?;
+    let mut scorer = session.open(model)?;
+    let opened = (&*session, &scorer);
+    let manifest = manifest(args, model, &demonstrations, &dataset, &method, opened, num_given)?;
     spinner.finish_and_clear();
     let mode = match (args.resume, args.force) {
         (true, _) => OpenMode::Resume,
@@ -133,6 +139,7 @@ pub(super) fn label_test(args: &HeldOutArgs, model: &ModelArgs) -> Result<PathBu
     let folder = RunDir::open(out, &manifest, mode)?;
     if folder.is_complete() {
         say(format_args!("the run in {} is complete; its labels are evaluated", out.display()));
+        session.give_back(scorer);
         return Ok(out.clone());
     }
     progress::on_interrupt(format!(
@@ -140,14 +147,14 @@ pub(super) fn label_test(args: &HeldOutArgs, model: &ModelArgs) -> Result<PathBu
         out.display()
     ));
     let mut bar = LabelProgress::new(None, dataset.examples.len());
-    let mut scorer = Cached::new(Journaled::new(scorer, folder.journal()?));
+    let mut asked = Cached::new(Journaled::new(&mut scorer, folder.journal()?));
     let work_began = Instant::now();
     let labelling = label(
         &demonstrations.task,
         &dataset.examples,
         &method,
         streams,
-        &mut scorer,
+        &mut asked,
         &mut |event: &TraceEvent| {
             bar.update(event);
             Ok(())
@@ -174,6 +181,7 @@ pub(super) fn label_test(args: &HeldOutArgs, model: &ModelArgs) -> Result<PathBu
         duration(seconds),
         count(labelling.summary.tokens_computed)
     ));
+    session.give_back(scorer);
     Ok(out.clone())
 }
 
@@ -283,6 +291,18 @@ fn demonstrations_of_file(args: &HeldOutArgs, path: &Path) -> Result<Demonstrati
 }
 
 impl HeldOutArgs {
+    /// The run folder of `--test`.
+    pub(super) fn out(&self) -> Option<&Path> {
+        self.out.as_deref()
+    }
+
+    /// Continues the run in the folder, or begins it, whatever the command line says.
+    pub(super) fn set_resume(&mut self) {
+        if self.test.is_some() {
+            (self.resume, self.force) = (true, false);
+        }
+    }
+
     fn noise_by(&self) -> NoiseBy {
         match self.noise_by {
             Some(NoiseName::Label) => NoiseBy::Label,
@@ -364,7 +384,7 @@ fn manifest(
     demonstrations: &Demonstrations,
     test: &Dataset,
     method: &Method,
-    scorer: &LmScorer,
+    (session, scorer): (&Session, &LmScorer),
     num_given: usize,
 ) -> Result<Manifest> {
     let mut settings = Map::new();
@@ -402,10 +422,10 @@ fn manifest(
         },
     ];
     inputs.extend(demonstrations.inputs.iter().cloned());
-    inputs.extend(model.inputs()?);
+    inputs.extend(model.inputs(session)?);
     Ok(Manifest {
         command: "eval".into(),
-        command_line: std::env::args().collect(),
+        command_line: session.command_line(),
         settings,
         seed: args.seed.unwrap_or(0),
         inputs,

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::label_args::LabelArgs;
 use super::progress::{self, LabelProgress, count, duration, say};
 use super::restarts;
-use super::settings;
+use super::session::Session;
 use crate::data::{Dataset, Example, Task, write_labels};
 use crate::error::{Error, Result};
 use crate::eval::Basins;
@@ -71,7 +71,7 @@ fn method_settings(method: &Method, settings: &mut Map<String, Value>) -> Result
     Ok(())
 }
 
-pub(super) fn run(args: LabelArgs) -> Result<()> {
+pub(super) fn run(args: LabelArgs, session: &mut Session) -> Result<()> {
     let began = Instant::now();
     let mut task = Task::load(&args.task)?;
     if let Some(name) = args.variant(&task) {
@@ -84,6 +84,7 @@ pub(super) fn run(args: LabelArgs) -> Result<()> {
             dataset.num_unused
         ));
     }
+    args.ids.select(&mut dataset)?;
     let task = dataset.labelled_task(task)?;
     args.prepare(&task, &mut dataset)?;
     let method = args.method(&task, &dataset)?;
@@ -92,19 +93,21 @@ pub(super) fn run(args: LabelArgs) -> Result<()> {
         _ => &dataset.examples,
     };
     let spinner = progress::spinner("opening the model");
-    let scorer = args.model.open()?;
+    let mut scorer = session.open(&args.model)?;
     if let Method::ZeroShotChat { .. } = method {
         // A model without a chat template is refused before a folder is made.
         scorer.chat("Hello")?;
     }
-    let manifest = manifest(&args, &task, &dataset, &method, &scorer)?;
+    let manifest = manifest(&args, &task, &dataset, &method, (session, &scorer))?;
     spinner.finish_and_clear();
+    session.reuse(&manifest, &args.run.out)?;
     let folder = RunDir::open(&args.run.out, &manifest, args.run.mode())?;
     if folder.is_complete() {
         say(format_args!("the run in {} is complete; nothing to do", args.run.out.display()));
+        session.give_back(scorer);
         return Ok(());
     }
-    say(format_args!("{}", settings::block(&manifest.settings, manifest.seed)));
+    session.tell_settings(&manifest);
     match (&manifest.gold_used, &method) {
         (GoldUse::Because(reason), Method::Icm { .. }) => say(format_args!(
             "warning: gold is used: {reason}\nhint: the labels are not found without supervision; do not report them as such"
@@ -126,14 +129,14 @@ pub(super) fn run(args: LabelArgs) -> Result<()> {
         _ => None,
     };
     let mut bar = LabelProgress::new(iterations, examples.len());
-    let mut scorer = Cached::new(Journaled::new(scorer, journal));
+    let mut asked = Cached::new(Journaled::new(&mut scorer, journal));
     let work_began = Instant::now();
     let labelling = label(
         &task,
         examples,
         &method,
         SeedStream::new(args.run.seed),
-        &mut scorer,
+        &mut asked,
         &mut |event: &TraceEvent| {
             bar.update(event);
             trace.write(event)
@@ -157,6 +160,7 @@ pub(super) fn run(args: LabelArgs) -> Result<()> {
     let seconds = began.elapsed().as_secs_f64();
     folder.finish(seconds, work_seconds)?;
     tell(&labelling, seconds, &folder);
+    session.give_back(scorer);
     Ok(())
 }
 
@@ -174,7 +178,7 @@ fn manifest(
     task: &Task,
     dataset: &Dataset,
     method: &Method,
-    scorer: &crate::score::LmScorer,
+    (session, scorer): (&Session, &crate::score::LmScorer),
 ) -> Result<Manifest> {
     let mut settings = Map::new();
     settings.insert("task".into(), args.task.clone().into());
@@ -199,6 +203,7 @@ fn manifest(
         },
         Input { role: "task".into(), path: args.task.clone(), sha256: task.sha256.clone() },
     ];
+    inputs.extend(args.ids.inputs(session)?);
     if let Some(path) = &args.demonstrations {
         inputs.push(Input::of_file("demonstrations", path)?);
     }
@@ -209,13 +214,13 @@ fn manifest(
         Method::Icm { .. } if args.search_uses_gold() => {
             args.baselines.record(&mut settings, &mut inputs)?;
         }
-        Method::ZeroShotChat { .. } => inputs.extend(args.model.chat_inputs()?),
+        Method::ZeroShotChat { .. } => inputs.extend(args.model.chat_inputs(session)?),
         _ => {}
     }
-    inputs.extend(args.model.inputs()?);
+    inputs.extend(args.model.inputs(session)?);
     Ok(Manifest {
         command: "label".into(),
-        command_line: std::env::args().collect(),
+        command_line: session.command_line(),
         settings,
         seed: args.run.seed,
         inputs,

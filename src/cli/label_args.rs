@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::baseline_args::{Baseline, BaselineArgs};
 use super::from_gold;
+use super::ids::IdsArgs;
 use super::model::ModelArgs;
 use super::names::{CalibrationName, OrderName};
 use super::published::{self, PublishedArgs};
@@ -48,8 +49,10 @@ pub(super) struct LabelArgs {
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub(super) data: PathBuf,
     /// Take the first N examples only
-    #[arg(long, value_name = "N", help_heading = "Data")]
+    #[arg(long, value_name = "N", help_heading = "Data", conflicts_with = "files")]
     pub(super) limit: Option<usize>,
+    #[command(flatten)]
+    pub(super) ids: IdsArgs,
 
     #[command(flatten)]
     pub(super) run: RunArgs,

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::model::ModelArgs;
 use super::progress::{self, duration, say};
+use super::session::Session;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::{Adapter, Decoder, write_tensors};
 use crate::run::{GoldUse, Manifest, OpenMode, RunDir, write_atomic};
@@ -34,7 +35,7 @@ pub(super) struct MergeArgs {
     force: bool,
 }
 
-pub(super) fn run(args: MergeArgs) -> Result<()> {
+pub(super) fn run(args: MergeArgs, session: &mut Session) -> Result<()> {
     let began = Instant::now();
     let Some(adapter_folder) = &args.model.adapter else {
         return Err(Error::new(ErrorKind::Usage, "`--adapter` is missing")
@@ -42,25 +43,27 @@ pub(super) fn run(args: MergeArgs) -> Result<()> {
     };
     let spinner = progress::spinner("opening the model");
     let adapter = Adapter::open(adapter_folder)?;
-    let devices = args.model.training_device(None)?;
-    let (mut decoder, _) = args.model.open_trainable(devices, None)?;
+    let device = args.model.training_device(None)?;
+    // Never given back: its weights change for good.
+    let mut model = session.open_trainable(&args.model, device, None)?;
+    let (decoder, _) = model.parts_mut();
     decoder.attach(&adapter)?;
     decoder.merge_adapter();
     spinner.finish_and_clear();
     let mut settings = Map::new();
-    args.model.decoder_settings(&decoder, &mut settings);
+    args.model.decoder_settings(decoder, &mut settings);
     let manifest = Manifest {
         command: "merge".into(),
-        command_line: std::env::args().collect(),
+        command_line: session.command_line(),
         settings,
         seed: 0,
-        inputs: args.model.inputs()?,
+        inputs: args.model.inputs(session)?,
         gold_used: args.model.gold_used(GoldUse::no()),
         versions: args.model.versions(),
     };
     let mode = if args.force { OpenMode::Force } else { OpenMode::New };
     let folder = RunDir::open(&args.out, &manifest, mode)?;
-    write_model(&args.model.model, &decoder, folder.path())?;
+    write_model(&args.model.model, decoder, folder.path())?;
     write_card(&folder, &manifest, adapter_folder)?;
     let seconds = began.elapsed().as_secs_f64();
     folder.finish(seconds, seconds)?;

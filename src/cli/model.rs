@@ -2,15 +2,17 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use clap::Args;
 use serde_json::{Map, Value};
 use tch::{Device, Kind};
 
+use super::session::Session;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::{
     ADAPTER_CONFIG, ADAPTER_WEIGHTS, ChatTemplate, Decoder, DeviceChoice, Devices, DtypeChoice,
-    RANDOM_WEIGHTS, Tokenizer, resolve_device,
+    RANDOM_WEIGHTS, resolve_device,
 };
 use crate::run::{BLOCKS, GoldUse, Input, RunDir};
 use crate::score::{LmScorer, LmScorerOptions, MemorySize};
@@ -52,24 +54,21 @@ pub(super) struct ModelArgs {
 }
 
 impl ModelArgs {
-    /// Opens the model.
-    pub(super) fn open(&self) -> Result<LmScorer> {
-        let mut scorer = LmScorer::open(
-            &self.model,
-            LmScorerOptions {
-                device: self.device.clone(),
-                dtype: self.dtype,
-                max_pack_tokens: self.pack_tokens,
-                max_context_tokens: self.max_context,
-                memory: self.memory,
-            },
-        )?;
-        if let Some(adapter) = &self.adapter {
-            scorer = scorer.with_adapter(adapter)?;
+    /// How the model scores.
+    pub(super) fn options(&self) -> LmScorerOptions {
+        LmScorerOptions {
+            device: self.device.clone(),
+            dtype: self.dtype,
+            max_pack_tokens: self.pack_tokens,
+            max_context_tokens: self.max_context,
+            memory: self.memory,
         }
-        // Not before: the CUDA part of libtorch must be opened before anything is asked of it.
-        set_threads(self.threads, 1);
-        Ok(scorer)
+    }
+
+    /// Sets the number of threads. Not before a model is open: the CUDA part of libtorch must be opened
+    /// before anything is asked of it.
+    pub(super) fn set_threads(&self, seat: Option<&Seat>) {
+        set_threads(self.threads, seat.map_or(1, |seat| seat.local_size));
     }
 
     /// The devices and number type of a training process: of several on one machine, each has a GPU
@@ -93,18 +92,6 @@ impl ModelArgs {
             }
             _ => Ok(settled),
         }
-    }
-
-    /// Opens the model for training: its decoder without an adapter, and its tokenizer.
-    pub(super) fn open_trainable(
-        &self,
-        (devices, kind): (Devices, Kind),
-        seat: Option<&Seat>,
-    ) -> Result<(Decoder, Tokenizer)> {
-        let tokenizer = Tokenizer::open(&self.model)?;
-        let decoder = Decoder::load(&self.model, devices, kind)?;
-        set_threads(self.threads, seat.map_or(1, |seat| seat.local_size));
-        Ok((decoder, tokenizer))
     }
 
     /// Most tokens of a pass, if the user says so.
@@ -184,7 +171,7 @@ impl ModelArgs {
     }
 
     /// The files of the model and its adapter with their digests.
-    pub(super) fn inputs(&self) -> Result<Vec<Input>> {
+    pub(super) fn inputs(&self, session: &Session) -> Result<Vec<Input>> {
         let mut names = vec!["config.json".to_owned(), "tokenizer.json".to_owned()];
         if let Ok(entries) = std::fs::read_dir(&self.model) {
             let mut weights: Vec<String> = entries
@@ -194,25 +181,31 @@ impl ModelArgs {
             weights.sort();
             names.extend(weights);
         }
-        let mut inputs = self.inputs_of(names.iter().map(String::as_str))?;
+        let mut inputs = self.inputs_of(session, names.iter().map(String::as_str))?;
         for name in [ADAPTER_CONFIG, ADAPTER_WEIGHTS] {
             if let Some(folder) = &self.adapter {
-                inputs.push(Input::of_file(&format!("adapter file {name}"), &folder.join(name))?);
+                let role = format!("adapter file {name}");
+                inputs.push(session.input(&role, &folder.join(name))?);
             }
         }
         Ok(inputs)
     }
 
     /// Files of the model's folder with their digests.
-    fn inputs_of<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<Vec<Input>> {
+    fn inputs_of<'a>(
+        &self,
+        session: &Session,
+        names: impl Iterator<Item = &'a str>,
+    ) -> Result<Vec<Input>> {
         names
-            .map(|name| Input::of_file(&format!("model file {name}"), &self.model.join(name)))
+            .map(|name| session.input(&format!("model file {name}"), &self.model.join(name)))
             .collect()
     }
 
     /// The files of the model's chat template, those that are there.
-    pub(super) fn chat_inputs(&self) -> Result<Vec<Input>> {
+    pub(super) fn chat_inputs(&self, session: &Session) -> Result<Vec<Input>> {
         self.inputs_of(
+            session,
             ChatTemplate::FILES.into_iter().filter(|name| self.model.join(name).exists()),
         )
     }
@@ -223,11 +216,13 @@ impl ModelArgs {
 /// libtorch counts cores, but not what a container may use of them; more threads than that wait for
 /// each other. Processes that work together on one machine share them.
 fn set_threads(wanted: Option<NonZeroUsize>, num_processes: usize) {
-    let own = tch::get_num_threads();
+    /// As many as there were before any command of this process set another number.
+    static OWN: OnceLock<i32> = OnceLock::new();
+    let own = *OWN.get_or_init(tch::get_num_threads);
     let allowed = std::thread::available_parallelism().map_or(own, |n| n.get() as i32);
     let share = (allowed / num_processes as i32).max(1);
     let num = wanted.map_or(own.min(share), |n| n.get() as i32);
-    if num != own {
+    if num != tch::get_num_threads() {
         tch::set_num_threads(num);
     }
 }

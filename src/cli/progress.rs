@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
@@ -11,10 +12,30 @@ use crate::label::TraceEvent;
 
 /// Whether another process speaks for this one.
 static QUIET: AtomicBool = AtomicBool::new(false);
+/// Whether results are kept back too.
+static SILENT: AtomicBool = AtomicBool::new(false);
 
 /// Leaves messages and progress to another process; errors are still told.
 pub(super) fn be_quiet() {
     QUIET.store(true, Ordering::Relaxed);
+}
+
+/// Keeps messages, progress and results back until it is dropped.
+pub(super) struct Silence {
+    was_quiet: bool,
+}
+
+/// Keeps messages, progress and results back until what is returned is dropped.
+pub(super) fn silence() -> Silence {
+    SILENT.store(true, Ordering::Relaxed);
+    Silence { was_quiet: QUIET.swap(true, Ordering::Relaxed) }
+}
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        SILENT.store(false, Ordering::Relaxed);
+        QUIET.store(self.was_quiet, Ordering::Relaxed);
+    }
 }
 
 /// Whether progress is shown: to a person, by the process that speaks.
@@ -37,15 +58,38 @@ pub(super) fn complain(line: fmt::Arguments<'_>) {
 
 /// Writes a line to stdout, which is for results.
 pub(super) fn print(line: fmt::Arguments<'_>) -> crate::error::Result<()> {
+    if SILENT.load(Ordering::Relaxed) {
+        return Ok(());
+    }
     let write = writeln!(std::io::stdout(), "{line}");
     write.map_err(|e| crate::error::Error::io("write", std::path::Path::new("stdout"), &e))
 }
 
+/// What is said when the user ends the program: by the command of a series, and by the series, whose
+/// word counts.
+static WORDS: Mutex<[Option<String>; 2]> = Mutex::new([None, None]);
+
 /// Makes Ctrl-C end the program with a word on how to go on, instead of silently.
 pub(super) fn on_interrupt(message: String) {
-    // Fails only if a handler is set already, which then stays.
-    let _ = ctrlc::set_handler(move || {
-        say(format_args!("\n{message}"));
+    put_word(0, message);
+}
+
+/// As [`on_interrupt`], for a command that runs others as its steps: how to go on with it is said
+/// whatever step is at work.
+pub(super) fn on_interrupt_of_all(message: String) {
+    put_word(1, message);
+}
+
+fn put_word(place: usize, message: String) {
+    let mut words = WORDS.lock().unwrap_or_else(PoisonError::into_inner);
+    words[place] = Some(message);
+    drop(words);
+    // Fails only if the handler is set already, which reads the words anew.
+    let _ = ctrlc::set_handler(|| {
+        let words = WORDS.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(message) = words.iter().rev().flatten().next() {
+            say(format_args!("\n{message}"));
+        }
         exit_now(130);
     });
 }

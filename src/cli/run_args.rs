@@ -24,6 +24,11 @@ pub(super) struct RunArgs {
 }
 
 impl RunArgs {
+    /// Continues the run in the folder, or begins it, whatever the command line says.
+    pub(super) fn set_resume(&mut self) {
+        (self.resume, self.force) = (true, false);
+    }
+
     pub(super) fn mode(&self) -> OpenMode {
         match (self.resume, self.force) {
             (true, _) => OpenMode::Resume,

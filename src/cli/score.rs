@@ -9,6 +9,7 @@ use serde_json::Map;
 
 use super::model::ModelArgs;
 use super::progress;
+use super::session::Session;
 use crate::error::{Error, ErrorKind, Result};
 use crate::score::{PromptTree, Scorer};
 
@@ -48,9 +49,9 @@ struct Answer<'a> {
 /// Questions answered between two writes: enough to share beginnings, few enough to see progress.
 const CHUNK: usize = 256;
 
-pub(super) fn run(args: ScoreArgs) -> Result<()> {
+pub(super) fn run(args: ScoreArgs, session: &mut Session) -> Result<()> {
     let lines = read(&args.input)?;
-    let mut scorer = args.model.open()?;
+    let mut scorer = session.open(&args.model)?;
     for chunk in lines.chunks(CHUNK) {
         let mut tree = PromptTree::new();
         for line in chunk {
@@ -80,6 +81,7 @@ pub(super) fn run(args: ScoreArgs) -> Result<()> {
             progress::print(format_args!("{text}"))?;
         }
     }
+    session.give_back(scorer);
     Ok(())
 }
 

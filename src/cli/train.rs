@@ -6,9 +6,10 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tch::Kind;
 
+use super::ids::numbered;
 use super::merge::write_model;
 use super::progress::{self, count, duration, say};
-use super::settings;
+use super::session::Session;
 use super::train_args::TrainArgs;
 use super::train_items::{Making, Training};
 use super::train_run::{BEST, Run};
@@ -43,18 +44,18 @@ struct Summary {
     tokens_without_sharing: u64,
 }
 
-pub(super) fn run(args: TrainArgs) -> Result<()> {
+pub(super) fn run(args: TrainArgs, session: &mut Session) -> Result<()> {
     args.check()?;
     let seat = Seat::from_environment()?;
     let Some(seat) = seat else {
         args.patience(None)?;
         let devices = args.model.training_device(None)?;
-        return train(&args, devices, None, &Group::alone());
+        return train(&args, devices, (None, &Group::alone()), session);
     };
     if seat.rank > 0 {
         progress::be_quiet();
     }
-    let work = || {
+    let mut work = || {
         let patience = args.patience(Some(&seat))?;
         let devices = args.model.training_device(Some(&seat))?;
         let spinner = progress::spinner("waiting for the other processes");
@@ -64,7 +65,7 @@ pub(super) fn run(args: TrainArgs) -> Result<()> {
         if let Some(reason) = group.use_gpus(devices.0.first())? {
             say(format_args!("gradients are summed on the CPU, as NCCL cannot be used: {reason}"));
         }
-        train(&args, devices, Some(&seat), &group)
+        train(&args, devices, (Some(&seat), &group), session)
     };
     work().map_err(|error| error.of(format_args!("rank {}", seat.rank)))
 }
@@ -72,36 +73,45 @@ pub(super) fn run(args: TrainArgs) -> Result<()> {
 fn train(
     args: &TrainArgs,
     devices: (Devices, Kind),
-    seat: Option<&Seat>,
-    group: &Group,
+    (seat, group): (Option<&Seat>, &Group),
+    session: &mut Session,
 ) -> Result<()> {
     let began = Instant::now();
     let (task, dataset) = read_data(args)?;
     let spinner = progress::spinner("opening the model");
-    let (mut decoder, tokenizer) = args.model.open_trainable(devices, seat)?;
-    let (mut training, cut) = items(args, &task, &dataset, &tokenizer)?;
+    let mut model = session.open_trainable(&args.model, devices, seat)?;
+    let (decoder, tokenizer) = model.parts_mut();
+    let (mut training, cut) = items(args, &task, &dataset, tokenizer)?;
     let streams = SeedStream::new(args.run.seed);
     set_aside(args, &mut training, streams)?;
-    let trained = Trained::new(args, &mut decoder, streams)?;
+    let trained = Trained::new(args, decoder, streams)?;
+    let decoder = &*decoder;
     let num_local = seat.map_or(1, |seat| seat.local_size);
-    let train_settings = args.settings(&decoder, trained.dropout(args), num_local);
-    let mut manifest = manifest(args, (&task, &dataset), &decoder, &trained, &train_settings)?;
+    let train_settings = args.settings(decoder, trained.dropout(args), num_local);
+    let mut manifest =
+        manifest(args, (&task, &dataset), (session, decoder), &trained, &train_settings)?;
     if group.size() > 1 {
         manifest.versions.insert("num_processes".into(), group.size().into());
     }
     spinner.finish_and_clear();
     be_of_one_mind(group, &manifest)?;
+    if seat.is_none() {
+        session.reuse(&manifest, &args.run.out)?;
+    }
     let Some((folder, _lock)) = open_folder(args, group, &manifest)? else {
         say(format_args!("the run in {} is complete; nothing to do", args.run.out.display()));
+        if !args.full {
+            session.give_back(model);
+        }
         return Ok(());
     };
-    say(format_args!("{}", settings::block(&manifest.settings, manifest.seed)));
+    session.tell_settings(&manifest);
     if let GoldUse::Because(reason) = &manifest.gold_used {
         say(format_args!("gold is used: {reason}"));
     }
     say_cuts(&training, cut);
     let parameters = trained.parameters();
-    let mut trainer = Trainer::new(&decoder, parameters, &training.items, train_settings, streams)?
+    let mut trainer = Trainer::new(decoder, parameters, &training.items, train_settings, streams)?
         .in_group(group);
     let mut run = Run {
         args,
@@ -113,13 +123,13 @@ fn train(
         session_tokens: 0,
     };
     let work_began = Instant::now();
-    let reports = run.train(&mut trainer)?;
+    let reports = if session.counts() { Vec::new() } else { run.train(&mut trainer)? };
     let work_seconds = work_began.elapsed().as_secs_f64();
     let Some(folder) = &folder else { return Ok(()) };
     let written_step = run.take_best(&trainer, folder)?;
     match &trained {
         Trained::Adapter(adapter) => adapter.save(folder.path())?,
-        Trained::All(_) => write_model(&args.model.model, &decoder, folder.path())?,
+        Trained::All(_) => write_model(&args.model.model, decoder, folder.path())?,
     }
     let summary = summary(&training, cut, &reports, &trainer, &run.state, written_step);
     folder.write_json("summary.json", &summary)?;
@@ -129,6 +139,16 @@ fn train(
     let seconds = began.elapsed().as_secs_f64();
     folder.finish_training(seconds, work_seconds, run.session_tokens)?;
     tell(&summary, seconds, folder);
+    let (num_trained, num_targets) = if session.counts() { trainer.count_work() } else { (0, 0) };
+    drop(trainer);
+    if let Some(counted) = model.counted_mut() {
+        (counted.num_trained, counted.num_targets) = (num_trained, num_targets);
+        counted.longest = training.items.iter().map(Item::longest).max().unwrap_or(0);
+    }
+    // A model whose own weights were trained is no longer that of its folder.
+    if !args.full {
+        session.give_back(model);
+    }
     Ok(())
 }
 
@@ -173,13 +193,17 @@ fn open_folder(
 }
 
 /// What trains.
-enum Trained {
+pub(super) enum Trained {
     Adapter(Box<Adapter>),
     All(Vec<OwnTensor>),
 }
 
 impl Trained {
-    fn new(args: &TrainArgs, decoder: &mut Decoder, streams: SeedStream) -> Result<Self> {
+    pub(super) fn new(
+        args: &TrainArgs,
+        decoder: &mut Decoder,
+        streams: SeedStream,
+    ) -> Result<Self> {
         if args.full {
             return Ok(Self::All(decoder.train_all()?));
         }
@@ -202,7 +226,7 @@ impl Trained {
         }
     }
 
-    fn parameters(&self) -> Vec<Parameter> {
+    pub(super) fn parameters(&self) -> Vec<Parameter> {
         match self {
             Self::Adapter(adapter) => {
                 let named = adapter.tensors().into_iter();
@@ -280,7 +304,8 @@ fn items(
         })?)
     };
     let mut builder = ItemBuilder::new(tokenizer, end, args.max_tokens, args.too_long());
-    let making = Making { task, dataset, all_labels, soft: args.soft_labels };
+    let ids = args.ids.read(dataset)?;
+    let making = Making { task, dataset, ids, all_labels, soft: args.soft_labels };
     let training = making.items(args.source(), args.weighing(), &mut builder)?;
     Ok((training, (builder.num_truncated, builder.num_dropped)))
 }
@@ -303,7 +328,7 @@ fn set_aside(args: &TrainArgs, training: &mut Training, streams: SeedStream) -> 
 fn manifest(
     args: &TrainArgs,
     (task, dataset): (&Task, &Dataset),
-    decoder: &Decoder,
+    (session, decoder): (&Session, &Decoder),
     trained: &Trained,
     train_settings: &TrainSettings,
 ) -> Result<Manifest> {
@@ -327,13 +352,14 @@ fn manifest(
         },
         Input { role: "task".into(), path: args.task.clone(), sha256: task.sha256.clone() },
     ];
-    for (role, path) in args.label_files() {
-        inputs.push(Input::of_file(role, path)?);
+    for (role, paths) in args.label_files() {
+        inputs.extend(numbered(role, &paths, session)?);
     }
-    inputs.extend(args.model.inputs()?);
+    inputs.extend(args.ids.inputs(session)?);
+    inputs.extend(args.model.inputs(session)?);
     Ok(Manifest {
         command: "train".into(),
-        command_line: std::env::args().collect(),
+        command_line: session.command_line(),
         settings,
         seed: args.run.seed,
         inputs,

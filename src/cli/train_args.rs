@@ -1,11 +1,12 @@
 //! The arguments of `w2s train`, and which of them go together.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::ids::IdsArgs;
 use super::loss_args::LossArgs;
 use super::model::ModelArgs;
 use super::run_args::RunArgs;
@@ -44,22 +45,27 @@ pub(super) struct TrainArgs {
     /// Examples: JSON, JSON lines, CSV, TSV or Parquet
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub(super) data: PathBuf,
-    /// Labels by id: labels.jsonl, kept.jsonl, any file with id and label, or `gold`
+    /// Labels by id: labels.jsonl, kept.jsonl, any file with id and label, or `gold`; files may be given
+    /// more than once
     #[arg(
         long,
         value_name = "FILE|gold",
         help_heading = "Data",
         required_unless_present = "answers"
     )]
-    pub(super) labels: Option<PathBuf>,
+    pub(super) labels: Vec<PathBuf>,
     /// Learn the answers to all variants: answers.jsonl of `w2s filter`; with --labels only those of
     /// the questions it names
     #[arg(long, value_name = "FILE", help_heading = "Data", alias = "variants")]
-    pub(super) answers: Option<PathBuf>,
+    pub(super) answers: Vec<PathBuf>,
     /// Weights: JSON lines with id and weight, and variant and answer where these tell them apart,
     /// such as weights.jsonl of `w2s filter` [default: all 1]
     #[arg(long, value_name = "FILE", help_heading = "Data")]
-    pub(super) weights: Option<PathBuf>,
+    pub(super) weights: Vec<PathBuf>,
+    /// What an example or answer weighs that the weights do not name: 0 leaves it out, as is right for
+    /// a label that no variant was answered with [default: it is an error]
+    #[arg(long, value_name = "W", help_heading = "Data", requires = "weights")]
+    pub(super) missing_weight: Option<f64>,
     /// Weigh every answer by its reliability among those to the variants of its question
     /// (`--answers`)
     #[arg(long, help_heading = "Data", requires = "answers", conflicts_with = "weights")]
@@ -82,8 +88,10 @@ pub(super) struct TrainArgs {
     #[arg(long, help_heading = "Data")]
     pub(super) soft_labels: bool,
     /// Take the first N examples only
-    #[arg(long, value_name = "N", help_heading = "Data")]
+    #[arg(long, value_name = "N", help_heading = "Data", conflicts_with = "files")]
     pub(super) limit: Option<NonZeroUsize>,
+    #[command(flatten)]
+    pub(super) ids: IdsArgs,
     /// Prompt variant of the task; `w2s tasks TASK` shows them [default: the task's own]
     #[arg(long, value_name = "NAME", help_heading = "Data")]
     pub(super) prompt_variant: Option<String>,
@@ -208,7 +216,13 @@ impl TrainArgs {
         if !self.is_gold() && (self.gold.is_some() || self.gold_column.is_some()) {
             return Err(no_effect("gold", "without `--labels gold`"));
         }
-        if self.is_gold() && self.answers.is_some() {
+        let num_gold =
+            self.labels.iter().filter(|path| path.as_path() == Path::new("gold")).count();
+        if num_gold > 0 && self.labels.len() > 1 {
+            return Err(usage("`--labels gold` and other labels do not go together".into())
+                .hint("leave one of them out"));
+        }
+        if self.is_gold() && !self.answers.is_empty() {
             return Err(usage("`--labels gold` and `--answers` are two sources of labels".into())
                 .hint("leave one of them out"));
         }
@@ -256,6 +270,7 @@ impl TrainArgs {
             }
         }
         let from_zero = [
+            ("missing-weight", self.missing_weight.unwrap_or(0.0)),
             ("weight-decay", self.weight_decay),
             ("clip", self.clip),
             ("checkpoint-minutes", self.checkpoint_minutes),

@@ -1,7 +1,7 @@
 //! What the files of labels, weights and samples say that `w2s train` reads.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -130,17 +130,30 @@ struct WeightLine {
     weight: f64,
 }
 
-/// The weights of a file, by id.
+/// The weights of files, by id.
 pub(super) struct Weights<'a> {
-    path: &'a Path,
+    paths: &'a [PathBuf],
+    /// Of what they do not name.
+    missing: Option<f64>,
     by_id: HashMap<String, Vec<WeightLine>>,
 }
 
 impl<'a> Weights<'a> {
-    pub(super) fn read(path: &'a Path, dataset: &Dataset) -> Result<Self> {
+    pub(super) fn read(
+        paths: &'a [PathBuf],
+        missing: Option<f64>,
+        dataset: &Dataset,
+    ) -> Result<Self> {
+        let mut weights = Self { paths, missing, by_id: HashMap::new() };
         let known: HashSet<&str> = dataset.examples.iter().map(|e| e.id.as_str()).collect();
+        for path in paths {
+            weights.add(path, &known, dataset)?;
+        }
+        Ok(weights)
+    }
+
+    fn add(&mut self, path: &Path, known: &HashSet<&str>, dataset: &Dataset) -> Result<()> {
         let lines: Vec<WeightLine> = read_json_lines(path)?;
-        let mut by_id: HashMap<String, Vec<WeightLine>> = HashMap::new();
         let mut strange = Vec::new();
         for (i, line) in lines.into_iter().enumerate() {
             let id = id_text(&line.id);
@@ -154,13 +167,13 @@ impl<'a> Weights<'a> {
             if !known.contains(id.as_str()) {
                 strange.push(id.clone());
             }
-            by_id.entry(id).or_default().push(line);
+            self.by_id.entry(id).or_default().push(line);
         }
         if !strange.is_empty() {
             let strange: Vec<&str> = strange.iter().map(String::as_str).collect();
             return Err(unknown_ids("weights", &strange, path, dataset));
         }
-        Ok(Self { path, by_id })
+        Ok(())
     }
 
     /// The weight of an answer to a variant of an example, as far as the file tells them apart.
@@ -175,17 +188,20 @@ impl<'a> Weights<'a> {
         let found: Vec<f64> =
             self.by_id.get(id).into_iter().flatten().filter(fits).map(|line| line.weight).collect();
         match found.as_slice() {
-            [] => Err(data(
-                format!("there is no weight for answer `{}` of `{id}`", answer),
-                self.path,
-            )
-            .hint("every example that is trained on needs one; 0 leaves it out")),
+            [] => match self.missing {
+                Some(weight) => Ok(weight),
+                None => Err(data(
+                    format!("there is no weight for answer `{answer}` of `{id}`"),
+                    &self.paths[0],
+                )
+                .hint("every example that is trained on needs one, or `--missing-weight`; 0 leaves it out")),
+            },
             [first, rest @ ..] if rest.iter().all(|other| (other - first).abs() < 1e-12) => {
                 Ok(*first)
             }
             _ => Err(data(
                 format!("answer `{}` of `{id}` has {} different weights", answer, found.len()),
-                self.path,
+                &self.paths[0],
             )),
         }
     }

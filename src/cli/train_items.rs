@@ -2,7 +2,7 @@
 //! by id, with their weights.
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -21,8 +21,8 @@ use crate::train::{Item, ItemBuilder};
 pub(super) enum Source<'a> {
     /// Gold labels of a file, of a column if named.
     Gold(&'a Path, Option<&'a str>),
-    /// A file with id and label.
-    Labels(&'a Path),
+    /// Files with id and label.
+    Labels(&'a [PathBuf]),
     /// What a weak supervisor answered to variants.
     Answers(Answers<'a>),
 }
@@ -30,9 +30,9 @@ pub(super) enum Source<'a> {
 /// The answers to variants that are learnt.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Answers<'a> {
-    pub(super) path: &'a Path,
+    pub(super) paths: &'a [PathBuf],
     /// The labels whose questions alone count, if given.
-    pub(super) labels: Option<&'a Path>,
+    pub(super) labels: &'a [PathBuf],
     /// The rows that were drawn of them, if given.
     pub(super) sample: Option<&'a Path>,
 }
@@ -42,8 +42,8 @@ pub(super) struct Answers<'a> {
 pub(super) enum Weighing<'a> {
     /// All the same.
     Alike,
-    /// What a file says.
-    File(&'a Path),
+    /// What files say, and what those weigh that they do not name.
+    Files(&'a [PathBuf], Option<f64>),
     /// By the reliability of the answer among those to its question, at this temperature.
     Reliability(f64),
 }
@@ -66,6 +66,8 @@ pub(super) struct Training {
 pub(super) struct Making<'a> {
     pub(super) task: &'a Task,
     pub(super) dataset: &'a Dataset,
+    /// The examples that are learnt from, if not all.
+    pub(super) ids: Option<HashSet<String>>,
     /// Whether every label is an answer, for losses over labels.
     pub(super) all_labels: bool,
     /// Whether the weak distribution is learnt and not its likeliest label.
@@ -96,9 +98,9 @@ impl Making<'_> {
         builder: &mut ItemBuilder<'_>,
     ) -> Result<Training> {
         let format = PromptFormat::new(self.task)?;
-        let (rows, num_unread) = match source {
+        let (mut rows, num_unread) = match source {
             Source::Answers(answers) => self.answered(answers, &format)?,
-            Source::Labels(path) => self.labelled(path, &format)?,
+            Source::Labels(paths) => (self.labelled(paths, &format)?, 0),
             Source::Gold(path, column) => {
                 let gold = train_gold::read(path, column, self.task, self.dataset)?;
                 if gold.is_empty() {
@@ -112,14 +114,16 @@ impl Making<'_> {
                 (rows.collect::<Result<_>>()?, 0)
             }
         };
+        if let Some(ids) = &self.ids {
+            rows.retain(|row| ids.contains(&row.example.id));
+        }
         let weights = match weighing {
-            Weighing::File(path) => Some(Weights::read(path, self.dataset)?),
+            Weighing::Files(paths, missing) => Some(Weights::read(paths, missing, self.dataset)?),
             _ => None,
         };
         let mut votes: HashMap<String, Votes> = HashMap::new();
         if let (Weighing::Reliability(_), Source::Answers(answers)) = (weighing, source) {
-            let records: Vec<AnswerRecord> = read_json_lines(answers.path)?;
-            for records in by_question(records, |record| &record.id) {
+            for records in by_question(read_answers(answers.paths)?, |record| &record.id) {
                 let of = Votes::of(records.iter().map(|record| record.answer.as_deref()));
                 votes.insert(records[0].id.clone(), of);
             }
@@ -219,9 +223,37 @@ impl Making<'_> {
 
     fn labelled<'s>(
         &'s self,
-        path: &Path,
+        paths: &[PathBuf],
         format: &PromptFormat<'_>,
-    ) -> Result<(Vec<Row<'s>>, usize)> {
+    ) -> Result<Vec<Row<'s>>> {
+        let mut rows: Vec<Row<'s>> = Vec::new();
+        let mut seen: HashMap<&str, &Path> = HashMap::new();
+        for path in paths {
+            let more = self.labelled_by(path, format)?;
+            for row in &more {
+                if let Some(other) = seen.insert(&row.example.id, path) {
+                    return Err(data(
+                        format!("`{}` has a label in `{}` too", row.example.id, other.display()),
+                        path,
+                    )
+                    .hint("an example has one label; leave one of the files out"));
+                }
+            }
+            rows.extend(more);
+        }
+        // In the order of the data, whatever the files'.
+        let place: HashMap<&str, usize> = self
+            .dataset
+            .examples
+            .iter()
+            .enumerate()
+            .map(|(i, example)| (example.id.as_str(), i))
+            .collect();
+        rows.sort_by_key(|row| place[row.example.id.as_str()]);
+        Ok(rows)
+    }
+
+    fn labelled_by<'s>(&'s self, path: &Path, format: &PromptFormat<'_>) -> Result<Vec<Row<'s>>> {
         let examples: HashMap<&str, &Example> =
             self.dataset.examples.iter().map(|e| (e.id.as_str(), e)).collect();
         let is_lines = path.extension().is_some_and(|end| end == "jsonl");
@@ -264,16 +296,7 @@ impl Making<'_> {
         if !strange.is_empty() {
             return Err(unknown_ids("labels", &strange, path, self.dataset));
         }
-        // In the order of the data, whatever the file's.
-        let place: HashMap<&str, usize> = self
-            .dataset
-            .examples
-            .iter()
-            .enumerate()
-            .map(|(i, example)| (example.id.as_str(), i))
-            .collect();
-        rows.sort_by_key(|row| place[row.example.id.as_str()]);
-        Ok((rows, 0))
+        Ok(rows)
     }
 
     fn answered<'s>(
@@ -281,19 +304,18 @@ impl Making<'_> {
         source: Answers<'_>,
         format: &PromptFormat<'_>,
     ) -> Result<(Vec<Row<'s>>, usize)> {
-        let Answers { path, labels, sample } = source;
-        let kept: Option<HashMap<String, Extra>> = match labels {
-            Some(path) => {
-                let lines: Vec<Extra> = read_json_lines(path)?;
-                Some(lines.into_iter().map(|line| (id_text(&line.id), line)).collect())
-            }
-            None => None,
-        };
+        let Answers { paths, labels, sample } = source;
+        let mut kept: Option<HashMap<String, Extra>> = None;
+        for path in labels {
+            let lines: Vec<Extra> = read_json_lines(path)?;
+            let lines = lines.into_iter().map(|line| (id_text(&line.id), line));
+            kept.get_or_insert_default().extend(lines);
+        }
         let mut drawn = sample.map(Sample::read).transpose()?;
         let examples: HashMap<&str, &Example> =
             self.dataset.examples.iter().map(|e| (e.id.as_str(), e)).collect();
         let (mut rows, mut num_unread, mut strange) = (Vec::new(), 0, Vec::new());
-        for record in read_json_lines::<AnswerRecord>(path)? {
+        for record in read_answers(paths)? {
             let of_label = kept.as_ref().map(|kept| kept.get(&record.id));
             if let Some(None) = of_label {
                 continue;
@@ -322,10 +344,10 @@ impl Making<'_> {
         }
         if !strange.is_empty() {
             let strange: Vec<&str> = strange.iter().map(String::as_str).collect();
-            return Err(unknown_ids("answers", &strange, path, self.dataset));
+            return Err(unknown_ids("answers", &strange, &paths[0], self.dataset));
         }
         if let Some(drawn) = drawn {
-            drawn.finish(path)?;
+            drawn.finish(&paths[0])?;
         }
         Ok((rows, num_unread))
     }
@@ -358,4 +380,13 @@ impl Making<'_> {
         });
         self.shares(&words, shown, distribution)
     }
+}
+
+/// The answers of all files.
+fn read_answers(paths: &[PathBuf]) -> Result<Vec<AnswerRecord>> {
+    let mut all = Vec::new();
+    for path in paths {
+        all.extend(read_json_lines::<AnswerRecord>(path)?);
+    }
+    Ok(all)
 }

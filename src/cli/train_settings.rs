@@ -19,27 +19,31 @@ const TEMPERATURE: f64 = 0.2;
 
 impl TrainArgs {
     pub(super) fn is_gold(&self) -> bool {
-        self.labels.as_deref() == Some(Path::new("gold"))
+        self.labels.iter().eq([Path::new("gold")])
     }
 
     pub(super) fn source(&self) -> Source<'_> {
-        match (&self.answers, &self.labels) {
-            (Some(path), labels) => Source::Answers(Answers {
-                path,
-                labels: labels.as_deref(),
+        if self.is_gold() {
+            Source::Gold(self.gold_file(), self.gold_column.as_deref())
+        } else if self.answers.is_empty() {
+            Source::Labels(&self.labels)
+        } else {
+            Source::Answers(Answers {
+                paths: &self.answers,
+                labels: &self.labels,
                 sample: self.sample.as_deref(),
-            }),
-            (None, Some(labels)) if !self.is_gold() => Source::Labels(labels),
-            _ => Source::Gold(self.gold_file(), self.gold_column.as_deref()),
+            })
         }
     }
 
     /// What the labels and answers weigh.
     pub(super) fn weighing(&self) -> Weighing<'_> {
-        match &self.weights {
-            Some(path) => Weighing::File(path),
-            None if self.reweight => Weighing::Reliability(self.temperature()),
-            None => Weighing::Alike,
+        if !self.weights.is_empty() {
+            Weighing::Files(&self.weights, self.missing_weight)
+        } else if self.reweight {
+            Weighing::Reliability(self.temperature())
+        } else {
+            Weighing::Alike
         }
     }
 
@@ -52,16 +56,22 @@ impl TrainArgs {
     }
 
     /// The files the labels come from, by role.
-    pub(super) fn label_files(&self) -> Vec<(&'static str, &Path)> {
+    pub(super) fn label_files(&self) -> Vec<(&'static str, Vec<&Path>)> {
+        fn paths(files: &[PathBuf]) -> Vec<&Path> {
+            files.iter().map(PathBuf::as_path).collect()
+        }
         let labels = if self.is_gold() {
-            Some(("gold", self.gold_file()))
+            ("gold", vec![self.gold_file()])
         } else {
-            self.labels.as_deref().map(|path| ("labels", path))
+            ("labels", paths(&self.labels))
         };
-        let answers = self.answers.as_deref().map(|path| ("answers", path));
-        let weights = self.weights.as_deref().map(|path| ("weights", path));
-        let sample = self.sample.as_deref().map(|path| ("sample", path));
-        [labels, answers, sample, weights].into_iter().flatten().collect()
+        let sample = self.sample.as_deref().into_iter().collect();
+        vec![
+            labels,
+            ("answers", paths(&self.answers)),
+            ("sample", sample),
+            ("weights", paths(&self.weights)),
+        ]
     }
 
     /// Whether gold has a part in the run: labels are taken for gold unless they are of a run that
@@ -73,7 +83,8 @@ impl TrainArgs {
                 self.gold_file().display()
             ));
         }
-        for (role, path) in self.label_files() {
+        let files = self.label_files().into_iter();
+        for (role, path) in files.flat_map(|(role, all)| all.into_iter().map(move |p| (role, p))) {
             let folder = match path.parent() {
                 Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
                 Some(folder) => folder,
@@ -189,14 +200,21 @@ impl TrainArgs {
 
     /// The data's part of the resolved settings.
     pub(super) fn data_settings(&self, settings: &mut Map<String, Value>) {
-        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        let path = |paths: &[PathBuf]| match paths {
+            [] => Value::Null,
+            [path] => path.display().to_string().into(),
+            all => all.iter().map(|path| path.display().to_string()).collect(),
+        };
         settings.insert(
             "labels".into(),
-            if self.is_gold() { "gold".into() } else { json!(path(&self.labels)) },
+            if self.is_gold() { "gold".into() } else { path(&self.labels) },
         );
-        settings.insert("answers".into(), json!(path(&self.answers)));
-        settings.insert("sample".into(), json!(path(&self.sample)));
-        settings.insert("weights".into(), json!(path(&self.weights)));
+        settings.insert("answers".into(), path(&self.answers));
+        settings.insert("sample".into(), path(self.sample.as_slice()));
+        settings.insert("weights".into(), path(&self.weights));
+        if let Some(weight) = self.missing_weight {
+            settings.insert("missing_weight".into(), weight.into());
+        }
         let reweight = self.reweight.then(|| json!({ "temperature": self.temperature() }));
         settings.insert("reweight".into(), json!(reweight));
         settings.insert("gold_column".into(), json!(self.gold_column));

@@ -1,5 +1,6 @@
 //! Label files: what `w2s label` writes, labels from elsewhere, and demonstrations.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::io::Write;
 use std::path::Path;
@@ -10,10 +11,16 @@ use serde_json::Value;
 use super::dataset::{Dataset, example_of};
 use super::example::Example;
 use super::in_order;
+use super::key::final_number;
 use super::read::{Layout, Record, Records, read_records};
-use super::task::Task;
-use super::value::{SeenIds, first_filled, lookup, own_id, quoted};
+use super::task::{Label, Task};
+use super::value::{
+    SeenIds, first_filled, is_blank, kind_of, lookup, own_id, quoted, structured, text_of,
+};
 use crate::error::{Error, ErrorKind, Result};
+
+/// The column of the label in a file of labels.
+const LABEL: &str = "label";
 
 /// One line of `labels.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -99,12 +106,101 @@ pub fn read_label_records(path: impl AsRef<Path>, task: &Task) -> Result<Vec<Lab
     Ok(labels)
 }
 
+/// A label from any file, with its log-probabilities where the file has some.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GivenLabel {
+    /// The example's id.
+    pub id: String,
+    /// Name of the label; where answers are open, the number that the text ends on, if there is one.
+    pub label: Option<String>,
+    /// Name and log-probability (nats) of each label, in the task's order.
+    pub logprobs: Option<Vec<(String, f64)>>,
+}
+
+/// Columns that may hold an object of labels and numbers, and whether these are logarithms.
+const DISTRIBUTIONS: [(&str, bool); 3] =
+    [("logprobs", true), ("probabilities", false), ("distribution", false)];
+
+/// Returns the labels of a file with the columns `id` and `label`, and `logprobs`, `probabilities` or
+/// `distribution` if it likes: an object with a number for each label. A table has it as text.
+///
+/// # Errors
+/// As [`read_labels`], and [`ErrorKind::Data`] for a distribution that is no object, or has a label
+/// that the task does not know, lacks one of its labels, or has a number that cannot be.
+pub fn read_given_labels(path: impl AsRef<Path>, task: &Task) -> Result<Vec<GivenLabel>> {
+    let read = read_records(path.as_ref(), Layout::default())?;
+    let mut seen = SeenIds::default();
+    let one = |record: &Record| {
+        if task.answers.is_open {
+            let (id, _, value) = id_and_value(record, &read, &mut seen)?;
+            let label = text_of(&value).and_then(|text| final_number(&text));
+            return Ok(GivenLabel { id, label, logprobs: None });
+        }
+        let (id, label) = id_and_label(record, &read, task, &mut seen)?;
+        let logprobs = distribution(record, task)
+            .map_err(|error| error.of(format_args!("`{id}`")).at_line(&read.path, record.line))?;
+        Ok(GivenLabel { id, label: Some(task.labels[label].name.clone()), logprobs })
+    };
+    read.records.iter().map(one).collect()
+}
+
+fn distribution(record: &Record, task: &Task) -> Result<Option<Vec<(String, f64)>>> {
+    let found = DISTRIBUTIONS.iter().find_map(|&(column, is_log)| {
+        let value = lookup(&record.values, column).filter(|value| !is_blank(value))?;
+        Some((column, is_log, value))
+    });
+    let Some((column, is_log, value)) = found else { return Ok(None) };
+    let fault = |message: String| {
+        let labels = quoted(task.labels.iter().map(|label| &label.name));
+        Error::new(ErrorKind::Data, format!("{column}: {message}"))
+            .hint(format!("expected an object with a number for each of {labels}"))
+    };
+    let value = structured(value);
+    let Value::Object(numbers) = value.as_ref() else {
+        return Err(fault(format!("{} is not an object", kind_of(&value))));
+    };
+    // A probability that was rounded to 0 still has a logarithm.
+    let least = f64::MIN_POSITIVE.ln();
+    let mut logprobs: Vec<Option<f64>> = vec![None; task.labels.len()];
+    for (name, number) in numbers {
+        let Some(label) = task.label_index(&Value::from(name.as_str())) else {
+            return Err(fault(format!("`{name}` is not one of the task's labels")));
+        };
+        let number = number.as_f64().filter(|number| match is_log {
+            true => *number < 1e-3,
+            false => (0.0..1.001).contains(number),
+        });
+        let Some(number) = number else {
+            let what = if is_log { "log-probability" } else { "probability" };
+            return Err(fault(format!("the {what} of `{name}` is {}", numbers[name])));
+        };
+        logprobs[label] = Some(if is_log { number } else { number.ln() }.max(least));
+    }
+    // Questions may differ in their number of options.
+    let missing = logprobs.iter().position(Option::is_none).filter(|_| !task.has_options());
+    if let Some(label) = missing {
+        return Err(fault(format!("label `{}` is missing", task.labels[label].name)));
+    }
+    let named =
+        |(label, logprob): (&Label, Option<f64>)| (label.name.clone(), logprob.unwrap_or(least));
+    Ok(Some(task.labels.iter().zip(logprobs).map(named).collect()))
+}
+
 fn id_and_label(
     record: &Record,
     read: &Records,
     task: &Task,
     seen: &mut SeenIds,
 ) -> Result<(String, usize)> {
+    let (id, column, value) = id_and_value(record, read, seen)?;
+    Ok((id, task.label_of(column, &value, (&read.path, record.line))?))
+}
+
+fn id_and_value<'r>(
+    record: &'r Record,
+    read: &Records,
+    seen: &mut SeenIds,
+) -> Result<(String, &'static str, Cow<'r, Value>)> {
     let missing = |what: &str| {
         Error::new(ErrorKind::Data, format!("record has no `{what}`"))
             .at_line(&read.path, record.line)
@@ -112,9 +208,8 @@ fn id_and_label(
     };
     let id = own_id(record, &["id".to_owned()], &read.path)?.ok_or_else(|| missing("id"))?;
     seen.insert(&id, record.line, &read.path)?;
-    let columns = ["label".to_owned()];
-    let (column, value) = first_filled(&record.values, &columns).ok_or_else(|| missing("label"))?;
-    Ok((id, task.label_of(column, &value, (&read.path, record.line))?))
+    let value = lookup(&record.values, LABEL).filter(|value| !is_blank(value));
+    Ok((id, LABEL, value.ok_or_else(|| missing(LABEL))?))
 }
 
 /// Returns the labelled examples of a file, for prompts.

@@ -34,10 +34,13 @@ pub use dataset::Dataset;
 pub use example::Example;
 pub use gold::{GoldAnswers, GoldLabels};
 pub use key::final_number;
-pub use labels::{LabelRecord, read_demonstrations, read_label_records, read_labels, write_labels};
+pub use labels::{
+    GivenLabel, LabelRecord, read_demonstrations, read_given_labels, read_label_records,
+    read_labels, write_labels,
+};
 pub use published::{PublishedRow, read_published_rows};
 pub use read::join_records;
 pub use reference::ReferenceKeys;
-pub use split::split_ids;
+pub use split::{batch_ids, split_ids};
 pub use task::{HubSource, Label, PromptCase, PromptSpec, Rule, Task};
 pub use task_answers::{AnswerSpec, MAX_OPTIONS, ParserName, VariantKind, option_letter};

@@ -17,23 +17,7 @@ pub fn split_ids(
     fraction: f64,
     streams: &SeedStream,
 ) -> Vec<bool> {
-    let mut places: HashMap<(bool, &str), usize> = HashMap::new();
-    let mut sizes: Vec<usize> = Vec::new();
-    let units: Vec<usize> = rows
-        .iter()
-        .map(|(id, group)| {
-            let key = match group {
-                Some(group) => (true, group.as_str()),
-                None => (false, id.as_str()),
-            };
-            let unit = *places.entry(key).or_insert(sizes.len());
-            if unit == sizes.len() {
-                sizes.push(0);
-            }
-            sizes[unit] += 1;
-            unit
-        })
-        .collect();
+    let (units, sizes) = units(rows);
     let mut order: Vec<usize> = (0..sizes.len()).collect();
     order.shuffle(&mut streams.rng("data/split", &[]));
     let wanted = fraction.clamp(0.0, 1.0) * rows.len() as f64;
@@ -51,6 +35,49 @@ pub fn split_ids(
         }
     }
     units.into_iter().map(|unit| aside[unit]).collect()
+}
+
+/// Returns for each row the batch it is in, of `num`: nearly as many rows in each, whole questions and
+/// groups as in [`split_ids`]. Units are drawn from the stream `data/batches`, each into the batch with
+/// the fewest rows.
+pub fn batch_ids(
+    rows: &[(String, Option<String>)],
+    num: usize,
+    streams: &SeedStream,
+) -> Vec<usize> {
+    let (units, sizes) = units(rows);
+    let mut order: Vec<usize> = (0..sizes.len()).collect();
+    order.shuffle(&mut streams.rng("data/batches", &[]));
+    let mut filled = vec![0; num.max(1)];
+    let mut batch_of = vec![0; sizes.len()];
+    for unit in order {
+        let least = (0..filled.len()).min_by_key(|&batch| filled[batch]).unwrap_or(0);
+        filled[least] += sizes[unit];
+        batch_of[unit] = least;
+    }
+    units.into_iter().map(|unit| batch_of[unit]).collect()
+}
+
+/// The unit that each row is part of, and how many rows each has.
+fn units(rows: &[(String, Option<String>)]) -> (Vec<usize>, Vec<usize>) {
+    let mut places: HashMap<(bool, &str), usize> = HashMap::new();
+    let mut sizes: Vec<usize> = Vec::new();
+    let units = rows
+        .iter()
+        .map(|(id, group)| {
+            let key = match group {
+                Some(group) => (true, group.as_str()),
+                None => (false, id.as_str()),
+            };
+            let unit = *places.entry(key).or_insert(sizes.len());
+            if unit == sizes.len() {
+                sizes.push(0);
+            }
+            sizes[unit] += 1;
+            unit
+        })
+        .collect();
+    (units, sizes)
 }
 
 #[cfg(test)]
@@ -75,6 +102,25 @@ mod tests {
             let num = aside.iter().filter(|side| **side).count();
             assert!((5..=13).contains(&num), "seed {seed}: {num}");
         }
+    }
+
+    #[test]
+    fn batches_are_even_and_hold_whole_groups() {
+        let ids: Vec<String> = (0..41).map(|i| i.to_string()).collect();
+        let groups: Vec<String> = (0..41).map(|i| format!("g{}", i / 2)).collect();
+        let all: Vec<(&str, Option<&str>)> =
+            ids.iter().zip(&groups).map(|(id, g)| (id.as_str(), Some(g.as_str()))).collect();
+        for seed in 0..20 {
+            let batches = batch_ids(&rows(&all), 4, &SeedStream::new(seed));
+            assert!(batches.chunks(2).all(|pair| pair.iter().all(|batch| *batch == pair[0])));
+            for batch in 0..4 {
+                let num = batches.iter().filter(|other| **other == batch).count();
+                assert!((9..=12).contains(&num), "seed {seed}: {num}");
+            }
+        }
+        let of = |seed| batch_ids(&rows(&all), 4, &SeedStream::new(seed));
+        assert_eq!(of(1), of(1));
+        assert_ne!(of(1), of(2));
     }
 
     #[test]

@@ -77,7 +77,7 @@ pub fn bootstrap_intervals<const K: usize>(
 }
 
 /// The ends of the middle `level` of the values; none for no values.
-fn percentiles(values: &mut [f64], level: f64) -> Option<(f64, f64)> {
+pub(super) fn percentiles(values: &mut [f64], level: f64) -> Option<(f64, f64)> {
     let last = values.len().checked_sub(1)?;
     values.sort_by(f64::total_cmp);
     let at = |share: f64| values[(last as f64 * share).round() as usize];

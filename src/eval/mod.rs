@@ -3,24 +3,30 @@
 //! Questions, each answered from plain values: how good are the labels ([`evaluate`]), how did the
 //! search get there ([`curve_from_trace`]), what makes its result doubtful ([`diagnose_trace`]), do
 //! several runs find the same ([`basins`]), what are weak labels and their filter worth
-//! ([`evaluate_weak`]), how sure is a mean ([`bootstrap_mean`]), and which labels
+//! ([`evaluate_weak`]), which of several methods is better ([`compare`]), how sure is a mean ([`bootstrap_mean`]), and which labels
 //! are as accurate but wrong at random ([`noisy_labels`]). The stage comes after labelling and before
 //! the report; it knows nothing of models, and it neither opens run folders nor writes files: its
 //! caller joins labels and gold by id and stores the results.
 
 mod agreement;
 mod bootstrap;
+mod comparison;
 mod curve;
 mod diagnostics;
 mod metrics;
 mod noise;
 mod rates;
 mod reliability;
+mod rounds;
 mod trace;
 mod weak;
 
 pub use agreement::{Agreement, Basin, BasinColumn, Basins, LabelledRun, agreement, basins};
 pub use bootstrap::{MeanInterval, bootstrap_intervals, bootstrap_mean};
+pub use comparison::{
+    Answer, AnsweredRun, ColumnComparison, ComparedMethod, Comparison, MethodComparison,
+    PairComparison, PgrComparison, Resampling, Role, RunComparison, compare,
+};
 pub use curve::{CurvePoint, curve_from_reader, curve_from_trace};
 pub use diagnostics::{
     COLLAPSE_ENTROPY_SHARE, COLLAPSE_MIN_LABELLED, Collapse, Diagnostics, Margins,
@@ -31,6 +37,7 @@ pub use metrics::{ClosestColumn, Evaluation, LabelMetrics, Prediction, evaluate}
 pub use noise::{NoiseBy, noisy_labels};
 pub use rates::{Z_95, auroc, wilson};
 pub use reliability::{Reliability, ReliabilityBin, reliability};
+pub use rounds::{LoopEvaluation, Rate, RoundEvaluation};
 pub use weak::{
     Binning, EntropyBin, Estimate, LabelCoverage, ReliabilityMap, RowAccuracies, WeakAccuracy,
     WeakEvaluation, WeightCell, evaluate_weak,

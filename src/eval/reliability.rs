@@ -68,11 +68,7 @@ pub fn reliability(items: &[Prediction]) -> Option<Reliability> {
         sums[bin].0 += 1;
         sums[bin].1 += confidence;
         sums[bin].2 += usize::from(right);
-        let scale = if logprobs.len() == 2 { 0.5 } else { 1.0 };
-        brier += scale
-            * (0..logprobs.len())
-                .map(|other| (probability(logprobs, other) - f64::from(other == gold)).powi(2))
-                .sum::<f64>();
+        brier += brier_of(logprobs, gold);
         let of_kind = &mut margins[usize::from(right)];
         of_kind.0 += 1;
         of_kind.1 += margin(logprobs, label);
@@ -102,6 +98,13 @@ pub fn reliability(items: &[Prediction]) -> Option<Reliability> {
         margin_right_nats: mean(margins[1]),
         margin_wrong_nats: mean(margins[0]),
     })
+}
+
+/// The squared distance of one label distribution and gold, scaled as in [`reliability`].
+pub(super) fn brier_of(logprobs: &[f64], gold: usize) -> f64 {
+    let scale = if logprobs.len() == 2 { 0.5 } else { 1.0 };
+    let distance = |label| (probability(logprobs, label) - f64::from(label == gold)).powi(2);
+    scale * (0..logprobs.len()).map(distance).sum::<f64>()
 }
 
 /// The label's probability, whether or not the log-probabilities sum to one.

@@ -359,7 +359,25 @@ impl Decoder {
     /// precision the weights round a good part of it away.
     pub fn merge_adapter(&mut self) {
         for linear in self.linears_mut() {
-            linear.merge();
+            linear.merge(true);
+        }
+    }
+
+    /// Adds the attached adapter to the weights until [`Decoder::detach`].
+    ///
+    /// # Cost
+    /// A copy of the weights it is added to, besides those without it.
+    pub fn merge_adapter_for_now(&mut self) {
+        for linear in self.linears_mut() {
+            linear.merge(false);
+        }
+    }
+
+    /// Takes the adapter off, whether it stands apart or was merged for now: the model is what its
+    /// file holds again, bit for bit.
+    pub fn detach(&mut self) {
+        for linear in self.linears_mut() {
+            linear.detach();
         }
     }
 }

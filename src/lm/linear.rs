@@ -87,6 +87,8 @@ impl Lora {
 #[derive(Debug)]
 pub(super) struct Linear {
     weight: Tensor,
+    /// The weight as it was before adapters were added to it, where it is to be had again.
+    base: Option<Tensor>,
     bias: Option<Tensor>,
     /// What it computes, in the order of its outputs.
     pub(super) modules: Vec<Module>,
@@ -98,7 +100,7 @@ impl Linear {
     fn of_module(name: &str, weight: Tensor, bias: Option<Tensor>) -> Self {
         let num_out = weight.size()[0];
         let module = Module { name: name.to_owned(), num_out, order: None, lora: None };
-        Self { weight, bias, modules: vec![module], transposed: false }
+        Self { weight, base: None, bias, modules: vec![module], transposed: false }
     }
 
     pub(super) fn load(
@@ -160,7 +162,7 @@ impl Linear {
         let weight = Tensor::cat(&weights, 0);
         let bias = (!biases.is_empty()).then(|| Tensor::cat(&biases, 0));
         let modules = parts.into_iter().flat_map(|part| part.modules).collect();
-        Self { weight, bias, modules, transposed: false }
+        Self { weight, base: None, bias, modules, transposed: false }
     }
 
     pub(super) fn forward(&self, x_ld: &Tensor, dropout: Option<&dyn Dropout>) -> Tensor {
@@ -242,10 +244,13 @@ impl Linear {
         out
     }
 
-    /// Adds the adapters to the weights, for good.
-    pub(super) fn merge(&mut self) {
+    /// Adds the adapters to the weights: for good, or so that they can be taken off again.
+    pub(super) fn merge(&mut self, for_good: bool) {
         if !self.is_adapted() {
             return;
+        }
+        if !for_good && self.base.is_none() {
+            self.base = Some(self.weight.shallow_clone());
         }
         let _no_grad = tch::no_grad_guard();
         // The weight may be a file that is mapped read-only.
@@ -259,6 +264,16 @@ impl Linear {
             first += module.num_out;
         }
         self.weight = merged.to_kind(self.weight.kind());
+    }
+
+    /// Takes adapters off, those that were added to the weights too unless that was for good.
+    pub(super) fn detach(&mut self) {
+        for module in &mut self.modules {
+            module.lora = None;
+        }
+        if let Some(base) = self.base.take() {
+            self.weight = base;
+        }
     }
 }
 

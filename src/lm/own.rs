@@ -54,6 +54,15 @@ impl Decoder {
         Ok(trained)
     }
 
+    /// Returns how much memory the model's weights take, in bytes.
+    pub fn num_weight_bytes(&self) -> u64 {
+        let bytes =
+            |(_, t): &(String, Tensor)| t.numel() as u64 * t.kind().elt_size_in_bytes() as u64;
+        let linears = self.linears().map(|l| l.num_in() as u64 * l.num_out() as u64).sum::<u64>();
+        let tables: u64 = self.export_tables().iter().map(bytes).sum();
+        tables + linears * self.kind().elt_size_in_bytes() as u64
+    }
+
     /// Returns the model's tensors as its file has them, with what was trained or merged.
     pub fn export(&self) -> Vec<(String, Tensor)> {
         let _no_grad = tch::no_grad_guard();

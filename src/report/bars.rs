@@ -146,7 +146,8 @@ pub fn accuracy_bars(chart: &BarChart) -> String {
     canvas.finish()
 }
 
-fn whisker(canvas: &mut Canvas, x: f64, low: f64, high: f64) {
+/// Draws an interval, legible on a bar and on the ground.
+pub(super) fn whisker(canvas: &mut Canvas, x: f64, low: f64, high: f64) {
     let cap = 5.0;
     let ends = [
         ((x, low), (x, high)),
@@ -161,7 +162,7 @@ fn whisker(canvas: &mut Canvas, x: f64, low: f64, high: f64) {
     }
 }
 
-fn percent(rate: f64) -> f64 {
+pub(super) fn percent(rate: f64) -> f64 {
     if rate.is_finite() { rate.clamp(0.0, 1.0) * 100.0 } else { 0.0 }
 }
 

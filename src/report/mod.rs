@@ -11,16 +11,22 @@
 
 mod axis;
 mod bars;
+mod calibration;
+mod comparison;
 mod curve;
 mod entropy_bins;
 mod figure;
 mod heading;
 mod heat_map;
+mod loop_curve;
 mod loss;
 mod page;
 mod panels;
 mod png;
+mod published;
+mod rounds;
 mod run;
+mod stack;
 mod svg;
 mod text;
 mod training;
@@ -28,10 +34,15 @@ mod trust;
 mod weak;
 
 pub use bars::{Bar, BarChart, accuracy_bars};
+pub use calibration::{CalibrationChart, calibration_diagram};
+pub use comparison::comparison_bars;
 pub use curve::{SearchChart, search_curve};
 pub use entropy_bins::{EntropyChart, entropy_bars};
 pub use figure::write_figure;
 pub use heat_map::{HeatMap, heat_map};
+pub use loop_curve::{LoopChart, LoopPoint, LoopRate, loop_curve};
 pub use loss::{LossChart, LossPoint, loss_curve};
 pub use page::{ReportSummary, report};
 pub use png::render_png;
+pub use published::{PublishedBar, published_bars};
+pub use stack::stack;

@@ -5,11 +5,14 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::bars::{Bar, BarChart, accuracy_bars};
+use super::calibration::{CalibrationChart, calibration_diagram};
 use super::curve::{SearchChart, search_curve};
 use super::entropy_bins::{EntropyChart, entropy_bars};
 use super::figure::{write_figure, write_whole};
 use super::heat_map::{HeatMap, heat_map};
+use super::loop_curve::loop_curve;
 use super::loss::loss_curve;
+use super::rounds;
 use super::run::{AnyRun, Identity, Run, Shown, read_json};
 use super::text;
 use super::training;
@@ -53,6 +56,7 @@ pub fn report(runs: &[PathBuf], basins: Option<&Path>, out: &Path) -> Result<Rep
     let heading = heading(&identities);
     let (mut all_runs, mut all_names) = (vec![], vec![]);
     let (mut trainings, mut training_names) = (vec![], vec![]);
+    let (mut loops, mut loop_names) = (vec![], vec![]);
     for (run, name) in all.into_iter().zip(display_names(&identities)) {
         match run {
             Shown::Labels(run) => {
@@ -62,6 +66,10 @@ pub fn report(runs: &[PathBuf], basins: Option<&Path>, out: &Path) -> Result<Rep
             Shown::Train(run) => {
                 trainings.push(*run);
                 training_names.push(name);
+            }
+            Shown::Loop(run) => {
+                loops.push(*run);
+                loop_names.push(name);
             }
         }
     }
@@ -105,6 +113,22 @@ pub fn report(runs: &[PathBuf], basins: Option<&Path>, out: &Path) -> Result<Rep
         files.extend(write_figure(out, &stem, &search_curve(&chart))?);
         figures.push((stem, format!("Course of the search, {}", names[index])));
     }
+    let calibrated: Vec<usize> =
+        (0..runs.len()).filter(|&i| runs[i].evaluation.reliability.is_some()).collect();
+    for &index in &calibrated {
+        let run = &runs[index];
+        let Some(reliability) = run.evaluation.reliability.clone() else { continue };
+        let (stem, title) = match calibrated.len() {
+            1 => ("calibration".to_owned(), format!("Calibration: {heading}")),
+            _ => (
+                unused(&format!("calibration-{}", safe(&run.identity.folder)), &mut stems),
+                format!("Calibration: {heading}, {}", names[index]),
+            ),
+        };
+        let chart = CalibrationChart { title, reliability };
+        files.extend(write_figure(out, &stem, &calibration_diagram(&chart))?);
+        figures.push((stem, format!("Calibration of the labels, {}", names[index])));
+    }
     for (run, name) in weak_runs.iter().zip(&weak_names) {
         let same = weak_runs.iter().filter(|other| other.has_same_subject(run)).count();
         for (stem, caption, svg) in weak_figures(run, same == 1) {
@@ -128,9 +152,22 @@ pub fn report(runs: &[PathBuf], basins: Option<&Path>, out: &Path) -> Result<Rep
         files.extend(write_figure(out, &stem, &loss_curve(&run.chart(title)))?);
         figures.push((stem, format!("Loss, {name}")));
     }
+    for (run, name) in loops.iter().zip(&loop_names) {
+        notes.extend(run.notes(name));
+        let (stem, title) = match loops.len() {
+            1 => ("loop".to_owned(), format!("Loop: {heading}")),
+            _ => (
+                unused(&format!("loop-{}", safe(&run.identity.folder)), &mut stems),
+                format!("Loop: {heading}, {name}"),
+            ),
+        };
+        files.extend(write_figure(out, &stem, &loop_curve(&run.chart(title)))?);
+        figures.push((stem, format!("Rounds, {name}")));
+    }
     let tables = label_table(&runs, &names)
         + &weak::table(&weak_runs, &weak_names)
-        + &training::table(&trainings, &training_names);
+        + &training::table(&trainings, &training_names)
+        + &rounds::table(&loops, &loop_names);
     let mut page = page(&heading, &figures, &tables, &notes);
     page.push_str(&trust::sections(&runs, &names, basins.as_ref()));
     page.push_str(&weak::sections(&weak_runs, &weak_names));

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::rounds::LoopRun;
 use super::training::TrainRun;
 use super::weak::WeakRun;
 use crate::error::{Error, ErrorKind, Result};
@@ -37,6 +38,7 @@ pub(super) enum AnyRun {
 pub(super) enum Shown {
     Labels(AnyRun),
     Train(Box<TrainRun>),
+    Loop(Box<LoopRun>),
 }
 
 impl Shown {
@@ -48,6 +50,7 @@ impl Shown {
         let start = Start::read(dir)?;
         Ok(match start.command.as_deref() {
             Some("train") => Self::Train(Box::new(TrainRun::read(dir, start)?)),
+            Some("loop") => Self::Loop(Box::new(LoopRun::read(dir, start)?)),
             Some("filter") => Self::Labels(AnyRun::Weak(Box::new(WeakRun::read(dir, start)?))),
             _ => Self::Labels(AnyRun::Labels(Box::new(Run::read(dir, start)?))),
         })
@@ -57,6 +60,7 @@ impl Shown {
         match self {
             Self::Labels(run) => run.identity(),
             Self::Train(run) => &run.identity,
+            Self::Loop(run) => &run.identity,
         }
     }
 }

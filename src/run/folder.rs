@@ -29,9 +29,9 @@ pub struct RunDir {
     complete: bool,
 }
 
-const MANIFEST: &str = "manifest.json";
-const JOURNAL: &str = "journal.jsonl";
-const TIMING: &str = "timing.json";
+pub(super) const MANIFEST: &str = "manifest.json";
+pub(super) const JOURNAL: &str = "journal.jsonl";
+pub(super) const TIMING: &str = "timing.json";
 /// The files that commands write into run folders; `--force` deletes these and no others.
 const OURS: &[&str] = &[
     MANIFEST,
@@ -57,6 +57,9 @@ const OURS: &[&str] = &[
     "dropped.jsonl",
     "weights.jsonl",
     "sample.jsonl",
+    "history.jsonl",
+    "rounds.jsonl",
+    "loop.json",
 ];
 /// The folder of several searches, each with files of these names in a folder of its own.
 const RESTARTS: &str = "restarts";
@@ -100,19 +103,7 @@ impl RunDir {
                     let complete = folder.file(TIMING).exists();
                     return Ok(Self { complete, ..folder });
                 }
-                OpenMode::Force => {
-                    // The lock shows that no process is at work here.
-                    drop(Journal::open(&folder.file(JOURNAL))?);
-                    for name in OURS {
-                        let file = folder.file(name);
-                        if file.exists() {
-                            fs::remove_file(&file)
-                                .map_err(|e| Error::io("delete the old run's file", &file, &e))?;
-                        }
-                    }
-                    folder.delete_events()?;
-                    folder.delete_restarts()?;
-                }
+                OpenMode::Force => folder.delete_files()?,
             }
         }
         folder.write_json(MANIFEST, manifest)?;
@@ -131,6 +122,32 @@ impl RunDir {
                 .at(path)
                 .hint("expected a folder that `w2s label --out` or another command made, with a manifest.json")),
         }
+    }
+
+    /// Deletes the files of the run in `path`, and the folder if nothing else is in it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Run`] when a process is at work there, [`ErrorKind::Io`].
+    pub fn delete(path: &Path) -> Result<()> {
+        let (folder, _) = Self::existing(path)?;
+        folder.delete_files()?;
+        // Fails where the user keeps something there, which then stays.
+        let _ = fs::remove_dir(path);
+        Ok(())
+    }
+
+    fn delete_files(&self) -> Result<()> {
+        // The lock shows that no process is at work here.
+        drop(Journal::open(&self.file(JOURNAL))?);
+        for name in OURS {
+            let file = self.file(name);
+            if file.exists() {
+                fs::remove_file(&file)
+                    .map_err(|e| Error::io("delete the old run's file", &file, &e))?;
+            }
+        }
+        self.delete_events()?;
+        self.delete_restarts()
     }
 
     /// Deletes the event files of an old training, whose names hold the time.
@@ -233,6 +250,30 @@ impl RunDir {
         let session_tokens = Some(tokens);
         self.write_json(TIMING, &Timing { session_seconds, work_seconds, session_tokens })
     }
+}
+
+/// Copies the files of a complete run to a folder that is not there yet, with the manifest of a run
+/// that comes to the same.
+///
+/// # Errors
+/// [`ErrorKind::Io`].
+pub fn copy_run(from: &Path, to: &Path, manifest: &Manifest) -> Result<()> {
+    let fail = |what: &'static str, path: &Path, e: &std::io::Error| Error::io(what, path, e);
+    fs::create_dir_all(to).map_err(|e| fail("make the run folder", to, &e))?;
+    let copy = RunDir { path: to.to_path_buf(), complete: false };
+    copy.write_json(MANIFEST, manifest)?;
+    let entries = fs::read_dir(from).map_err(|e| fail("read the run folder", from, &e))?;
+    for path in entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file()) {
+        let Some(name) = path.file_name().filter(|name| *name != MANIFEST && *name != TIMING)
+        else {
+            continue;
+        };
+        fs::copy(&path, to.join(name)).map_err(|e| fail("copy the file", &path, &e))?;
+    }
+    // Last: it says that the run is complete.
+    let path = from.join(TIMING);
+    fs::copy(&path, to.join(TIMING)).map_err(|e| fail("copy the file", &path, &e))?;
+    Ok(())
 }
 
 #[derive(Serialize)]

@@ -148,6 +148,66 @@ impl Manifest {
         first.first_difference(&other)
     }
 
+    /// Returns what tells the run from every other: the SHA-256, hexadecimal, of its command, resolved
+    /// settings, seed, contents of inputs, use of gold and versions.
+    ///
+    /// Two runs with one digest have the same results, up to the last bits of sums that different
+    /// numbers of threads or processes round differently. No path has a part in it, neither of an
+    /// input nor of the run folder: a setting that names an input stands for the input's contents.
+    /// Nor has the command line, nor the order in which settings are written, nor which of several
+    /// devices of one kind was used.
+    pub fn digest(&self) -> String {
+        let manifest = self.of_any_number();
+        let mut inputs: Vec<(&str, &str)> =
+            manifest.inputs.iter().map(|i| (i.role.as_str(), i.sha256.as_str())).collect();
+        inputs.sort_unstable();
+        let identity = serde_json::json!({
+            "command": manifest.command,
+            "settings": manifest.without_paths(&Value::Object(manifest.settings.clone())),
+            "seed": manifest.seed,
+            "inputs": inputs,
+            // The reason names files.
+            "gold_used": !matches!(manifest.gold_used, GoldUse::No(_)),
+            "versions": manifest.without_paths(&Value::Object(manifest.versions.clone())),
+        });
+        let digest = Sha256::digest(in_order(&identity).to_string().as_bytes());
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Returns settings in which the roles of inputs stand for their paths, and the kind of a device
+    /// for the device.
+    fn without_paths(&self, value: &Value) -> Value {
+        match value {
+            Value::Object(map) => {
+                // A model behind an address has no contents to stand for its name.
+                let is_input = |key: &str| self.inputs.iter().any(|i| i.role.starts_with(key));
+                let kept =
+                    map.iter().filter(|(key, _)| !(PATHS.contains(&key.as_str()) && is_input(key)));
+                let pair = |(key, value): (&String, &Value)| {
+                    let device = value.as_str().filter(|_| key == "device");
+                    let kind = device.and_then(|name| name.split(':').next());
+                    let value = kind.map_or_else(|| self.without_paths(value), Value::from);
+                    (key.clone(), value)
+                };
+                kept.map(pair).collect::<Map<_, _>>().into()
+            }
+            Value::Array(list) => list.iter().map(|value| self.without_paths(value)).collect(),
+            Value::String(text) => {
+                let path = Path::new(text);
+                let is_named = |input: &&Input| Path::new(&input.path).starts_with(path);
+                let named = self.inputs.iter().filter(is_named);
+                let mut roles: Vec<&str> = named.map(|input| input.role.as_str()).collect();
+                roles.sort_unstable();
+                if text.is_empty() || roles.is_empty() {
+                    value.clone()
+                } else {
+                    serde_json::json!({ "inputs": roles })
+                }
+            }
+            other => other.clone(),
+        }
+    }
+
     /// The manifest without what follows from the number of processes on a machine.
     fn of_any_number(&self) -> Self {
         let mut manifest = self.clone();
@@ -158,6 +218,20 @@ impl Manifest {
             train.remove("pass_tokens");
         }
         manifest
+    }
+}
+
+/// Returns the value with the entries of every object sorted by name.
+fn in_order(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let mut entries: Vec<(&String, &Value)> = map.iter().collect();
+            entries.sort_by_key(|(key, _)| *key);
+            let sorted = entries.into_iter().map(|(key, value)| (key.clone(), in_order(value)));
+            sorted.collect::<Map<_, _>>().into()
+        }
+        Value::Array(list) => list.iter().map(in_order).collect(),
+        other => other.clone(),
     }
 }
 

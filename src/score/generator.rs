@@ -28,6 +28,12 @@ pub trait Generator {
     fn write(&mut self, prompts: &[String], max_new_tokens: usize) -> Result<Vec<Written>>;
 }
 
+impl<G: Generator + ?Sized> Generator for &mut G {
+    fn write(&mut self, prompts: &[String], max_new_tokens: usize) -> Result<Vec<Written>> {
+        (**self).write(prompts, max_new_tokens)
+    }
+}
+
 impl<G: Generator + ?Sized> Generator for Box<G> {
     fn write(&mut self, prompts: &[String], max_new_tokens: usize) -> Result<Vec<Written>> {
         (**self).write(prompts, max_new_tokens)
@@ -36,6 +42,9 @@ impl<G: Generator + ?Sized> Generator for Box<G> {
 
 impl Generator for LmScorer {
     fn write(&mut self, prompts: &[String], max_new_tokens: usize) -> Result<Vec<Written>> {
+        if self.counted().is_some() {
+            return self.count_written(prompts, max_new_tokens);
+        }
         let options = GenerateOptions {
             max_new_tokens,
             sampling: Sampling::Greedy,
@@ -55,6 +64,28 @@ impl Generator for LmScorer {
                 Ok(Written { num_tokens: text.ids.len(), text: text.text, num_prompt_tokens })
             })
             .collect()
+    }
+}
+
+impl LmScorer {
+    /// Counts what writing after the prompts would run if no text ends early, and writes nothing.
+    fn count_written(&mut self, prompts: &[String], most: usize) -> Result<Vec<Written>> {
+        let prefix = self.tokenizer().prefix().len();
+        let lens: Vec<usize> = prompts
+            .iter()
+            .map(|prompt| Ok(prefix + self.tokenizer().encode(prompt)?.ids.len()))
+            .collect::<Result<_>>()?;
+        if let Some(counted) = self.counted_mut() {
+            for &len in &lens {
+                let chain: Vec<Option<usize>> = (0..len).map(|i: usize| i.checked_sub(1)).collect();
+                counted.add_pass(0, &chain, 1);
+                counted.num_written += most as u64;
+                counted.longest = counted.longest.max(len + most);
+            }
+        }
+        let nothing =
+            |&len: &usize| Written { text: String::new(), num_prompt_tokens: len, num_tokens: 0 };
+        Ok(lens.iter().map(nothing).collect())
     }
 }
 

@@ -4,15 +4,16 @@ use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::forest::{Ask, Forest};
 use super::memory::{Footprint, MemorySize, total};
+use super::work::{Work, pretended};
 use super::{LabelScores, PromptTree, Scorer, Usage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::{
-    Adapter, ChatTemplate, Decoder, DeviceChoice, DtypeChoice, KvCache, Message, NewTokens,
-    Tokenizer, Tokens,
+    Adapter, ChatTemplate, Decoder, DeviceChoice, Devices, DtypeChoice, KvCache, Message,
+    NewTokens, Tokenizer, Tokens,
 };
 
 /// How a [`LmScorer`] runs; none of it changes the answers beyond rounding.
@@ -66,6 +67,8 @@ pub struct LmScorer {
     budget: MemorySize,
     /// Whether growing a tokenised text has been seen to differ from tokenising it whole.
     distrust_extend: bool,
+    /// What would have been run, if nothing is.
+    counted: Option<Work>,
 }
 
 impl LmScorer {
@@ -74,6 +77,20 @@ impl LmScorer {
     /// # Errors
     /// When the model cannot be loaded or the device cannot be used.
     pub fn open(folder: &Path, options: LmScorerOptions) -> Result<Self> {
+        let (device, dtype) = (options.device.clone(), options.dtype);
+        Self::open_on(folder, options, || crate::lm::resolve_device(&device, dtype))
+    }
+
+    /// As [`LmScorer::open`], on the device and in the number type that `place` settles, whatever the
+    /// options say of these.
+    ///
+    /// # Errors
+    /// As [`LmScorer::open`], and those of `place`.
+    pub fn open_on(
+        folder: &Path,
+        options: LmScorerOptions,
+        place: impl FnOnce() -> Result<(Devices, Kind)>,
+    ) -> Result<Self> {
         if !folder.is_dir() {
             return Err(Error::new(ErrorKind::Config, "there is no such model folder")
                 .at(folder)
@@ -81,13 +98,39 @@ impl LmScorer {
         }
         // The cheap checks first: a wrong path should not wait for a GPU.
         let tokenizer = Tokenizer::open(folder)?;
-        let (devices, kind) = crate::lm::resolve_device(&options.device, options.dtype)?;
+        let (devices, kind) = place()?;
         let decoder = Decoder::load(folder, devices, kind)?;
-        let device = decoder.device();
-        let default_pack = if device.is_cuda() { PACK_CUDA } else { PACK_CPU };
-        let positions = decoder.config().max_position_embeddings;
+        let cpu = !decoder.device().is_cuda();
+        let mut scorer = Self {
+            footprint: Footprint::of(decoder.config(), kind.elt_size_in_bytes(), cpu),
+            budget: MemorySize(u64::MAX),
+            cache: decoder.new_cache(),
+            folder: folder.to_path_buf(),
+            decoder,
+            tokenizer,
+            chat: OnceCell::new(),
+            max_pack: 1,
+            max_tokens: 1,
+            distrust_extend: false,
+            counted: None,
+        };
+        scorer.begin_anew(options)?;
+        Ok(scorer)
+    }
+
+    /// Makes the scorer what [`LmScorer::open`] with these options returns, on the same device and in
+    /// the same number type, without reading the model again: no adapter is on it, and nothing is left
+    /// of what it scored.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] for a context that the model cannot have.
+    pub fn begin_anew(&mut self, options: LmScorerOptions) -> Result<()> {
+        self.decoder.detach();
+        let device = self.decoder.device();
+        let config = self.decoder.config();
+        let positions = config.max_position_embeddings;
         let max_tokens = options.max_context_tokens.unwrap_or(positions);
-        if max_tokens > positions && decoder.config().learned_positions {
+        if max_tokens > positions && config.learned_positions {
             return Err(Error::new(
                 ErrorKind::Usage,
                 format!("a context of {max_tokens} tokens is more than the model's {positions} positions"),
@@ -95,34 +138,68 @@ impl LmScorer {
             .hint("lower `--max-context`"));
         }
         let share = || match device {
-            tch::Device::Cpu => total().map(|size| MemorySize(size.0 / 2)),
+            Device::Cpu => total().map(|size| MemorySize(size.0 / 2)),
             _ => None,
         };
-        Ok(Self {
-            footprint: Footprint::of(decoder.config(), kind.elt_size_in_bytes(), !device.is_cuda()),
-            budget: options.memory.or_else(share).unwrap_or(MemorySize(u64::MAX)),
-            cache: decoder.new_cache(),
-            folder: folder.to_path_buf(),
-            decoder,
-            tokenizer,
-            chat: OnceCell::new(),
-            max_pack: options.max_pack_tokens.unwrap_or(default_pack).max(1),
-            max_tokens,
-            distrust_extend: false,
-        })
+        let default_pack = if device.is_cuda() { PACK_CUDA } else { PACK_CPU };
+        self.budget = options.memory.or_else(share).unwrap_or(MemorySize(u64::MAX));
+        self.cache = self.decoder.new_cache();
+        self.max_pack = options.max_pack_tokens.unwrap_or(default_pack).max(1);
+        self.max_tokens = max_tokens;
+        self.distrust_extend = false;
+        self.counted = None;
+        Ok(())
+    }
+
+    /// Makes the scorer count what it would run, and answer as good as at random, until
+    /// [`LmScorer::begin_anew`].
+    pub fn count_only(&mut self) {
+        self.counted = Some(Work::default());
+    }
+
+    /// Returns the working memory besides the weights, in bytes, of passes on paths of up to `longest`
+    /// tokens.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Context`] when the budget is too small for them.
+    pub fn working_memory(&self, longest: usize) -> Result<u64> {
+        let rows = (LOGIT_ELEMENTS / self.decoder.config().vocab_size).max(1);
+        let (pack, rows) = self.footprint.fit(self.budget, longest, self.max_pack, rows)?;
+        Ok(self.footprint.bytes(longest, pack, rows))
+    }
+
+    /// What was counted instead of run; `None` of a scorer that runs.
+    pub fn counted(&self) -> Option<Work> {
+        self.counted
+    }
+
+    /// As [`LmScorer::counted`], to add to.
+    pub fn counted_mut(&mut self) -> Option<&mut Work> {
+        self.counted.as_mut()
     }
 
     /// Returns the scorer with the PEFT adapter in `folder` on its model: merged into the weights in
-    /// f32, apart from them in half precision, which would round much of it away.
+    /// f32, apart from them in half precision, which would round much of it away. The weights without
+    /// it are kept for [`LmScorer::begin_anew`].
     ///
     /// # Errors
     /// As [`Adapter::open`] and [`Decoder::attach`].
     pub fn with_adapter(mut self, folder: &Path) -> Result<Self> {
         self.decoder.attach(&Adapter::open(folder)?)?;
         if self.decoder.kind() == Kind::Float {
-            self.decoder.merge_adapter();
+            self.decoder.merge_adapter_for_now();
         }
         Ok(self)
+    }
+
+    /// Returns the folder of the model.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Returns the model, to be trained, and its tokenizer.
+    pub fn parts_mut(&mut self) -> (&mut Decoder, &Tokenizer) {
+        (&mut self.decoder, &self.tokenizer)
     }
 
     /// Returns the model.
@@ -280,7 +357,7 @@ impl LmScorer {
                 Some(Tensor::f_from_slice(&targets)?.to_device(device)),
             ]);
             let picked: Vec<f64> =
-                Vec::try_from(picked.to_kind(Kind::Double).to_device(tch::Device::Cpu))?;
+                Vec::try_from(picked.to_kind(Kind::Double).to_device(Device::Cpu))?;
             for ((_, ask), value) in mine.iter().zip(picked) {
                 scores[ask.question].logprobs[ask.label] += value;
             }
@@ -308,11 +385,24 @@ impl Scorer for LmScorer {
         let (pack, rows) =
             self.footprint.fit(self.budget, forest.longest_path(), self.max_pack, rows)?;
         for step in forest.plan(pack) {
+            if let Some(counted) = &mut self.counted {
+                let mut rows: Vec<usize> = step.asks.iter().map(|(row, _)| *row).collect();
+                rows.dedup();
+                counted.add_pass(step.keep, &step.parents, rows.len());
+                continue;
+            }
             self.cache.truncate(step.keep);
             let new = NewTokens { ids: &step.ids, parents: &step.parents };
             let x_ld = self.decoder.forward(new, &mut self.cache)?;
             if !step.asks.is_empty() {
                 self.collect(&x_ld, &step.asks, rows, &mut scores)?;
+            }
+        }
+        if self.counted.is_some() {
+            for (question, score) in tree.questions().iter().zip(&mut scores) {
+                for (label, logprob) in score.logprobs.iter_mut().enumerate() {
+                    *logprob = pretended(&question.id, label);
+                }
             }
         }
         for (question, score) in tree.questions().iter().zip(&scores) {

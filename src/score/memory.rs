@@ -84,7 +84,7 @@ impl Footprint {
     }
 
     /// Returns the working memory for passes of `pack` tokens on paths of up to `path` tokens.
-    fn bytes(&self, path: usize, pack: usize, rows: usize) -> u64 {
+    pub(super) fn bytes(&self, path: usize, pack: usize, rows: usize) -> u64 {
         let (path, pack, rows) = (path as u64, pack as u64, rows as u64);
         // The cache grows by half, and holds the old buffers of a layer while it copies.
         let held = (path + pack) * self.held_bytes * 3 / 2;

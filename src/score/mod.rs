@@ -15,6 +15,7 @@ mod lm_scorer;
 mod memory;
 mod table;
 mod tree;
+mod work;
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,7 @@ pub use memory::MemorySize;
 pub(crate) use memory::total as total_memory;
 pub use table::TableScorer;
 pub use tree::{NodeId, PromptTree, Question, QuestionId};
+pub use work::Work;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -104,6 +106,24 @@ pub trait Scorer {
     fn chat(&self, message: &str) -> Result<String> {
         let _ = message;
         Err(Error::new(ErrorKind::Tokenizer, "this scorer knows no chat template"))
+    }
+}
+
+impl<S: Scorer + ?Sized> Scorer for &mut S {
+    fn score(&mut self, tree: &PromptTree) -> Result<(Vec<LabelScores>, Usage)> {
+        (**self).score(tree)
+    }
+
+    fn count_tokens(&self, text: &str) -> Result<usize> {
+        (**self).count_tokens(text)
+    }
+
+    fn max_tokens(&self) -> usize {
+        (**self).max_tokens()
+    }
+
+    fn chat(&self, message: &str) -> Result<String> {
+        (**self).chat(message)
     }
 }
 

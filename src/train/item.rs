@@ -36,6 +36,13 @@ pub struct Item {
     pub weight: f64,
 }
 
+impl Item {
+    /// Returns the tokens of its longest prompt with its answer.
+    pub fn longest(&self) -> usize {
+        self.answers.iter().map(|answer| answer.ids.len()).max().unwrap_or(0)
+    }
+}
+
 /// What to do with a prompt that leaves no room for its answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TooLong {

@@ -26,13 +26,33 @@ pub fn pass_tokens(
     let most = if cpu { MOST_CPU } else { MOST_CUDA };
     let half = || if cpu { total_memory().map(|all| MemorySize(all.0 / 2)) } else { None };
     let Some(MemorySize(budget)) = budget.or_else(half) else { return most };
+    let fits =
+        budget.saturating_sub(logit_bytes(cpu)) / token_bytes(config, element_bytes, recompute);
+    usize::try_from(fits).unwrap_or(most).clamp(LEAST, most)
+}
+
+/// Rows of logits and their softmax take a fixed part, in bytes.
+fn logit_bytes(cpu: bool) -> u64 {
+    3 * 4 * LOGIT_ELEMENTS[usize::from(!cpu)] as u64
+}
+
+/// Returns what a training pass of so many tokens takes besides the weights, in bytes, by the estimate
+/// of [`pass_tokens`].
+pub fn pass_bytes(
+    config: &LmConfig,
+    element_bytes: usize,
+    cpu: bool,
+    recompute: bool,
+    num_tokens: usize,
+) -> u64 {
+    logit_bytes(cpu) + num_tokens as u64 * token_bytes(config, element_bytes, recompute)
+}
+
+fn token_bytes(config: &LmConfig, element_bytes: usize, recompute: bool) -> u64 {
     let heads = config.num_attention_heads * config.head_dim;
     let kv = config.num_key_value_heads * config.head_dim;
     let inside = 8 * config.hidden_size + 6 * heads + 4 * kv + 4 * config.intermediate_size;
     let num = config.layers.len();
     let kept = if recompute { num * config.hidden_size + inside } else { num * inside };
-    // Rows of logits and their softmax take a fixed part.
-    let logits = 3 * 4 * LOGIT_ELEMENTS[usize::from(!cpu)] as u64;
-    let fits = budget.saturating_sub(logits) / (kept * element_bytes).max(1) as u64;
-    usize::try_from(fits).unwrap_or(most).clamp(LEAST, most)
+    (kept * element_bytes).max(1) as u64
 }

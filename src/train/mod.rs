@@ -26,7 +26,7 @@ pub use events::EventFile;
 pub use group::{Group, Patience};
 pub use item::{Answer, Item, ItemBuilder, TooLong};
 pub use loss::{ClassLoss, Loss};
-pub use memory::pass_tokens;
+pub use memory::{pass_bytes, pass_tokens};
 pub use optimizer::{AdamW, Decay, Parameter, Schedule};
 pub use seat::Seat;
 pub use trainer::{StepReport, TrainSettings, Trainer};

@@ -362,6 +362,22 @@ impl<'a> Trainer<'a> {
         AdapterDropout::new(self.settings.dropout, self.streams, self.step as u64, &pack.units)
     }
 
+    /// Returns the tokens that all steps run, and the places at which the head does.
+    pub fn count_work(&self) -> (u64, u64) {
+        let (mut num_tokens, mut num_rows) = (0, 0);
+        let s = &self.settings;
+        for batch in (0..s.num_epochs).flat_map(|epoch| self.plan.epoch(epoch)) {
+            let items: Vec<&Item> = batch.iter().map(|&place| &self.items[place]).collect();
+            for pack in Pack::of_share(&items, s.pass_tokens, s.pass_sequences, self.share()) {
+                let mut rows: Vec<usize> = pack.targets.iter().map(|target| target.row).collect();
+                rows.dedup();
+                num_tokens += pack.ids.len() as u64;
+                num_rows += rows.len() as u64;
+            }
+        }
+        (num_tokens, num_rows)
+    }
+
     /// Returns the loss of `items` as one batch, without dropout and without a step.
     ///
     /// # Errors

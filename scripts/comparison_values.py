@@ -1,0 +1,103 @@
+"""Prints the values that tests/it/comparison.rs quotes, from scikit-learn, scipy and numpy.
+
+Run: python scripts/comparison_values.py (with scikit-learn and scipy installed).
+The inputs are the same made-up numbers as in the test: a linear congruential sequence.
+"""
+
+import numpy as np
+import scipy
+import sklearn
+from scipy import stats
+from sklearn import metrics
+
+
+def uniforms(seed: int, num: int) -> np.ndarray:
+    """Returns `num` numbers in [0, 1) of the sequence x <- (1103515245 x + 12345) mod 2^31."""
+    values = []
+    for _ in range(num):
+        seed = (1103515245 * seed + 12345) % 2**31
+        values.append(seed / 2**31)
+    return np.array(values)
+
+
+def distributions(seed: int, num: int, num_labels: int) -> np.ndarray:
+    """Returns rows of probabilities that sum to one."""
+    rows = uniforms(seed, num * num_labels).reshape(num, num_labels) + 0.05
+    return rows / rows.sum(axis=1, keepdims=True)
+
+
+def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
+    """Returns the expected calibration error over ten bins of equal width."""
+    bins = np.minimum((confidence * 10).astype(int), 9)
+    gaps = [abs(right[bins == b].mean() - confidence[bins == b].mean()) * (bins == b).mean()
+            for b in set(bins)]
+    return sum(gaps)
+
+
+def measure(num_labels: int, seeds: list[int]) -> None:
+    """Prints each metric, the mean over the runs of these seeds."""
+    num = 60
+    gold = (uniforms(7, num) * num_labels).astype(int)
+    found = {name: [] for name in ["accuracy", "balanced", "auroc", "brier", "ece"]}
+    for seed in seeds:
+        rows = distributions(seed, num, num_labels)
+        # What pulls the distribution to gold.
+        rows[np.arange(num), gold] += 0.2
+        rows /= rows.sum(axis=1, keepdims=True)
+        given = rows.argmax(axis=1)
+        found["accuracy"].append(metrics.accuracy_score(gold, given))
+        found["balanced"].append(metrics.balanced_accuracy_score(gold, given))
+        if num_labels == 2:
+            found["auroc"].append(metrics.roc_auc_score(gold, rows[:, 1]))
+            found["brier"].append(metrics.brier_score_loss(gold, rows[:, 1]))
+        else:
+            found["auroc"].append(metrics.roc_auc_score(gold, rows, multi_class="ovr"))
+            found["brier"].append(metrics.brier_score_loss(gold, rows))
+        found["ece"].append(calibration_error(rows.max(axis=1), given == gold))
+    for name, values in found.items():
+        print(f"{num_labels} labels, runs {seeds}: {name} {np.mean(values)!r}")
+
+
+def paired() -> None:
+    """Prints a paired bootstrap of scipy and its normal p."""
+    # Of 400 items 220 are right in both, 40 in b alone, 20 in a alone.
+    a = np.array([1] * 220 + [0] * 40 + [1] * 20 + [0] * 120, dtype=float)
+    b = np.array([1] * 220 + [1] * 40 + [0] * 20 + [0] * 120, dtype=float)
+    interval = stats.bootstrap((b - a,), np.mean, n_resamples=100_000, method="percentile",
+                               rng=0).confidence_interval
+    z = (b - a).mean() / ((b - a).std() / np.sqrt(len(a)))
+    print(f"paired: {interval.low!r} {interval.high!r}, p {2 * stats.norm.sf(z)!r}")
+    alone = stats.bootstrap((a,), np.mean, n_resamples=100_000, method="percentile",
+                            rng=0).confidence_interval
+    print(f"alone: {alone.low!r} {alone.high!r}")
+
+
+def crossed(num_runs: int, num_items: int = 300, num_resamples: int = 8000) -> None:
+    """Prints how wide a crossed bootstrap's interval is beside a normal one of its closed variance."""
+    easy, skill = uniforms(3, num_items), uniforms(5, num_runs)
+    rows = [0.5 * easy + 0.4 * skill[run] + 0.2 * uniforms(100 + run, num_items) > 0.5
+            for run in range(num_runs)]
+    table = np.array(rows).astype(float)
+    rng = np.random.default_rng(0)
+    num_drawn = max(num_runs - 1, 1)
+    means = np.empty(num_resamples)
+    for index in range(num_resamples):
+        times = np.bincount(rng.integers(0, num_items, num_items), minlength=num_items)
+        runs = rng.integers(0, num_runs, num_drawn)
+        means[index] = (table[runs] @ times).mean() / num_items
+    variance = (table.var() + (num_drawn - 1) * table.mean(0).var()
+                + (num_items - 1) * table.mean(1).var()) / (num_items * num_drawn)
+    low, high = np.percentile(means, [2.5, 97.5])
+    print(f"crossed, {num_runs} runs: width {(high - low) / (2 * 1.96 * variance**0.5):.3f}, "
+          f"deviation {means.std() / variance**0.5:.3f} of a normal one")
+
+
+if __name__ == "__main__":
+    print(f"scikit-learn {sklearn.__version__}, scipy {scipy.__version__}")
+    measure(2, [11])
+    measure(2, [11, 12, 13])
+    measure(3, [21])
+    measure(3, [21, 22])
+    paired()
+    for num_runs in [1, 2, 3, 8]:
+        crossed(num_runs)

@@ -1,0 +1,151 @@
+//! `w2s runs`: a line for each run folder.
+
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+
+use super::columns::{aligned, or_dash};
+use super::progress::{self, say};
+use crate::error::{Error, ErrorKind, Result};
+use crate::run::{FoundRun, RunState, find_runs};
+
+/// List run folders: what each is, how far it came, and how right its labels are
+///
+/// Looks in the folder and all below it for folders that a command of w2s made. Prints a line for each:
+/// path, command, task, model, data, seed, score of a search or loss of a training, accuracy where
+/// `w2s eval` was run, state, and when something was last written (UTC). Only reads.
+///
+/// With --digest a line has the run's digest and path alone. The digest tells what a run is: command,
+/// resolved settings, seed, contents of the inputs and versions, whatever its folder and the paths of
+/// its inputs. Runs of one digest have the same results.
+///
+/// Examples:
+///   w2s runs
+///   w2s runs experiments --json
+///   w2s runs --digest
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct RunsArgs {
+    /// Folder to look in
+    #[arg(value_name = "DIR", default_value = "runs")]
+    dir: PathBuf,
+    /// Print a JSON list with everything that is known of each run
+    #[arg(long)]
+    json: bool,
+    /// Print digest and path of each run
+    #[arg(long, conflicts_with = "json")]
+    digest: bool,
+}
+
+pub(super) fn run(args: RunsArgs) -> Result<()> {
+    let found = find_runs(&args.dir)?;
+    if args.json {
+        let text = serde_json::to_string_pretty(&found)
+            .map_err(|e| Error::new(ErrorKind::Internal, format!("cannot write: {e}")))?;
+        return progress::print(format_args!("{text}"));
+    }
+    if found.is_empty() {
+        say(format_args!("no run in `{}`", args.dir.display()));
+        return Ok(());
+    }
+    let path = |run: &FoundRun| run.path.display().to_string();
+    if args.digest {
+        for run in &found {
+            let digest = or_dash(run.digest.clone());
+            progress::print(format_args!("{digest:<64}  {}", path(run)))?;
+        }
+        return Ok(());
+    }
+    let head = [
+        "run",
+        "command",
+        "task",
+        "model",
+        "data",
+        "seed",
+        "score/loss",
+        "accuracy",
+        "state",
+        "written (UTC)",
+    ];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for run in &found {
+        let command = match &run.method {
+            Some(method) => format!("{} {method}", run.command),
+            None => run.command.clone(),
+        };
+        rows.push(vec![
+            path(run),
+            if command.is_empty() { "-".to_owned() } else { command },
+            or_dash(run.task.clone()),
+            or_dash(run.model.clone()),
+            or_dash(run.data.clone()),
+            or_dash(run.seed.map(|seed| seed.to_string())),
+            or_dash(
+                run.score
+                    .map(|score| format!("{score:.3}"))
+                    .or_else(|| run.loss.map(|loss| format!("{loss:.4}"))),
+            ),
+            or_dash(run.accuracy.map(|rate| format!("{:.1} %", 100.0 * rate))),
+            state(&run.state),
+            or_dash(run.modified.map(date)),
+        ]);
+    }
+    for line in aligned(&rows, &[5, 6, 7]) {
+        progress::print(format_args!("{line}"))?;
+    }
+    Ok(())
+}
+
+fn state(state: &RunState) -> String {
+    match state {
+        RunState::Complete => "complete".to_owned(),
+        RunState::Unfinished { progress: None } => "unfinished".to_owned(),
+        RunState::Unfinished { progress: Some(done) } => format!("unfinished ({done})"),
+        RunState::Damaged { reason } => format!("damaged ({reason})"),
+    }
+}
+
+/// Seconds since 1970 as `2026-11-21 16:40`, in UTC.
+fn date(seconds: u64) -> String {
+    // A clock that is wrong by centuries is no reason to fail.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    let seconds = if seconds > now + 100 * 365 * 86_400 { 0 } else { seconds };
+    let (mut days, minutes) = (seconds / 86_400, seconds % 86_400 / 60);
+    let is_leap = |year: u64| {
+        (year.is_multiple_of(4) && !year.is_multiple_of(100)) || year.is_multiple_of(400)
+    };
+    let mut year = 1970;
+    while days >= 365 + u64::from(is_leap(year)) {
+        days -= 365 + u64::from(is_leap(year));
+        year += 1;
+    }
+    let months = [31, 28 + u64::from(is_leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let mut month = 0;
+    while days >= months[month] {
+        days -= months[month];
+        month += 1;
+    }
+    format!("{year}-{:02}-{:02} {:02}:{:02}", month + 1, days + 1, minutes / 60, minutes % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `date -u -d @N '+%Y-%m-%d %H:%M'` of GNU coreutils.
+    #[test]
+    fn dates_are_those_of_coreutils() {
+        for (seconds, text) in [
+            (0, "1970-01-01 00:00"),
+            (951_782_340, "2000-02-28 23:59"),
+            (951_868_800, "2000-03-01 00:00"),
+            (1_709_208_000, "2024-02-29 12:00"),
+            (1_735_689_599, "2024-12-31 23:59"),
+            (1_735_689_600, "2025-01-01 00:00"),
+        ] {
+            assert_eq!(date(seconds), text);
+        }
+    }
+}
