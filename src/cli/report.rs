@@ -1,4 +1,4 @@
-//! `w2s report`: figures from evaluated runs and trainings.
+//! `w2s report`: figures and pages from runs, comparisons and recipes.
 
 use std::path::PathBuf;
 
@@ -6,27 +6,50 @@ use clap::Args;
 
 use super::progress;
 use crate::error::Result;
+use crate::report::{ReportInputs, report_on};
 
-/// Draw evaluated runs: accuracy bars, search curves and diagnostics, as SVG, PNG and Markdown
+/// Show runs: figures as SVG and PNG, a page in Markdown, and a page in HTML that needs no other file
 ///
-/// Runs of `w2s filter` also get weak labels by entropy, and reliability by truth and answer. Every
-/// run must have been evaluated with `w2s eval` first, save those of `w2s train`, whose loss and
-/// learning rate are drawn. Nothing is computed here.
+/// A run is a folder that `w2s label`, `filter`, `train`, `loop`, `compare` or `reproduce` has written.
+/// report.html opens in any browser without a network: accuracy bars, search curves, entropy,
+/// reliability and calibration, losses, rounds, all tables, the settings and digests of every run, and
+/// a table of examples to sort, search and filter. A run that was not compared with gold (`w2s eval`)
+/// has no accuracy. Nothing is computed here.
+///
+/// Gold stays off the page: only --gold puts it beside the examples.
+///
+/// Examples:
+///   w2s report runs/mine --out runs/mine-report
+///   w2s report runs/zero-shot runs/mine --gold gold.jsonl --out both
+///   w2s report runs/classic-small --out classic
+///   w2s report --comparison comparison.json --out figure
 #[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
 pub(super) struct ReportArgs {
     /// Run folders, in the order of the bars
-    #[arg(required = true, value_name = "RUN")]
+    #[arg(required_unless_present = "comparison", value_name = "RUN")]
     runs: Vec<PathBuf>,
     /// Basins of several searches, from `w2s eval --basins FILE`
     #[arg(long, value_name = "FILE")]
     basins: Option<PathBuf>,
-    /// Folder for the figures; figures of an earlier report there are replaced
+    /// Methods against each other, from `w2s compare`
+    #[arg(long, value_name = "FILE")]
+    comparison: Option<PathBuf>,
+    /// Gold labels to show beside the examples [default: none are shown]
+    #[arg(long, value_name = "FILE")]
+    gold: Option<PathBuf>,
+    /// Column of the gold file [default: the task's]
+    #[arg(long, value_name = "COLUMN", requires = "gold")]
+    gold_column: Option<String>,
+    /// Folder for figures and pages; those of an earlier report there are replaced
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 }
 
 pub(super) fn run(args: ReportArgs) -> Result<()> {
-    let summary = crate::report::report(&args.runs, args.basins.as_deref(), &args.out)?;
+    let ReportArgs { runs, basins, comparison, gold, gold_column, out } = args;
+    let inputs = ReportInputs { runs, basins, comparison, gold, gold_column };
+    let summary = report_on(&inputs, &out)?;
     for note in &summary.notes {
         progress::say(format_args!("note: {note}"));
     }

@@ -233,9 +233,11 @@ fn results(recipe: &Recipe, expanded: &Expanded) -> Result<Results> {
 fn add(recipe: &Recipe, step: &RecipeStep, comparison: &Comparison, all: &mut Results) {
     let key = step.published_set();
     let group = if step.group().is_empty() { comparison.task.as_str() } else { step.group() };
+    // Two comparisons of one task are told apart by what they are for.
+    let titled = Comparison { task: group.replace('/', ", "), ..comparison.clone() };
     for (index, column) in comparison.columns.iter().enumerate() {
         if index == 0 || recipe.published.is_empty() {
-            all.figures.push(comparison_bars(comparison, column));
+            all.figures.push(comparison_bars(&titled, column));
         }
         for method in &column.methods {
             let published = recipe

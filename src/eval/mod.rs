@@ -13,6 +13,7 @@ mod bootstrap;
 mod comparison;
 mod curve;
 mod diagnostics;
+mod flips;
 mod metrics;
 mod noise;
 mod rates;
@@ -33,6 +34,7 @@ pub use diagnostics::{
     SearchDiagnostics, Sweep, TemperatureBin, diagnose_reader, diagnose_trace, entropy_nats,
     margins,
 };
+pub use flips::{Flip, flips_from_trace};
 pub use metrics::{ClosestColumn, Evaluation, LabelMetrics, Prediction, evaluate};
 pub use noise::{NoiseBy, noisy_labels};
 pub use rates::{Z_95, auroc, wilson};

@@ -52,7 +52,7 @@ pub fn comparison_bars(comparison: &Comparison, column: &ColumnComparison) -> St
     let across = lines_across(comparison, column);
     let line_room = across
         .iter()
-        .map(|line| text::width(&line.name, SMALL_SIZE).min(MAX_LINE_NAME) + LINE_NAME_GAP)
+        .map(|line| text::width(&line.name, SMALL_SIZE) + LINE_NAME_GAP)
         .fold(0.0, f64::max);
     let width = LEFT + plot_width + line_room + MARGIN;
     let names: Vec<Vec<String>> = methods
@@ -127,9 +127,11 @@ fn lines_across(comparison: &Comparison, column: &ColumnComparison) -> Vec<Acros
     }
     let of = |role| column.methods.iter().find(|method| method.role == role);
     if let Some((weak, ceiling)) = of(Role::Weak).zip(of(Role::Ceiling)) {
-        for method in [weak, ceiling] {
+        for (method, role) in [(weak, "weak"), (ceiling, "ceiling")] {
             let stroke = Stroke::new(svg::AXIS, 1.0).dashed("2 3");
-            lines.push(Across { name: method.name.clone(), rate: method.accuracy.value, stroke });
+            let fits = text::width(&method.name, SMALL_SIZE) <= MAX_LINE_NAME;
+            let name = if fits { method.name.clone() } else { role.to_owned() };
+            lines.push(Across { name, rate: method.accuracy.value, stroke });
         }
     }
     lines
@@ -145,9 +147,8 @@ fn draw_across(canvas: &mut Canvas, lines: &[Across], axis: &Axis, (from, to): (
         // Names of lines that nearly meet stand below each other.
         let name_y = y.max(least);
         least = name_y + SMALL_SIZE * 1.2;
-        let name = text::fit(&line.name, SMALL_SIZE, MAX_LINE_NAME);
         let style = Type::new(SMALL_SIZE, svg::SOFT);
-        canvas.text((to + LINE_NAME_GAP, name_y + 4.0), Anchor::Start, style, &name);
+        canvas.text((to + LINE_NAME_GAP, name_y + 4.0), Anchor::Start, style, &line.name);
     }
 }
 

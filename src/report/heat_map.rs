@@ -111,7 +111,7 @@ pub fn heat_map(chart: &HeatMap) -> String {
             px(to.1 - 1.0),
             px(from.0)
         );
-        canvas.path(&outline, Stroke::new(svg::INK, 1.6));
+        canvas.path(&outline, Stroke::new(svg::ON_LIGHT, 1.6));
     }
     for (column, lines) in names.iter().enumerate() {
         let middle = x(column) + cell.0 / 2.0;
@@ -154,7 +154,7 @@ fn draw_cell(
     let share = ((weight - low) / (high - low)).clamp(0.0, 1.0);
     canvas.bar((x, y), size, &colour(share), tip);
     let (large, small) = if width < NARROW_CELL { (11.0, 8.5) } else { (13.5, 10.0) };
-    let fill = if share >= DARK_FROM { svg::WHITE } else { svg::INK };
+    let fill = if share >= DARK_FROM { svg::ON_DARK } else { svg::ON_LIGHT };
     let value = text::fit(&number(weight, low, high), large, width - 2.0);
     let place = (middle, y + height / 2.0);
     canvas.text(place, Anchor::Middle, Type::new(large, fill).bold(), &value);

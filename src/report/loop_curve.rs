@@ -85,9 +85,7 @@ pub fn loop_curve(chart: &LoopChart) -> String {
     let percent = Axis::new((0.0, 100.0), (middle + WATCHED_HEIGHT, middle));
     if is_evaluated {
         let all = rates.iter().flat_map(|series| &series.values);
-        let lowest = all
-            .map(|(_, value, ends)| ends.map_or(*value, |e| e[0]))
-            .fold(50.0, f64::min);
+        let lowest = all.map(|(_, value, ends)| ends.map_or(*value, |e| e[0])).fold(50.0, f64::min);
         // Half the height would be empty where every rate is above one half.
         let low = (lowest / 10.0).floor() * 10.0;
         let y = Axis::new((low.max(0.0), 100.0), (top + HEIGHT, top));

@@ -2,7 +2,8 @@
 //!
 //! The last stage of the flow: it reads `eval.json`, `summary.json`, `manifest.json`,
 //! `curve.jsonl` and `diagnostics.json` of labelling and filter runs, `metrics.jsonl` of trainings,
-//! and writes SVG, PNG and Markdown. The charts themselves take plain values, so they can be drawn from anywhere. What is
+//! labels and answers for a table of examples, and writes SVG, PNG, Markdown and one HTML page that
+//! needs no other file. The charts themselves take plain values, so they can be drawn from anywhere. What is
 //! shown was measured by earlier stages; a number that is missing there is missing here.
 //!
 //! The SVG text asks the viewer for a sans-serif font; the PNG is drawn with a font that is part of
@@ -14,16 +15,24 @@ mod bars;
 mod calibration;
 mod comparison;
 mod curve;
+mod document;
+mod drawings;
 mod entropy_bins;
+mod examples;
 mod figure;
 mod heading;
 mod heat_map;
+mod html;
 mod loop_curve;
 mod loss;
+mod methods;
+mod names;
+mod overview;
 mod page;
 mod panels;
 mod png;
 mod published;
+mod recipe;
 mod rounds;
 mod run;
 mod stack;
@@ -42,7 +51,7 @@ pub use figure::write_figure;
 pub use heat_map::{HeatMap, heat_map};
 pub use loop_curve::{LoopChart, LoopPoint, LoopRate, loop_curve};
 pub use loss::{LossChart, LossPoint, loss_curve};
-pub use page::{ReportSummary, report};
+pub use page::{ReportInputs, ReportSummary, report, report_on};
 pub use png::render_png;
 pub use published::{PublishedBar, published_bars};
 pub use stack::stack;

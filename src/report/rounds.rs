@@ -4,11 +4,11 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::document::Document;
 use super::loop_curve::{LoopChart, LoopPoint, LoopRate};
-use super::page::{markdown, or_dash, percent};
+use super::page::{interval, or_dash, percent};
 use super::run::{Identity, Start, read_json, read_lines};
 use super::text;
-use super::trust::{head, row};
 use crate::error::Result;
 use crate::eval::{LoopEvaluation, Rate, RoundEvaluation};
 use crate::run::{LOOP, LoopRecord, ROUNDS, Round};
@@ -48,6 +48,16 @@ impl LoopRun {
             },
             gold_used: start.gold_used,
         })
+    }
+
+    /// Returns what its labels are worth: how many, and how many of them are right.
+    pub(super) fn result(&self) -> Option<(String, String)> {
+        let evaluation = self.evaluation.as_ref()?;
+        let Some(all) = &evaluation.labels else {
+            return Some(("-".to_owned(), "no round was kept".to_owned()));
+        };
+        let of = format!("of {} labels", text::grouped(self.record.num_labels as u64));
+        Some((with_interval(all), of))
     }
 
     fn evaluated(&self, round: usize) -> Option<&RoundEvaluation> {
@@ -123,14 +133,18 @@ impl LoopRun {
     }
 }
 
+fn with_interval(Rate { accuracy, interval: [low, high], .. }: &Rate) -> String {
+    interval(*accuracy, *low, *high)
+}
+
 /// Returns the tables of all loops; empty without any.
-pub(super) fn table(runs: &[LoopRun], names: &[String]) -> String {
-    let mut page = String::new();
-    for (run, name) in runs.iter().zip(names) {
-        let title = format!("## Rounds of {}", markdown(name));
-        head(
-            &mut page,
-            &title,
+pub(super) fn tables(runs: &[(LoopRun, String)]) -> Document {
+    let mut page = Document::default();
+    let rate = |rate: Option<&Rate>| or_dash(rate.map(with_interval));
+    let share = |value: Option<f64>| or_dash(value.map(|value| format!("{}%", percent(value))));
+    for (run, name) in runs {
+        page.heading(2, &format!("Rounds of {name}"));
+        page.table_with_words(
             &[
                 "round",
                 "labelled",
@@ -145,46 +159,33 @@ pub(super) fn table(runs: &[LoopRun], names: &[String]) -> String {
                 "tokens",
                 "seconds",
             ],
+            &[0, 2],
         );
-        let rate = |rate: Option<&Rate>| {
-            or_dash(rate.map(|rate| {
-                let [low, high] = rate.interval.map(percent);
-                format!("{}% [{low}, {high}]", percent(rate.accuracy))
-            }))
-        };
-        let share = |value: Option<f64>| or_dash(value.map(|value| format!("{}%", percent(value))));
         if let Some(before) = run.evaluated(0) {
             let mut cells = vec!["-".to_owned(); 12];
             cells[0] = "0".to_owned();
             cells[5] = rate(before.held_out.as_ref());
-            row(&mut page, &cells);
+            page.row(&cells);
         }
         for round in &run.rounds {
             let evaluated = run.evaluated(round.round);
-            row(
-                &mut page,
-                &[
-                    round.round.to_string(),
-                    text::grouped(round.num_labelled as u64),
-                    markdown(&round.method),
-                    or_dash(round.score.map(|score| text::number(score, 2))),
-                    rate(evaluated.and_then(|one| one.batch.as_ref())),
-                    rate(evaluated.and_then(|one| one.held_out.as_ref())),
-                    format!("{:.2}", round.class_entropy),
-                    share(round.flip_rate),
-                    format!("{}, {}", round.num_flipped, round.num_dropped),
-                    share(round.agreement),
-                    text::grouped(round.tokens),
-                    text::number(round.seconds, 1),
-                ],
-            );
+            page.row(&[
+                round.round.to_string(),
+                text::grouped(round.num_labelled as u64),
+                round.method.clone(),
+                or_dash(round.score.map(|score| text::number(score, 2))),
+                rate(evaluated.and_then(|one| one.batch.as_ref())),
+                rate(evaluated.and_then(|one| one.held_out.as_ref())),
+                format!("{:.2}", round.class_entropy),
+                share(round.flip_rate),
+                format!("{}, {}", round.num_flipped, round.num_dropped),
+                share(round.agreement),
+                text::grouped(round.tokens),
+                text::number(round.seconds, 1),
+            ]);
         }
-        if let Some(all) = run.evaluation.as_ref().and_then(|found| found.labels.as_ref()) {
-            page.push_str(&format!(
-                "\nAll {} labels: accuracy {}.\n",
-                text::grouped(run.record.num_labels as u64),
-                rate(Some(all))
-            ));
+        if let Some((accuracy, of)) = run.result() {
+            page.say(&format!("All labels: {accuracy}, {of}."));
         }
     }
     page

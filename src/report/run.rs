@@ -13,7 +13,7 @@ use super::rounds::LoopRun;
 use super::training::TrainRun;
 use super::weak::WeakRun;
 use crate::error::{Error, ErrorKind, Result};
-use crate::eval::{Basins, CurvePoint, Diagnostics, Evaluation};
+use crate::eval::{Basins, CurvePoint, Diagnostics, Evaluation, Reliability};
 
 /// What tells a run from others.
 #[derive(Clone, Debug)]
@@ -39,6 +39,15 @@ pub(super) enum Shown {
     Labels(AnyRun),
     Train(Box<TrainRun>),
     Loop(Box<LoopRun>),
+    /// A run with labels that were not compared with gold.
+    Unjudged(Box<UnjudgedRun>),
+}
+
+/// What is known of a run without an evaluation.
+pub(super) struct UnjudgedRun {
+    pub identity: Identity,
+    /// Why gold was used in making the labels, where it was.
+    pub gold_used: Option<String>,
 }
 
 impl Shown {
@@ -49,6 +58,9 @@ impl Shown {
     pub(super) fn read(dir: &Path) -> Result<Self> {
         let start = Start::read(dir)?;
         Ok(match start.command.as_deref() {
+            Some("label" | "filter") if !dir.join("eval.json").exists() => {
+                Self::Unjudged(Box::new(UnjudgedRun::of(start)))
+            }
             Some("train") => Self::Train(Box::new(TrainRun::read(dir, start)?)),
             Some("loop") => Self::Loop(Box::new(LoopRun::read(dir, start)?)),
             Some("filter") => Self::Labels(AnyRun::Weak(Box::new(WeakRun::read(dir, start)?))),
@@ -61,7 +73,29 @@ impl Shown {
             Self::Labels(run) => run.identity(),
             Self::Train(run) => &run.identity,
             Self::Loop(run) => &run.identity,
+            Self::Unjudged(run) => &run.identity,
         }
+    }
+}
+
+impl UnjudgedRun {
+    fn of(start: Start) -> Self {
+        let (method, method_name) = match (start.command.as_deref(), start.method) {
+            (Some("filter"), _) => ("weak labels".to_owned(), "weak labels".to_owned()),
+            (_, method) => {
+                let method = method.unwrap_or_else(|| "labels".to_owned());
+                let name = method_name(&method, start.gold_used.is_some());
+                (method, name)
+            }
+        };
+        let identity = Identity {
+            folder: start.folder,
+            method,
+            method_name,
+            task: start.task.unwrap_or_default(),
+            model: start.model,
+        };
+        Self { identity, gold_used: start.gold_used }
     }
 }
 
@@ -77,6 +111,14 @@ impl AnyRun {
         match self {
             Self::Labels(run) => run.evaluation.labels.len(),
             Self::Weak(run) => run.evaluation.labels.len(),
+        }
+    }
+
+    /// Returns how the label probabilities compare with gold, where both are known.
+    pub(super) fn reliability(&self) -> Option<&Reliability> {
+        match self {
+            Self::Labels(run) => run.evaluation.reliability.as_ref(),
+            Self::Weak(run) => run.evaluation.calibration.as_ref(),
         }
     }
 
@@ -107,7 +149,7 @@ impl Start {
         if !dir.is_dir() {
             return Err(Error::new(ErrorKind::Run, "the run folder does not exist")
                 .at(dir)
-                .hint("name folders that `w2s label`, `w2s filter` or `w2s train` has written"));
+                .hint("name folders that `w2s label`, `filter`, `train`, `loop`, `compare` or `reproduce` has written"));
         }
         let Manifest { command, settings, gold_used } = read_json(
             &dir.join("manifest.json"),
@@ -270,7 +312,8 @@ fn reason(gold_used: &Value) -> Option<String> {
     }
 }
 
-fn folder_name(dir: &Path) -> String {
+/// Returns the folder's own name.
+pub(super) fn folder_name(dir: &Path) -> String {
     // `.` and `..` have no name of their own.
     let whole: PathBuf = fs::canonicalize(dir).unwrap_or_else(|_| dir.to_path_buf());
     let name = dir.file_name().or_else(|| whole.file_name());

@@ -13,6 +13,10 @@ const FONTS: &str = "Helvetica Neue, Helvetica, Arial, sans-serif";
 pub(super) const WHITE: &str = "#ffffff";
 /// Ink of titles and values.
 pub(super) const INK: &str = "#1f2328";
+/// Ink on colours that are the same on a light and on a dark page; told apart from [`INK`] by its code.
+pub(super) const ON_LIGHT: &str = "#1f2329";
+/// Ink on dark colours that are the same on a light and on a dark page.
+pub(super) const ON_DARK: &str = "#fefefe";
 /// Ink of axis labels and remarks; 5:1 against white.
 pub(super) const SOFT: &str = "#626b75";
 /// Axes and ticks.

@@ -5,11 +5,11 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::document::Document;
 use super::loss::{LossChart, LossPoint};
-use super::page::{markdown, or_dash};
+use super::page::or_dash;
 use super::run::{Identity, Start, read_json, read_lines};
 use super::text;
-use super::trust::{head, row};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A training's content, as far as it is shown.
@@ -126,6 +126,19 @@ impl TrainRun {
         }
     }
 
+    /// Returns its losses in words.
+    pub(super) fn losses(&self) -> String {
+        let Summary { first_loss, last_loss, validation_loss, .. } = &self.summary;
+        let validation =
+            validation_loss.map(|loss| format!(", validation {loss:.3}")).unwrap_or_default();
+        format!("loss {first_loss:.3} to {last_loss:.3}{validation}")
+    }
+
+    /// Returns how many tokens were run.
+    pub(super) fn tokens(&self) -> u64 {
+        self.summary.tokens_run
+    }
+
     /// What trains and how, in words.
     fn set(&self) -> String {
         let train = &self.settings["train"];
@@ -160,14 +173,13 @@ impl TrainRun {
 }
 
 /// Returns the table of all trainings; empty without any.
-pub(super) fn table(runs: &[TrainRun], names: &[String]) -> String {
-    let mut page = String::new();
+pub(super) fn table(runs: &[(TrainRun, String)]) -> Document {
+    let mut page = Document::default();
     if runs.is_empty() {
         return page;
     }
-    head(
-        &mut page,
-        "## Trainings",
+    page.heading(2, "Trainings");
+    page.table_with_words(
         &[
             "run",
             "labels",
@@ -180,31 +192,29 @@ pub(super) fn table(runs: &[TrainRun], names: &[String]) -> String {
             "tokens",
             "tokens per second",
         ],
+        &[0, 1, 2],
     );
-    for (run, name) in runs.iter().zip(names) {
+    for (run, name) in runs {
         let Summary { num_items, num_steps, tokens_run, .. } = run.summary;
         let Timing { work_seconds, session_tokens } = run.timing;
         let speed = session_tokens.filter(|_| work_seconds > 0.0);
         let loss = |loss: f64| format!("{loss:.4}");
-        row(
-            &mut page,
-            &[
-                markdown(name),
-                markdown(&run.labels()),
-                markdown(&run.set()),
-                text::grouped(num_items as u64),
-                text::grouped(num_steps as u64),
-                loss(run.summary.first_loss),
-                loss(run.summary.last_loss),
-                or_dash(run.summary.validation_loss.map(loss)),
-                text::grouped(tokens_run),
-                or_dash(speed.map(|tokens| text::grouped((tokens as f64 / work_seconds) as u64))),
-            ],
-        );
+        page.row(&[
+            name.clone(),
+            run.labels(),
+            run.set(),
+            text::grouped(num_items as u64),
+            text::grouped(num_steps as u64),
+            loss(run.summary.first_loss),
+            loss(run.summary.last_loss),
+            or_dash(run.summary.validation_loss.map(loss)),
+            text::grouped(tokens_run),
+            or_dash(speed.map(|tokens| text::grouped((tokens as f64 / work_seconds) as u64))),
+        ]);
     }
-    page.push_str(
-        "\nFirst and last loss are means over an eighth of the steps. Tokens per second are of the last \
-         session, with validation and checkpoints.\n",
+    page.say(
+        "First and last loss are means over an eighth of the steps. Tokens per second are of the last \
+         session, with validation and checkpoints.",
     );
     page
 }

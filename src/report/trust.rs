@@ -1,9 +1,8 @@
 //! The page's tables on how far labels can be trusted: gold columns, each label by itself,
 //! diagnostics of the search, calibration, basins.
 
-use std::fmt::Write as _;
-
-use super::page::{auroc, markdown, or_dash, percent};
+use super::document::Document;
+use super::page::{auroc, or_dash, percent};
 use super::run::Run;
 use super::text;
 use crate::eval::{Basins, Evaluation, Reliability, SearchDiagnostics};
@@ -12,8 +11,8 @@ use crate::eval::{Basins, Evaluation, Reliability, SearchDiagnostics};
 const MAX_ROWS: usize = 24;
 
 /// Returns the sections, each where a run has something to say in it.
-pub(super) fn sections(runs: &[Run], names: &[String], basins: Option<&Basins>) -> String {
-    let mut page = String::new();
+pub(super) fn sections(runs: &[&Run], names: &[String], basins: Option<&Basins>) -> Document {
+    let mut page = Document::default();
     columns(runs, names, &mut page);
     each_label(runs, names, &mut page);
     trust(runs, names, &mut page);
@@ -22,21 +21,11 @@ pub(super) fn sections(runs: &[Run], names: &[String], basins: Option<&Basins>) 
     } else {
         for (run, name) in runs.iter().zip(names) {
             if let Some(basins) = &run.basins {
-                basin_table(&format!("Basins of {}", markdown(name)), basins, &mut page);
+                basin_table(&format!("Basins of {name}"), basins, &mut page);
             }
         }
     }
     page
-}
-
-pub(super) fn head(page: &mut String, title: &str, cells: &[&str]) {
-    let _ = write!(page, "\n{title}\n\n| {} |\n", cells.join(" | "));
-    // The first column names things, the others are numbers.
-    let _ = writeln!(page, "|---|{}", "--:|".repeat(cells.len() - 1));
-}
-
-pub(super) fn row(page: &mut String, cells: &[String]) {
-    let _ = writeln!(page, "| {} |", cells.join(" | "));
 }
 
 fn share(rate: Option<f64>) -> String {
@@ -47,112 +36,99 @@ pub(super) fn number(value: Option<f64>) -> String {
     or_dash(value.map(|value| format!("{value:.3}")))
 }
 
-fn columns(runs: &[Run], names: &[String], page: &mut String) {
+fn columns(runs: &[&Run], names: &[String], page: &mut Document) {
     if runs.iter().all(|run| run.evaluation.other_columns.is_empty()) {
         return;
     }
-    head(
-        page,
-        "## Gold columns",
-        &["method", "column", "n", "accuracy, 95% interval", "balanced accuracy", "AUROC"],
-    );
+    page.heading(2, "Gold columns");
+    let heads = ["method", "column", "n", "accuracy, 95% interval", "balanced accuracy", "AUROC"];
+    page.table_with_words(&heads, &[0, 1]);
     for (run, name) in runs.iter().zip(names) {
         for evaluation in run.evaluation.columns() {
             let interval = [evaluation.wilson_low, evaluation.wilson_high].map(percent);
             let accuracy = percent(evaluation.accuracy);
-            row(
-                page,
-                &[
-                    markdown(name),
-                    markdown(&evaluation.gold_column),
-                    text::grouped(evaluation.num_with_gold as u64),
-                    format!("{accuracy}% [{}, {}]", interval[0], interval[1]),
-                    share(evaluation.balanced_accuracy),
-                    number(auroc(evaluation)),
-                ],
-            );
+            page.row(&[
+                name.clone(),
+                evaluation.gold_column.clone(),
+                text::grouped(evaluation.num_with_gold as u64),
+                format!("{accuracy}% [{}, {}]", interval[0], interval[1]),
+                share(evaluation.balanced_accuracy),
+                number(auroc(evaluation)),
+            ]);
         }
     }
 }
 
 /// Two labels are told by accuracy, balance and AUROC; more need a table.
-fn each_label(runs: &[Run], names: &[String], page: &mut String) {
+fn each_label(runs: &[&Run], names: &[String], page: &mut Document) {
     for (run, name) in runs.iter().zip(names) {
         let evaluation = &run.evaluation;
         if evaluation.labels.len() < 3 || evaluation.per_label.is_empty() {
             continue;
         }
-        let title = format!("## Each label: {}", markdown(name));
-        head(page, &title, &["label", "in gold", "given", "precision", "recall", "F1", "AUROC"]);
+        page.heading(2, &format!("Each label: {name}"));
+        page.table(&["label", "in gold", "given", "precision", "recall", "F1", "AUROC"]);
         for label in &evaluation.per_label {
             let counts = [label.num_gold, label.num_given].map(|n| text::grouped(n as u64));
             let [num_gold, num_given] = counts;
-            row(
-                page,
-                &[
-                    markdown(&label.label),
-                    num_gold,
-                    num_given,
-                    share(label.precision),
-                    share(label.recall),
-                    number(label.f1),
-                    number(label.auroc),
-                ],
-            );
+            page.row(&[
+                label.label.clone(),
+                num_gold,
+                num_given,
+                share(label.precision),
+                share(label.recall),
+                number(label.f1),
+                number(label.auroc),
+            ]);
         }
         confusion(evaluation, page);
     }
 }
 
-fn confusion(evaluation: &Evaluation, page: &mut String) {
-    let given: Vec<String> = evaluation.labels.iter().map(|label| markdown(label)).collect();
+fn confusion(evaluation: &Evaluation, page: &mut Document) {
+    let given = &evaluation.labels;
     let cells: Vec<&str> =
         std::iter::once("gold \\ given").chain(given.iter().map(String::as_str)).collect();
-    head(page, "Counts by gold label (row) and given label (column):", &cells);
+    page.say("Counts by gold label (row) and given label (column):");
+    page.table(&cells);
     for (label, counts) in given.iter().zip(&evaluation.confusion) {
         let counts = counts.iter().map(|&count| text::grouped(count as u64));
-        row(page, &std::iter::once(label.clone()).chain(counts).collect::<Vec<_>>());
+        page.row(&std::iter::once(label.clone()).chain(counts).collect::<Vec<_>>());
     }
 }
 
-fn trust(runs: &[Run], names: &[String], page: &mut String) {
-    let known = |run: &Run| run.diagnostics.is_some() || run.evaluation.reliability.is_some();
+fn trust(runs: &[&Run], names: &[String], page: &mut Document) {
+    let known = |run: &&Run| run.diagnostics.is_some() || run.evaluation.reliability.is_some();
     if !runs.iter().any(known) {
         return;
     }
-    head(
-        page,
-        "## How far to trust the labels",
-        &[
-            "method",
-            "mean margin (nats)",
-            "of right labels",
-            "of wrong labels",
-            "given against the odds",
-            "ECE",
-            "Brier",
-            "never revisited",
-        ],
-    );
+    page.heading(2, "How far to trust the labels");
+    page.table(&[
+        "method",
+        "mean margin (nats)",
+        "of right labels",
+        "of wrong labels",
+        "given against the odds",
+        "ECE",
+        "Brier",
+        "never revisited",
+    ]);
     for (run, name) in runs.iter().zip(names) {
         let margins = run.diagnostics.as_ref().and_then(|found| found.margins);
         let reliability = run.evaluation.reliability.as_ref();
         let search = search_of(run);
-        row(
-            page,
-            &[
-                markdown(name),
-                number(margins.map(|margins| margins.mean_nats)),
-                number(reliability.and_then(|r| r.margin_right_nats)),
-                number(reliability.and_then(|r| r.margin_wrong_nats)),
-                or_dash(margins.map(|m| format!("{} of {}", m.num_negative, m.num_labels))),
-                number(reliability.map(|r| r.ece)),
-                number(reliability.map(|r| r.brier)),
-                or_dash(
-                    search.map(|s| format!("{} of {}", s.num_never_revisited, s.num_ever_labelled)),
-                ),
-            ],
-        );
+        page.row(&[
+            name.clone(),
+            number(margins.map(|margins| margins.mean_nats)),
+            number(reliability.and_then(|r| r.margin_right_nats)),
+            number(reliability.and_then(|r| r.margin_wrong_nats)),
+            or_dash(margins.map(|m| format!("{} of {}", m.num_negative, m.num_labels))),
+            number(reliability.map(|r| r.ece)),
+            number(reliability.map(|r| r.brier)),
+            or_dash(
+                search.map(|s| format!("{} of {}", s.num_never_revisited, s.num_ever_labelled)),
+            ),
+        ]);
     }
     order_checks(runs, names, page);
     for (run, name) in runs.iter().zip(names) {
@@ -178,11 +154,11 @@ pub(super) fn thinned<T>(rows: &[T]) -> impl Iterator<Item = Option<&T>> {
     first.iter().map(Some).chain(cut.then_some(None)).chain(last.iter().map(Some))
 }
 
-fn sweeps(search: &SearchDiagnostics, name: &str, page: &mut String) {
-    let title = format!(
-        "### Course of {}\n\nLabels after each sweep (as many iterations as examples). Collapse alarm: label \
-         entropy below {:.3} nats for a whole sweep or at the end; {}.",
-        markdown(name),
+fn sweeps(search: &SearchDiagnostics, name: &str, page: &mut Document) {
+    page.heading(3, &format!("Course of {name}"));
+    let sentence = format!(
+        "Labels after each sweep (as many iterations as examples). Collapse alarm: label entropy \
+         below {:.3} nats for a whole sweep or at the end; {}.",
         search.collapse_below_nats,
         match search.collapses.as_slice() {
             [] => "none was raised".to_owned(),
@@ -190,15 +166,16 @@ fn sweeps(search: &SearchDiagnostics, name: &str, page: &mut String) {
         }
     );
     let shares: Vec<String> =
-        search.labels.iter().map(|label| format!("share of {}", markdown(label))).collect();
+        search.labels.iter().map(|label| format!("share of {label}")).collect();
     let fixed = ["batch", "iterations", "labelled", "entropy (nats)"];
     let counts = ["proposed", "accepted", "flips"];
     let cells: Vec<&str> =
         fixed.into_iter().chain(shares.iter().map(String::as_str)).chain(counts).collect();
-    head(page, &title, &cells);
+    page.say(&sentence);
+    page.table(&cells);
     for sweep in thinned(&search.sweeps) {
         let Some(sweep) = sweep else {
-            row(page, &vec!["...".to_owned(); cells.len()]);
+            page.row(&vec!["...".to_owned(); cells.len()]);
             continue;
         };
         let iterations = match sweep.last_iteration {
@@ -209,100 +186,92 @@ fn sweeps(search: &SearchDiagnostics, name: &str, page: &mut String) {
             sweep.batch.to_string(),
             iterations,
             sweep.num_labelled.to_string(),
-            format!("{:.3}", sweep.entropy_nats),
+            format!("{:.3}", sweep.entropy_nats.max(0.0)),
         ];
         line.extend(sweep.share.iter().map(|rate| format!("{}%", percent(*rate))));
         line.extend(
             [sweep.num_proposals, sweep.num_accepted, sweep.num_flips].map(|n| n.to_string()),
         );
-        row(page, &line);
+        page.row(&line);
     }
 }
 
-fn acceptance(search: &SearchDiagnostics, page: &mut String) {
+fn acceptance(search: &SearchDiagnostics, page: &mut Document) {
     if search.acceptance.is_empty() {
         return;
     }
     let cells = ["temperature", "proposed", "accepted", "not better", "of these accepted"];
-    head(page, "Acceptance against temperature:", &cells);
+    page.say("Acceptance against temperature:");
+    page.table(&cells);
     for bin in &search.acceptance {
-        row(
-            page,
-            &[
-                format!("{} to {}", bin.low, bin.high),
-                bin.num_proposals.to_string(),
-                bin.num_accepted.to_string(),
-                bin.num_downhill.to_string(),
-                bin.num_downhill_accepted.to_string(),
-            ],
-        );
+        page.row(&[
+            format!("{} to {}", bin.low, bin.high),
+            bin.num_proposals.to_string(),
+            bin.num_accepted.to_string(),
+            bin.num_downhill.to_string(),
+            bin.num_downhill_accepted.to_string(),
+        ]);
     }
 }
 
-pub(super) fn calibration_bins(reliability: &Reliability, name: &str, page: &mut String) {
-    let title = format!("Calibration of {}:", markdown(name));
-    head(page, &title, &["probability of the label", "n", "mean", "right"]);
+pub(super) fn calibration_bins(reliability: &Reliability, name: &str, page: &mut Document) {
+    page.say(&format!("Calibration of {name}:"));
+    page.table(&["probability of the label", "n", "mean", "right"]);
     for bin in &reliability.bins {
-        row(
-            page,
-            &[
-                format!("{:.1} to {:.1}", bin.low, bin.high),
-                text::grouped(bin.num_examples as u64),
-                format!("{}%", percent(bin.confidence)),
-                format!("{}%", percent(bin.accuracy)),
-            ],
-        );
+        page.row(&[
+            format!("{:.1} to {:.1}", bin.low, bin.high),
+            text::grouped(bin.num_examples as u64),
+            format!("{}%", percent(bin.confidence)),
+            format!("{}%", percent(bin.accuracy)),
+        ]);
     }
 }
 
 /// What is left of the labels under another order of demonstrations.
-fn order_checks(runs: &[Run], names: &[String], page: &mut String) {
+fn order_checks(runs: &[&Run], names: &[String], page: &mut Document) {
     if runs.iter().all(|run| run.summary.order_check.is_none()) {
         return;
     }
-    head(
-        page,
+    page.say(
         "Final labels scored once more, under an order of demonstrations that the search never used:",
-        &[
-            "method",
-            "score U",
-            "change of U",
-            "mean change of the margin (nats)",
-            "predicted otherwise",
-        ],
     );
+    page.table(&[
+        "method",
+        "score U",
+        "change of U",
+        "mean change of the margin (nats)",
+        "predicted otherwise",
+    ]);
     for (run, name) in runs.iter().zip(names) {
         let Some(check) = &run.summary.order_check else { continue };
-        row(
-            page,
-            &[
-                markdown(name),
-                format!("{:.3}", check.score),
-                format!("{:+.3}", check.score_change),
-                format!("{:.3}", check.mean_margin_change_nats),
-                share(Some(check.share_predicted_otherwise)),
-            ],
-        );
+        page.row(&[
+            name.clone(),
+            format!("{:.3}", check.score),
+            format!("{:+.3}", check.score_change),
+            format!("{:.3}", check.mean_margin_change_nats),
+            share(Some(check.share_predicted_otherwise)),
+        ]);
     }
 }
 
-fn basin_table(title: &str, found: &Basins, page: &mut String) {
+fn basin_table(title: &str, found: &Basins, page: &mut Document) {
     let names: Vec<String> = found
         .basins
         .first()
-        .map(|basin| basin.columns.iter().map(|c| markdown(&c.column)).collect())
+        .map(|basin| basin.columns.iter().map(|c| c.column.clone()).collect())
         .unwrap_or_default();
-    let title = format!(
-        "## {title}\n\nRuns with {}% or more equal labels, up to a renaming of the labels, are one basin. \
+    page.heading(2, title);
+    page.say(&format!(
+        "Runs with {}% or more equal labels, up to a renaming of the labels, are one basin. \
          Agreement with gold is up to a renaming too; in brackets the runs that use other names than gold.",
         percent(found.threshold)
-    );
+    ));
     let fixed = ["runs", "number", "mean score", "best score", "equal within"];
     let cells: Vec<&str> = fixed.into_iter().chain(names.iter().map(String::as_str)).collect();
-    head(page, &title, &cells);
+    page.table(&cells);
     for basin in &found.basins {
         let mut line = vec![
-            markdown(&basin.runs.join(", ")),
+            basin.runs.join(", "),
             basin.runs.len().to_string(),
             number(basin.mean_score),
             number(basin.best_score),
@@ -312,6 +281,6 @@ fn basin_table(title: &str, found: &Basins, page: &mut String) {
             0 => share(column.agreement),
             renamed => format!("{} ({renamed})", share(column.agreement)),
         }));
-        row(page, &line);
+        page.row(&line);
     }
 }

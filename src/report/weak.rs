@@ -1,13 +1,13 @@
 //! The page's part on runs of `w2s filter`: what weak labels and their filter are worth.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
+use super::document::Document;
 use super::entropy_bins::bin_names;
-use super::page::{markdown, or_dash, percent};
+use super::page::{or_dash, percent};
 use super::run::{Identity, KindCoverage, Start};
 use super::text;
-use super::trust::{calibration_bins, head, number, row, thinned};
+use super::trust::{calibration_bins, number, thinned};
 use crate::error::Result;
 use crate::eval::{EntropyBin, Estimate, WeakAccuracy, WeakEvaluation};
 
@@ -112,62 +112,56 @@ fn rises(bins: &[EntropyBin]) -> Vec<String> {
 }
 
 /// Returns the table of all filter runs; empty without any.
-pub(super) fn table(runs: &[WeakRun], names: &[String]) -> String {
-    let mut page = String::new();
+pub(super) fn table(runs: &[&WeakRun], names: &[String]) -> Document {
+    let mut page = Document::default();
     if runs.is_empty() {
         return page;
     }
-    head(
-        &mut page,
-        "## Weak labels and their filter",
-        &[
-            "run",
-            "n",
-            "accuracy before",
-            "of those kept",
-            "of those dropped",
-            "gain in points",
-            "retained",
-            "unparsed",
-            "AUROC of low entropy",
-        ],
-    );
+    page.heading(2, "Weak labels and their filter");
+    page.table(&[
+        "run",
+        "n",
+        "accuracy before",
+        "of those kept",
+        "of those dropped",
+        "gain in points",
+        "retained",
+        "unparsed",
+        "AUROC of low entropy",
+    ]);
     for (run, name) in runs.iter().zip(names) {
         for evaluation in run.evaluation.columns() {
             let column = match run.evaluation.other_columns.as_slice() {
                 [] => String::new(),
-                _ => format!(", column {}", markdown(&evaluation.gold_column)),
+                _ => format!(", column {}", evaluation.gold_column),
             };
             let before = &evaluation.before;
-            row(
-                &mut page,
-                &[
-                    format!("{}{column}", markdown(name)),
-                    text::grouped(evaluation.num_with_gold as u64),
-                    accuracy(before),
-                    accuracy(&evaluation.kept),
-                    accuracy(&evaluation.dropped),
-                    or_dash(evaluation.gain.map(points)),
-                    format!("{}%", percent(evaluation.retained_share)),
-                    share(before.num_unparsed, before.num_questions),
-                    or_dash(evaluation.auroc.map(|Estimate { value, low, high }| {
-                        format!("{value:.3} [{low:.3}, {high:.3}]")
-                    })),
-                ],
-            );
+            page.row(&[
+                format!("{name}{column}"),
+                text::grouped(evaluation.num_with_gold as u64),
+                accuracy(before),
+                accuracy(&evaluation.kept),
+                accuracy(&evaluation.dropped),
+                or_dash(evaluation.gain.map(points)),
+                format!("{}%", percent(evaluation.retained_share)),
+                share(before.num_unparsed, before.num_questions),
+                or_dash(evaluation.auroc.map(|Estimate { value, low, high }| {
+                    format!("{value:.3} [{low:.3}, {high:.3}]")
+                })),
+            ]);
         }
     }
-    page.push_str(
-        "\nA label that could not be read is wrong. The AUROC is the chance that a right label has less \
+    page.say(
+        "A label that could not be read is wrong. The AUROC is the chance that a right label has less \
          entropy than a wrong one. All intervals are 95%: Wilson's for accuracies; for gain and AUROC \
-         from drawing questions anew, what was kept held fixed.\n",
+         from drawing questions anew, what was kept held fixed.",
     );
     page
 }
 
 /// Returns the sections on each filter run.
-pub(super) fn sections(runs: &[WeakRun], names: &[String]) -> String {
-    let mut page = String::new();
+pub(super) fn sections(runs: &[&WeakRun], names: &[String]) -> Document {
+    let mut page = Document::default();
     for (run, name) in runs.iter().zip(names) {
         by_entropy(&run.evaluation, name, &mut page);
         coverage(&run.evaluation, name, &mut page);
@@ -177,100 +171,110 @@ pub(super) fn sections(runs: &[WeakRun], names: &[String]) -> String {
     for (run, name) in runs.iter().zip(names) {
         if let Some(calibration) = &run.evaluation.calibration {
             calibration_bins(calibration, name, &mut page);
-            let _ = writeln!(
-                page,
-                "\nECE {}, Brier score {}.",
+            page.say(&format!(
+                "ECE {}, Brier score {}.",
                 number(Some(calibration.ece)),
                 number(Some(calibration.brier))
-            );
+            ));
         }
     }
     page
 }
 
-fn by_entropy(evaluation: &WeakEvaluation, name: &str, page: &mut String) {
-    head(
-        page,
-        &format!("## By entropy: {}", markdown(name)),
-        &["entropy (nats)", "n", "right", "wrong", "unparsed", "accuracy, 95% interval", "kept"],
-    );
+fn by_entropy(evaluation: &WeakEvaluation, name: &str, page: &mut Document) {
+    page.heading(2, &format!("By entropy: {name}"));
+    page.table(&[
+        "entropy (nats)",
+        "n",
+        "right",
+        "wrong",
+        "unparsed",
+        "accuracy, 95% interval",
+        "kept",
+    ]);
     for (bin, entropy) in evaluation.bins.iter().zip(bin_names(&evaluation.bins)) {
         let WeakAccuracy { num_questions, num_right, num_unparsed, .. } = bin.labels;
         let [n, right, wrong, unparsed] = [num_questions, num_right, bin.num_wrong, num_unparsed]
             .map(|num| text::grouped(num as u64));
         let kept = share(bin.num_kept, num_questions);
-        row(page, &[entropy, n, right, wrong, unparsed, accuracy(&bin.labels), kept]);
+        page.row(&[entropy, n, right, wrong, unparsed, accuracy(&bin.labels), kept]);
     }
 }
 
 /// What is left of right, wrong and each label.
-fn coverage(evaluation: &WeakEvaluation, name: &str, page: &mut String) {
+fn coverage(evaluation: &WeakEvaluation, name: &str, page: &mut Document) {
     let WeakEvaluation { before, kept, .. } = evaluation;
     let wrong = |of: &WeakAccuracy| of.num_questions - of.num_right;
     let right = share(kept.num_right, before.num_right);
     let wrong = share(wrong(kept), wrong(before));
-    let sentence = format!(
-        "Kept of {}: {right} of the right labels, {wrong} of the wrong ones",
-        markdown(name)
-    );
+    let sentence =
+        format!("Kept of {name}: {right} of the right labels, {wrong} of the wrong ones");
     if evaluation.coverage.is_empty() {
-        let _ = writeln!(page, "\n{sentence}.");
+        page.say(&format!("{sentence}."));
         return;
     }
     let cells = ["label", "in gold", "of these kept", "given", "of these kept"];
-    head(page, &format!("{sentence}; by label:"), &cells);
+    page.say(&format!("{sentence}; by label:"));
+    page.table(&cells);
     for label in &evaluation.coverage {
-        row(
-            page,
-            &[
-                markdown(&label.label),
-                text::grouped(label.num_gold as u64),
-                share(label.num_gold_kept, label.num_gold),
-                text::grouped(label.num_given as u64),
-                share(label.num_given_kept, label.num_given),
-            ],
-        );
+        page.row(&[
+            label.label.clone(),
+            text::grouped(label.num_gold as u64),
+            share(label.num_gold_kept, label.num_gold),
+            text::grouped(label.num_given as u64),
+            share(label.num_given_kept, label.num_given),
+        ]);
     }
 }
 
 /// What kinds of questions the filter loses.
-fn kinds(kinds: &[KindCoverage], page: &mut String) {
+fn kinds(kinds: &[KindCoverage], page: &mut Document) {
     if kinds.is_empty() {
         return;
     }
-    let _ = write!(page, "\nBy kind of question:\n\n| by | kind | n | kept |\n|---|---|--:|--:|\n");
+    page.say("By kind of question:");
+    page.table_with_words(&["by", "kind", "n", "kept"], &[0, 1]);
     for kind in thinned(kinds) {
         let Some(KindCoverage { by, kind, num, num_kept }) = kind else {
-            row(page, &vec!["...".to_owned(); 4]);
+            page.row(&vec!["...".to_owned(); 4]);
             continue;
         };
         let num_shown = text::grouped(*num as u64);
-        row(page, &[markdown(by), markdown(kind), num_shown, share(*num_kept, *num)]);
+        page.row(&[by.clone(), kind.clone(), num_shown, share(*num_kept, *num)]);
     }
 }
 
-fn single_answers(runs: &[WeakRun], names: &[String], page: &mut String) {
+fn single_answers(runs: &[&WeakRun], names: &[String], page: &mut Document) {
     if runs.iter().all(|run| run.evaluation.rows.num_rows == 0) {
         return;
     }
-    head(
-        page,
-        "## Single answers\n\nAccuracy of the answers to all variants, which are the rows of training; \
+    page.heading(2, "Single answers");
+    page.say(
+        "Accuracy of the answers to all variants, which are the rows of training; \
          weighted: each counts by its weight. Intervals: 95%, from drawing questions anew.",
-        &["run", "n", "unparsed", "all", "kept", "dropped", "all, weighted", "kept, weighted"],
     );
+    page.table(&[
+        "run",
+        "n",
+        "unparsed",
+        "all",
+        "kept",
+        "dropped",
+        "all, weighted",
+        "kept, weighted",
+    ]);
     for (run, name) in runs.iter().zip(names) {
         let rows = &run.evaluation.rows;
         let rates = [rows.all, rows.kept, rows.dropped, rows.weighted, rows.kept_weighted];
         let mut cells = vec![
-            markdown(name),
+            name.clone(),
             text::grouped(rows.num_rows as u64),
             share(rows.num_unparsed, rows.num_rows),
         ];
         cells.extend(rates.map(|rate| {
             or_dash(rate.map(|Estimate { value, low, high }| interval(value, low, high)))
         }));
-        row(page, &cells);
+        page.row(&cells);
     }
 }
 

@@ -30,6 +30,8 @@ pub struct RunDir {
 }
 
 pub(super) const MANIFEST: &str = "manifest.json";
+/// What the name of a file ends in while it is written.
+const PARTIAL: &str = ".partial";
 pub(super) const JOURNAL: &str = "journal.jsonl";
 pub(super) const TIMING: &str = "timing.json";
 /// The files that commands write into run folders; `--force` deletes these and no others.
@@ -74,10 +76,11 @@ impl RunDir {
     pub fn open(path: &Path, manifest: &Manifest, mode: OpenMode) -> Result<Self> {
         let run = |message: String| Error::new(ErrorKind::Run, message).at(path);
         fs::create_dir_all(path).map_err(|e| Error::io("make the run folder", path, &e))?;
-        let mut entries =
-            fs::read_dir(path).map_err(|e| Error::io("read the run folder", path, &e))?;
+        let entries = fs::read_dir(path).map_err(|e| Error::io("read the run folder", path, &e))?;
         let folder = Self { path: path.to_path_buf(), complete: false };
-        if entries.next().is_some() {
+        // A run that was killed as it began leaves a part of its first file and nothing else.
+        let begun = format!("{MANIFEST}{PARTIAL}");
+        if entries.flatten().any(|entry| entry.file_name() != begun.as_str()) {
             let Some(old) = folder.read_manifest()? else {
                 return Err(run("the folder is not empty and holds no run".into())
                     .hint("choose a new folder for `--out`; nothing was changed"));
@@ -234,7 +237,7 @@ impl RunDir {
     /// # Errors
     /// [`ErrorKind::Io`].
     pub fn finish(&self, session_seconds: f64, work_seconds: f64) -> Result<()> {
-        self.write_json(TIMING, &Timing { session_seconds, work_seconds, session_tokens: None })
+        self.write_timing(session_seconds, work_seconds, None)
     }
 
     /// Does what [`RunDir::finish`] does, and writes too how many tokens the last session ran.
@@ -247,8 +250,17 @@ impl RunDir {
         work_seconds: f64,
         tokens: u64,
     ) -> Result<()> {
-        let session_tokens = Some(tokens);
-        self.write_json(TIMING, &Timing { session_seconds, work_seconds, session_tokens })
+        self.write_timing(session_seconds, work_seconds, Some(tokens))
+    }
+
+    fn write_timing(&self, session: f64, work: f64, tokens: Option<u64>) -> Result<()> {
+        let timing = Timing {
+            session_seconds: session,
+            work_seconds: work,
+            session_tokens: tokens,
+            peak_memory_bytes: peak_memory_bytes(),
+        };
+        self.write_json(TIMING, &timing)
     }
 }
 
@@ -282,6 +294,16 @@ struct Timing {
     work_seconds: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     session_tokens: Option<u64>,
+    /// The most main memory that the process has held since it began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peak_memory_bytes: Option<u64>,
+}
+
+/// Returns the most memory the process has held; none where the system does not say.
+fn peak_memory_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|size| size * 1024)
 }
 
 /// Writes a file such that a reader, or a kill, finds the old contents or the new, never a part.
@@ -290,7 +312,7 @@ struct Timing {
 /// [`ErrorKind::Io`].
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(".partial");
+    name.push(PARTIAL);
     let partial = path.with_file_name(name);
     let write = || {
         let mut file = File::create(&partial)?;

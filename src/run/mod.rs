@@ -6,7 +6,7 @@
 //! | `journal.jsonl` | every answer of the model, in order; a resumed run replays it |
 //! | `labels.jsonl`, `trace.jsonl`, `summary.json` | results, written by the stage |
 //! | `rounds.jsonl`, `loop.json` | of a loop: what each round came to, and all |
-//! | `timing.json` | wall time; the only file that differs between equal runs |
+//! | `timing.json` | wall time and memory; the only file that differs between equal runs |
 
 mod diff;
 mod folder;

@@ -26,7 +26,7 @@ pub fn good(args: &[&str]) -> String {
 }
 
 /// Runs, expects exit status 1, and returns the message.
-fn bad(args: &[&str]) -> String {
+pub fn bad(args: &[&str]) -> String {
     let output = w2s(args);
     let message = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{args:?}\n{message}");
@@ -35,7 +35,7 @@ fn bad(args: &[&str]) -> String {
     message
 }
 
-fn has(message: &str, parts: &[&str]) {
+pub fn has(message: &str, parts: &[&str]) {
     for part in parts {
         assert!(message.contains(part), "`{part}` is not in:\n{message}");
     }

@@ -91,7 +91,7 @@ fn labels(place: &Place, name: &str) -> BTreeMap<String, String> {
 }
 
 /// What a run found, by file: not when and how fast, nor how it was called.
-fn results(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub fn results(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     fn walk(root: &Path, folder: &Path, out: &mut BTreeMap<PathBuf, Vec<u8>>) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -128,7 +128,7 @@ fn without_seconds(bytes: &[u8]) -> Vec<u8> {
     out.into_bytes()
 }
 
-fn same(a: &BTreeMap<PathBuf, Vec<u8>>, b: &BTreeMap<PathBuf, Vec<u8>>) {
+pub fn same(a: &BTreeMap<PathBuf, Vec<u8>>, b: &BTreeMap<PathBuf, Vec<u8>>) {
     assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>());
     for (path, bytes) in a {
         assert!(*bytes == b[path], "{} differs", path.display());

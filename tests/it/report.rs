@@ -77,7 +77,8 @@ fn a_report_shows_every_run() {
     let (dir, runs) = three_runs();
     let out = dir.path().join("report");
     let summary = report(&runs, None, &out).expect("a report");
-    let names = ["accuracy.svg", "accuracy.png", "search.svg", "search.png", "report.md"];
+    let names =
+        ["accuracy.svg", "accuracy.png", "search.svg", "search.png", "report.md", "report.html"];
     assert_eq!(summary.files, names.map(|name| out.join(name)));
     assert!(summary.files.iter().all(|file| file.is_file()));
 
@@ -162,7 +163,6 @@ fn what_makes_runs_hard_to_compare_is_noted() {
 fn missing_and_broken_files_are_named() {
     let out = |dir: &TempDir| dir.path().join("out");
     for (name, hint) in [
-        ("eval.json", "hint: run `w2s eval --gold FILE "),
         ("summary.json", "hint: the run did not finish"),
         ("manifest.json", "hint: this is not a run folder"),
     ] {
@@ -178,6 +178,12 @@ fn missing_and_broken_files_are_named() {
         let error = report(&runs, None, &out(&dir)).expect_err("a file is broken");
         assert_eq!(error.place().map(|(place, _)| place), Some(path.as_path()));
     }
+    let (dir, runs) = three_runs();
+    let path = runs[1].join("eval.json");
+    fs::write(&path, "{\n\"a\": 1,\n").expect("written");
+    let error = report(&runs, None, &out(&dir)).expect_err("a file is broken");
+    assert_eq!(error.place().map(|(place, _)| place), Some(path.as_path()));
+
     let (dir, runs) = three_runs();
     let path = runs[2].join("curve.jsonl");
     let text = fs::read_to_string(&path).expect("the curve");
