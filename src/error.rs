@@ -19,6 +19,8 @@ pub enum ErrorKind {
     Data,
     /// A task file is at fault.
     Task,
+    /// A server of models refused, cannot be reached, or answers what cannot be used.
+    Server,
     /// The Hugging Face hub refused, cannot be reached, or broke off.
     Hub,
     /// A model's `config.json` is missing, broken or asks for maths that is not supported.

@@ -14,6 +14,7 @@
 //! | [`prompt`] | examples and demonstrations as text |
 //! | [`hub`] | files of data sets on the Hugging Face hub, through its cache |
 //! | [`lm`] | one decoder on libtorch for all model families |
+//! | [`server`] | a model behind an OpenAI-compatible server: requests, replies, their store and cost |
 //! | [`score`] | the one door to a model: label log-probabilities of a tree of prompts |
 //! | [`label`] | labels without supervision (ICM), and by prompting |
 //! | [`filter`] | which weak labels are kept, by their uncertainty, and what they weigh |
@@ -39,4 +40,5 @@ pub mod recipe;
 pub mod report;
 pub mod run;
 pub mod score;
+pub mod server;
 pub mod train;

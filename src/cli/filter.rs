@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, json};
 
 use super::filter_args::{AskForm, FilterArgs};
+use super::opened::{Need, Opened};
 use super::progress::{self, LabelProgress, count, duration, say};
 use super::session::Session;
 use crate::data::{
@@ -20,7 +21,7 @@ use crate::filter::{
 };
 use crate::label::TraceEvent;
 use crate::run::{GoldUse, Input, Manifest, RunDir, SeedStream, write_atomic};
-use crate::score::{Journaled, LmScorer, Usage};
+use crate::score::{Journaled, Usage};
 
 /// What a run came to.
 #[derive(Serialize)]
@@ -76,6 +77,7 @@ pub(super) fn run(args: FilterArgs, session: &mut Session) -> Result<()> {
     refuse_existing(args.export_csv.as_deref(), &args)?;
     let (folder, found) = match (&args.from, &dataset) {
         (Some(from), _) => {
+            args.server.forbid()?;
             let answers = given_answers(from, &task, dataset.as_ref())?;
             let manifest = manifest(&args, &task, dataset.as_ref(), &judging, (session, None))?;
             let folder = RunDir::open(&args.run.out, &manifest, args.run.mode())?;
@@ -186,7 +188,11 @@ fn ask(
     // Before the model: a question that cannot be varied should not wait for it.
     let asking = Asking::new(task, &dataset.examples, variation, &streams)?;
     let spinner = progress::spinner("opening the model");
-    let mut scorer = session.open(model)?;
+    let need = match form {
+        AskForm::Soft(_) => Need::Scores,
+        AskForm::Votes(..) => Need::Writing,
+    };
+    let mut scorer = Opened::open(model, &args.server, need, session)?;
     let asked = (&*session, Some((&scorer, form)));
     let manifest = manifest(args, task, Some(dataset), judging, asked)?;
     spinner.finish_and_clear();
@@ -194,7 +200,7 @@ fn ask(
     let folder = RunDir::open(&args.run.out, &manifest, args.run.mode())?;
     if folder.is_complete() {
         say_complete(&args.run.out)?;
-        session.give_back(scorer);
+        scorer.give_back(session);
         return Ok(None);
     }
     session.tell_settings(&manifest);
@@ -223,7 +229,8 @@ fn ask(
     };
     bar.finish();
     let work_seconds = work_began.elapsed().as_secs_f64();
-    session.give_back(scorer);
+    scorer.tell_cost(Some(&folder))?;
+    scorer.give_back(session);
     Ok(Some((folder, Found { answers, usage, work_seconds })))
 }
 
@@ -244,7 +251,7 @@ fn manifest(
     task: &Task,
     dataset: Option<&Dataset>,
     judging: &JudgeSettings,
-    (session, asked): (&Session, Option<(&LmScorer, AskForm)>),
+    (session, asked): (&Session, Option<(&Opened, AskForm)>),
 ) -> Result<Manifest> {
     let mut settings = Map::new();
     settings.insert("task".into(), args.task.clone().into());
@@ -264,7 +271,7 @@ fn manifest(
     match (asked, &args.from, &args.model) {
         (Some((scorer, form)), _, Some(model)) => {
             settings.insert("limit".into(), args.limit.map(NonZeroUsize::get).into());
-            model.settings(scorer, &mut settings);
+            scorer.settings(model, &mut settings);
             let variation = variation(args, task)?;
             settings.insert("variants".into(), variation.kind.name().into());
             let num = variation.num.map_or_else(|| json!("up to 5"), |num| json!(num));
@@ -280,8 +287,8 @@ fn manifest(
                     settings.insert("max_new_tokens".into(), num.into());
                 }
             }
-            inputs.extend(model.inputs(session)?);
-            versions = model.versions();
+            inputs.extend(scorer.inputs(model, session)?);
+            versions = scorer.versions(model);
         }
         (_, Some(from), _) => {
             settings.insert("answers".into(), "given".into());
@@ -414,7 +421,7 @@ fn tell(s: &Summary, judged: &Judged, is_open: bool, seconds: f64, folder: &RunD
     if s.num_sampled > 0 {
         say(format_args!("  drew {} rows of the kept ones, with replacement", s.num_sampled));
     }
-    if s.tokens_computed == s.tokens_full_prompts && s.tokens_computed > 0 {
+    if s.tokens_computed >= s.tokens_full_prompts && s.tokens_computed > 0 {
         say(format_args!("  {} tokens in prompts and answers", count(s.tokens_computed)));
     } else if s.tokens_computed > 0 {
         let saved = 1.0 - s.tokens_computed as f64 / s.tokens_full_prompts.max(1) as f64;

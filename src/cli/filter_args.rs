@@ -9,6 +9,7 @@ use super::ids::IdsArgs;
 use super::model::ModelArgs;
 use super::names::{ParserOption, VariantOption};
 use super::run_args::RunArgs;
+use super::server_args::ServerArgs;
 use crate::data::{Task, read_label_records};
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::{JudgeSettings, Rule, WeightBy};
@@ -74,6 +75,8 @@ pub(super) struct FilterArgs {
 
     #[command(flatten)]
     pub(super) model: Option<ModelArgs>,
+    #[command(flatten)]
+    pub(super) server: ServerArgs,
 
     /// Built-in task (see `w2s tasks`) or path of a task file
     #[arg(long, value_name = "TASK", help_heading = "Data")]

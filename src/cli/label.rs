@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::label_args::LabelArgs;
+use super::opened::{Need, Opened};
 use super::progress::{self, LabelProgress, count, duration, say};
 use super::restarts;
 use super::session::Session;
@@ -19,7 +20,7 @@ use crate::label::{
     BatchSize, DemonstrationLabels, Labelling, Method, OrderOptions, Summary, TraceEvent, label,
 };
 use crate::run::{GoldUse, Input, Manifest, RunDir, SeedStream, write_atomic};
-use crate::score::{Cached, Journaled, Scorer};
+use crate::score::{Cached, Journaled};
 
 fn method_settings(method: &Method, settings: &mut Map<String, Value>) -> Result<()> {
     let order_settings = |order: &OrderOptions| {
@@ -93,18 +94,18 @@ pub(super) fn run(args: LabelArgs, session: &mut Session) -> Result<()> {
         _ => &dataset.examples,
     };
     let spinner = progress::spinner("opening the model");
-    let mut scorer = session.open(&args.model)?;
-    if let Method::ZeroShotChat { .. } = method {
-        // A model without a chat template is refused before a folder is made.
-        scorer.chat("Hello")?;
-    }
+    let need = match method {
+        Method::ZeroShotChat { .. } => Need::Chat,
+        _ => Need::Scores,
+    };
+    let mut scorer = Opened::open(&args.model, &args.server, need, session)?;
     let manifest = manifest(&args, &task, &dataset, &method, (session, &scorer))?;
     spinner.finish_and_clear();
     session.reuse(&manifest, &args.run.out)?;
     let folder = RunDir::open(&args.run.out, &manifest, args.run.mode())?;
     if folder.is_complete() {
         say(format_args!("the run in {} is complete; nothing to do", args.run.out.display()));
-        session.give_back(scorer);
+        scorer.give_back(session);
         return Ok(());
     }
     session.tell_settings(&manifest);
@@ -160,7 +161,8 @@ pub(super) fn run(args: LabelArgs, session: &mut Session) -> Result<()> {
     let seconds = began.elapsed().as_secs_f64();
     folder.finish(seconds, work_seconds)?;
     tell(&labelling, seconds, &folder);
-    session.give_back(scorer);
+    scorer.tell_cost(Some(&folder))?;
+    scorer.give_back(session);
     Ok(())
 }
 
@@ -178,7 +180,7 @@ fn manifest(
     task: &Task,
     dataset: &Dataset,
     method: &Method,
-    (session, scorer): (&Session, &crate::score::LmScorer),
+    (session, scorer): (&Session, &Opened),
 ) -> Result<Manifest> {
     let mut settings = Map::new();
     settings.insert("task".into(), args.task.clone().into());
@@ -188,7 +190,7 @@ fn manifest(
     }
     settings.insert("data".into(), args.data.display().to_string().into());
     settings.insert("limit".into(), args.limit.into());
-    args.model.settings(scorer, &mut settings);
+    scorer.settings(&args.model, &mut settings);
     settings.insert("preset".into(), args.preset().into());
     method_settings(method, &mut settings)?;
     if let Method::Icm { .. } = method {
@@ -214,10 +216,10 @@ fn manifest(
         Method::Icm { .. } if args.search_uses_gold() => {
             args.baselines.record(&mut settings, &mut inputs)?;
         }
-        Method::ZeroShotChat { .. } => inputs.extend(args.model.chat_inputs(session)?),
+        Method::ZeroShotChat { .. } => inputs.extend(scorer.chat_inputs(&args.model, session)?),
         _ => {}
     }
-    inputs.extend(args.model.inputs(session)?);
+    inputs.extend(scorer.inputs(&args.model, session)?);
     Ok(Manifest {
         command: "label".into(),
         command_line: session.command_line(),
@@ -225,7 +227,7 @@ fn manifest(
         seed: args.run.seed,
         inputs,
         gold_used: args.model.gold_used(args.gold_used(dataset)),
-        versions: args.model.versions(),
+        versions: scorer.versions(&args.model),
     })
 }
 
@@ -351,12 +353,17 @@ fn tell(labelling: &Labelling, seconds: f64, folder: &RunDir) {
         ));
     }
     let saved = 1.0 - s.tokens_computed as f64 / s.tokens_full_prompts.max(1) as f64;
-    say(format_args!(
-        "  {} tokens computed; full prompts would have been {} (saved {:.0} %)",
-        count(s.tokens_computed),
-        count(s.tokens_full_prompts),
-        100.0 * saved
-    ));
+    if saved < 0.0 {
+        // A server is sent a prompt once for each label.
+        say(format_args!("  {} tokens in prompts and answers", count(s.tokens_computed)));
+    } else {
+        say(format_args!(
+            "  {} tokens computed; full prompts would have been {} (saved {:.0} %)",
+            count(s.tokens_computed),
+            count(s.tokens_full_prompts),
+            100.0 * saved
+        ));
+    }
     if s.num_unlabelled > 0 {
         say(format_args!(
             "warning: {} examples got no label\nhint: raise `--iterations`",

@@ -13,6 +13,7 @@ use super::names::{CalibrationName, OrderName};
 use super::published::{self, PublishedArgs};
 use super::run_args::RunArgs;
 use super::search_args::{SearchArgs, usage};
+use super::server_args::ServerArgs;
 use crate::data::{Dataset, Task, read_demonstrations};
 use crate::error::Result;
 use crate::label::{Method, Order, OrderOptions};
@@ -29,9 +30,11 @@ use crate::score::Calibration;
 /// The other methods are baselines that the search is compared with. One of them, few-shot-gold,
 /// does read gold, and marks the run.
 ///
-/// Example:
+/// Examples:
 ///   w2s label --model models/gemma-3-270m --task sentiment \
 ///       --data data/demo/reviews.jsonl --out runs/mine
+///   w2s label --model http://localhost:8000/v1#NAME --task sentiment \
+///       --data data/demo/reviews.jsonl --out runs/served
 ///
 /// The flags of the published code are understood too (--testbed, --K, --initial_T, --final_T,
 /// --scheduler, --consistency_fix_K, --num_seed, --batch_size): add --data and --out to its commands.
@@ -40,6 +43,8 @@ use crate::score::Calibration;
 pub(super) struct LabelArgs {
     #[command(flatten)]
     pub(super) model: ModelArgs,
+    #[command(flatten)]
+    pub(super) server: ServerArgs,
 
     /// Built-in task (see `w2s tasks`) or path of a task file
     #[arg(long, value_name = "TASK", help_heading = "Data", alias = "testbed",

@@ -1,6 +1,7 @@
 //! The command line: arguments to resolved settings, one call of a stage, an exit code.
 
 mod baseline_args;
+mod cache;
 mod columns;
 mod compare;
 mod compare_runs;
@@ -11,6 +12,8 @@ mod environment;
 mod eval;
 mod eval_loop;
 mod eval_weak;
+mod explain;
+mod export;
 mod filter;
 mod filter_args;
 mod from_gold;
@@ -24,6 +27,7 @@ mod loss_args;
 mod merge;
 mod model;
 mod names;
+mod opened;
 mod options;
 mod plan;
 mod progress;
@@ -34,9 +38,12 @@ mod reproduce;
 mod restarts;
 mod rounds;
 mod run_args;
+mod run_labels;
 mod runs;
 mod score;
 mod search_args;
+mod serve_check;
+mod server_args;
 mod session;
 mod settings;
 mod speed;
@@ -59,7 +66,7 @@ pub use environment::settle_environment;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Label data with a language model and no human labels, and see how right the labels are.
+/// Train a strong language model from weak or no human labels: label, filter, train, evaluate
 #[derive(Debug, Parser)]
 #[command(name = "w2s", version, about, max_term_width = 100, after_help = AFTER_HELP)]
 struct Args {
@@ -90,6 +97,10 @@ enum Command {
     Diff(diff::DiffArgs),
     Tasks(tasks::TasksArgs),
     Data(data::DataArgs),
+    Explain(Box<explain::ExplainArgs>),
+    Export(export::ExportArgs),
+    ServeCheck(serve_check::ServeCheckArgs),
+    Cache(cache::CacheArgs),
 }
 
 /// Runs the program on the process's arguments and returns its exit status.
@@ -133,6 +144,10 @@ impl Command {
             Self::Diff(args) => return diff::run(&args),
             Self::Tasks(args) => tasks::run(args),
             Self::Data(args) => data::run(args, session),
+            Self::Explain(args) => explain::run(*args, session),
+            Self::Export(args) => export::run(args),
+            Self::ServeCheck(args) => serve_check::run(args),
+            Self::Cache(args) => cache::run(args),
         }?;
         Ok(true)
     }

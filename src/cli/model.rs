@@ -16,12 +16,14 @@ use crate::lm::{
 };
 use crate::run::{BLOCKS, GoldUse, Input, RunDir};
 use crate::score::{LmScorer, LmScorerOptions, MemorySize};
+use crate::server::ServerAddress;
 use crate::train::Seat;
 
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Model")]
 pub(super) struct ModelArgs {
-    /// Hugging Face model folder: config.json, tokenizer.json, model.safetensors
+    /// Hugging Face model folder: config.json, tokenizer.json, model.safetensors. Commands that have
+    /// options for a server take one too: http://HOST:8000/v1#NAME
     #[arg(long, value_name = "DIR")]
     pub(super) model: PathBuf,
     /// PEFT adapter (LoRA) on the model: a folder with adapter_config.json and
@@ -102,6 +104,45 @@ impl ModelArgs {
     /// Working memory, if the user says so.
     pub(super) fn memory(&self) -> Option<MemorySize> {
         self.memory
+    }
+
+    /// The server whose model it is; `None` for a folder.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] for an address that cannot be one.
+    pub(super) fn server(&self) -> Result<Option<ServerAddress>> {
+        match self.model.to_str().filter(|text| ServerAddress::is_meant(text)) {
+            Some(text) => ServerAddress::parse(text).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Refuses what has no effect on a server.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] with the first option that is given.
+    pub(super) fn forbid_local(&self) -> Result<()> {
+        let given = [
+            ("adapter", self.adapter.is_some()),
+            ("device", self.device != DeviceChoice::Auto),
+            ("dtype", self.dtype != DtypeChoice::Auto),
+            ("pack-tokens", self.pack_tokens.is_some()),
+            ("memory", self.memory.is_some()),
+            ("threads", self.threads.is_some()),
+        ];
+        match given.into_iter().find(|(_, is_given)| *is_given) {
+            Some((name, _)) => Err(Error::new(
+                ErrorKind::Usage,
+                format!("`--{name}` is of a local model and has no effect on a server"),
+            )
+            .hint("leave it out; the server was started with such settings")),
+            None => Ok(()),
+        }
+    }
+
+    /// The longest prompt, if the user says so.
+    pub(super) fn max_context(&self) -> Option<usize> {
+        self.max_context
     }
 
     /// Whether `--max-context` is given.

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Map;
 
 use super::model::ModelArgs;
+use super::opened::{Need, Opened};
 use super::progress;
+use super::server_args::ServerArgs;
 use super::session::Session;
 use crate::error::{Error, ErrorKind, Result};
 use crate::score::{PromptTree, Scorer};
@@ -26,6 +28,8 @@ use crate::score::{PromptTree, Scorer};
 pub(super) struct ScoreArgs {
     #[command(flatten)]
     model: ModelArgs,
+    #[command(flatten)]
+    server: ServerArgs,
     /// JSON lines with id, prompt and labels
     #[arg(long, value_name = "FILE.jsonl", help_heading = "Input")]
     input: PathBuf,
@@ -51,7 +55,7 @@ const CHUNK: usize = 256;
 
 pub(super) fn run(args: ScoreArgs, session: &mut Session) -> Result<()> {
     let lines = read(&args.input)?;
-    let mut scorer = session.open(&args.model)?;
+    let mut scorer = Opened::open(&args.model, &args.server, Need::Scores, session)?;
     for chunk in lines.chunks(CHUNK) {
         let mut tree = PromptTree::new();
         for line in chunk {
@@ -81,7 +85,8 @@ pub(super) fn run(args: ScoreArgs, session: &mut Session) -> Result<()> {
             progress::print(format_args!("{text}"))?;
         }
     }
-    session.give_back(scorer);
+    scorer.tell_cost(None)?;
+    scorer.give_back(session);
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use tch::Kind;
 use super::model::ModelArgs;
 use super::progress::say;
 use super::settings;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::lm::Devices;
 use crate::run::{Input, Manifest, copy_run, find_run};
 use crate::score::{LmScorer, Work, total_memory};
@@ -94,6 +94,15 @@ impl Session {
         }
     }
 
+    /// Refuses a model that cannot count what it would run.
+    pub(super) fn refuse_to_count(&self) -> Result<()> {
+        if self.counts() {
+            return Err(Error::new(ErrorKind::Usage, "the work of a server cannot be planned")
+                .hint("name a model folder; `--max-cost` bounds what a run on a server costs"));
+        }
+        Ok(())
+    }
+
     /// Returns the model with its adapter, ready to score.
     pub(super) fn open(&mut self, args: &ModelArgs) -> Result<LmScorer> {
         let mut scorer = self.take(args, || args.training_device(None))?;
@@ -149,6 +158,13 @@ impl Session {
         args: &ModelArgs,
         place: impl Fn() -> Result<(Devices, Kind)>,
     ) -> Result<LmScorer> {
+        if args.server()?.is_some() {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                "this command needs a model folder, not a server",
+            )
+            .hint("`w2s label`, `score` and `filter` ask servers"));
+        }
         if self.models.is_empty() {
             return LmScorer::open_on(&args.model, args.options(), place);
         }

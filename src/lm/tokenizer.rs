@@ -38,9 +38,16 @@ impl Tokenizer {
     /// [`ErrorKind::Tokenizer`] when the file is missing or broken, or when the tokenizer adds
     /// special tokens after a text.
     pub fn open(folder: &Path) -> Result<Self> {
-        let path = folder.join("tokenizer.json");
-        let fail = |message: String| Error::new(ErrorKind::Tokenizer, message).at(&path);
-        let bytes = std::fs::read(&path).map_err(|e| {
+        Self::open_file(&folder.join("tokenizer.json"))
+    }
+
+    /// Returns the tokenizer of a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::open`].
+    pub fn open_file(path: &Path) -> Result<Self> {
+        let fail = |message: String| Error::new(ErrorKind::Tokenizer, message).at(path);
+        let bytes = std::fs::read(path).map_err(|e| {
             fail(format!("cannot read the tokenizer: {e}"))
                 .hint("the model folder needs `tokenizer.json`; save it with `AutoTokenizer.from_pretrained(...).save_pretrained(...)`")
         })?;

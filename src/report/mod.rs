@@ -35,6 +35,7 @@ mod published;
 mod recipe;
 mod rounds;
 mod run;
+mod served;
 mod stack;
 mod svg;
 mod text;

@@ -14,6 +14,7 @@ use super::overview::Overview;
 use super::recipe::Results;
 use super::rounds::{self, LoopRun};
 use super::run::{AnyRun, Identity, Run, Shown, read_json};
+use super::served;
 use super::text;
 use super::training::{self, TrainRun};
 use super::trust;
@@ -145,6 +146,7 @@ fn read(inputs: &ReportInputs) -> Result<Report> {
         .zip(&names)
         .map(|((dir, run), name)| Overview::read(dir, run, name))
         .collect::<Result<Vec<_>>>()?;
+    let served = served::sections(&dirs, &names)?;
     let dirs: Vec<(PathBuf, String)> = dirs.into_iter().zip(names.iter().cloned()).collect();
     let gold =
         inputs.gold.as_deref().map(|path| GoldFile { path, column: inputs.gold_column.as_deref() });
@@ -176,6 +178,7 @@ fn read(inputs: &ReportInputs) -> Result<Report> {
     tables.append(rounds::tables(&sorted.loops));
     let mut sections = trust::sections(&runs, &run_names, basins.as_ref());
     sections.append(weak::sections(&weak_runs, &weak_names));
+    sections.append(served);
     let figures = draw(&methods, &sorted, &heading);
     let num_comparisons = methods.len();
     Ok(Report { heading, overview, num_comparisons, figures, tables, notes, sections, examples })

@@ -321,7 +321,8 @@ pub(super) fn folder_name(dir: &Path) -> String {
 }
 
 fn last_part(model: &str) -> String {
-    model.trim_end_matches('/').rsplit('/').next().unwrap_or(model).to_owned()
+    // A folder's name, or that of a model behind an address.
+    model.trim_end_matches('/').rsplit(['/', '#']).next().unwrap_or(model).to_owned()
 }
 
 fn read_optional<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {

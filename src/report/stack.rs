@@ -1,6 +1,6 @@
 //! Figures one below the other, as one.
 
-/// Returns one SVG document with the given ones below each other, each centred.
+/// Returns one SVG document with the given ones below each other, at the left, where their axes are.
 ///
 /// They must be documents of this program: their size stands in whole units in the first tag.
 pub fn stack(figures: &[String]) -> String {
@@ -12,9 +12,8 @@ pub fn stack(figures: &[String]) -> String {
          viewBox=\"0 0 {width} {height}\">\n<rect width=\"{width}\" height=\"{height}\" fill=\"#ffffff\"/>\n"
     );
     let mut y = 0.0;
-    for (figure, (own, tall)) in figures.iter().zip(&sizes) {
-        let x = ((width - own) / 2.0).floor();
-        out += &figure.replacen("<svg ", &format!("<svg x=\"{x}\" y=\"{y}\" "), 1);
+    for (figure, (_, tall)) in figures.iter().zip(&sizes) {
+        out += &figure.replacen("<svg ", &format!("<svg x=\"0\" y=\"{y}\" "), 1);
         if !out.ends_with('\n') {
             out.push('\n');
         }
@@ -51,7 +50,7 @@ mod tests {
             )
         );
         assert!(all.contains("<svg x=\"0\" y=\"0\" "), "{all}");
-        assert!(all.contains("<svg x=\"20\" y=\"40\" "), "{all}");
+        assert!(all.contains("<svg x=\"0\" y=\"40\" "), "{all}");
         assert!(crate::report::render_png(&all, 1.0).is_ok());
     }
 }

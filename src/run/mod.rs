@@ -6,6 +6,8 @@
 //! | `journal.jsonl` | every answer of the model, in order; a resumed run replays it |
 //! | `labels.jsonl`, `trace.jsonl`, `summary.json` | results, written by the stage |
 //! | `rounds.jsonl`, `loop.json` | of a loop: what each round came to, and all |
+//! | `server.json` | of a model behind a server: route, misses, requests and cost |
+//! | `explanation.json` | what a chat model made of the labels |
 //! | `timing.json` | wall time and memory; the only file that differs between equal runs |
 
 mod diff;
@@ -24,3 +26,6 @@ pub(crate) use manifest::BLOCKS;
 pub use manifest::{GoldUse, Input, Manifest};
 pub use rounds::{Alarm, Brakes, LOOP, LoopRecord, ROUNDS, Round, class_entropy};
 pub use seed::SeedStream;
+
+/// What a chat model made of a run's labels.
+pub(crate) const EXPLANATION: &str = "explanation.json";

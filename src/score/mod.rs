@@ -1,8 +1,8 @@
 //! The one door to a model: log-probabilities of label words for a forest of prompts.
 //!
 //! Methods build a [`PromptTree`] and hand it to a [`Scorer`]; they never see tokens. [`LmScorer`]
-//! runs it on the local decoder, [`TableScorer`] answers from a function (tests). Two wrap another
-//! scorer: [`Journaled`] writes down every answer, so that a killed run goes on where it stopped;
+//! runs it on the local decoder, [`HttpScorer`] on a server, [`TableScorer`] answers from a function
+//! (tests). Two wrap another scorer: [`Journaled`] writes down every answer, so that a killed run goes on where it stopped;
 //! [`Cached`] remembers them, so that no prompt is run twice. A [`Generator`] writes instead of
 //! scoring.
 
@@ -10,6 +10,7 @@ mod cached;
 mod calibrate;
 mod forest;
 mod generator;
+mod http;
 mod journaled;
 mod lm_scorer;
 mod memory;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 pub use cached::Cached;
 pub use calibrate::{Calibration, best_label, distribution, log_odds, margin, mean_logprobs};
 pub use generator::{Generator, TableGenerator, Written};
+pub use http::{HttpScorer, HttpScorerOptions, LocalTokenizer, Misses, Route};
 pub use journaled::Journaled;
 pub use lm_scorer::{LmScorer, LmScorerOptions};
 pub use memory::MemorySize;

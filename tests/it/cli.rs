@@ -165,6 +165,11 @@ fn unsupervised_code_does_not_name_gold() {
         "rounds.rs",
         "session.rs",
         "steps.rs",
+        "opened.rs",
+        "server_args.rs",
+        "run_labels.rs",
+        "explain.rs",
+        "export.rs",
     ] {
         all.push(project().join("src/cli").join(file));
     }

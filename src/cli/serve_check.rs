@@ -1,0 +1,184 @@
+//! `w2s serve-check`: what a server can do, before anything is run on it.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::progress::{self, count};
+use crate::error::Result;
+use crate::score::{LocalTokenizer, Route};
+use crate::server::{
+    Abilities, ApiKey, ClientOptions, Meter, Pace, Probe, ServerAddress, Service, ServiceOptions,
+    Verdict, agreement, pace,
+};
+
+/// Say what a server can do, and how to start one
+///
+/// Tries every route to log-probabilities and holds their numbers against each other, compares the
+/// server's tokens with those of a local tokenizer (needed for labels of several tokens on the route
+/// top-k), times requests, and sees whether a shared beginning saves time. Sends about forty
+/// requests, of which ten are long; none is kept.
+///
+/// Examples:
+///   w2s serve-check http://localhost:8000/v1
+///   w2s serve-check http://localhost:8000/v1#NAME --tokenizer models/NAME
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct ServeCheckArgs {
+    /// Address of the server's API, with the model's name if it has several
+    #[arg(value_name = "URL[#NAME]")]
+    address: String,
+    /// The served model's tokenizer.json, or its folder [default: tokens are not compared]
+    #[arg(long, value_name = "FILE")]
+    tokenizer: Option<PathBuf>,
+    /// File that holds the API key and nothing else [default: W2S_API_KEY or OPENAI_API_KEY]
+    #[arg(long, value_name = "FILE")]
+    api_key_file: Option<PathBuf>,
+    /// Next tokens to ask for
+    #[arg(long, value_name = "K", default_value_t = NonZeroUsize::new(20).unwrap_or(NonZeroUsize::MIN))]
+    top_k: NonZeroUsize,
+    /// Longest time for one request
+    #[arg(long, value_name = "SECONDS", default_value_t = 120.0)]
+    deadline: f64,
+    /// Leave out what is timed
+    #[arg(long)]
+    no_timing: bool,
+}
+
+pub(super) fn run(args: ServeCheckArgs) -> Result<()> {
+    let address = ServerAddress::parse(&args.address)?;
+    let local = args.tokenizer.as_deref().map(LocalTokenizer::open).transpose()?;
+    if !(args.deadline > 0.0 && args.deadline < 1e9) {
+        return Err(super::server_args::wrong("`--deadline` is not above 0", "choose another"));
+    }
+    let client = ClientOptions {
+        key: ApiKey::find(args.api_key_file.as_deref())?,
+        deadline: Duration::from_secs_f64(args.deadline),
+        num_retries: 2,
+        ..ClientOptions::default()
+    };
+    let options = ServiceOptions { client, concurrency: 1, store: None, meter: Meter::default() };
+    let service = Service::connect(&address, options)?;
+    let software = service.software().map_or("unknown", |software| software.name.as_str());
+    progress::print(format_args!("server: {software} at {}", service.address().url))?;
+    progress::print(format_args!("model: {}", service.model()))?;
+    if let Some(most) = service.max_tokens() {
+        progress::print(format_args!("context: {} tokens", count(most as u64)))?;
+    }
+    let spinner = progress::spinner("trying the routes");
+    let mut probe = Probe::new(&service, args.top_k.get(), local.is_some());
+    probe.echo()?;
+    probe.prompt_logprobs()?;
+    probe.next_tokens()?;
+    probe.chat()?;
+    probe.prefill()?;
+    let found = probe.found().clone();
+    spinner.finish_and_clear();
+    let best = tell_routes(&found)?;
+    if let Some(local) = &local {
+        tell_agreement(&service, local)?;
+    }
+    if !args.no_timing {
+        let spinner = progress::spinner("timing requests");
+        let measured = pace(&service);
+        spinner.finish_and_clear();
+        match measured {
+            Ok(measured) => tell_pace(&measured)?,
+            Err(error) => progress::print(format_args!("pace: not measured: {}", error.message()))?,
+        }
+    }
+    advise(&service, best)
+}
+
+fn tell_routes(found: &Abilities) -> Result<Option<Route>> {
+    let say = |verdict: &Option<Verdict>, more: String| match verdict {
+        Some(Verdict::Yes) => format!("yes{more}"),
+        Some(Verdict::No(why)) => format!("no: {why}"),
+        None => "not tried".into(),
+    };
+    let exact = || ", exact".to_owned();
+    let top = |num: usize| format!(", the {num} most likely tokens");
+    let routes = [
+        (Route::Echo, &found.echo, exact()),
+        (Route::PromptLogprobs, &found.prompt_logprobs, exact()),
+        (Route::TopK, &found.next_tokens, top(found.top_k_given)),
+        (Route::Chat, &found.chat, top(found.chat_top_k_given)),
+    ];
+    let mut best = None;
+    for (route, verdict, more) in routes {
+        if best.is_none() && *verdict == Some(Verdict::Yes) {
+            best = Some(route);
+        }
+        progress::print(format_args!("route {route}: {}", say(verdict, more)))?;
+    }
+    let more = ", an answer can be begun for the model".to_owned();
+    progress::print(format_args!("prefill of chats: {}", say(&found.prefill, more)))?;
+    match best {
+        Some(route) => progress::print(format_args!("best route: {route}"))?,
+        None => progress::print(format_args!("best route: none; texts only"))?,
+    }
+    Ok(best)
+}
+
+fn tell_agreement(service: &Service, local: &LocalTokenizer) -> Result<()> {
+    let found = match agreement(service, local.tokenizer()) {
+        Ok(found) => found,
+        Err(error) => {
+            return progress::print(format_args!("tokenizer: not compared: {}", error.message()));
+        }
+    };
+    let what = if found.by_tokens { "tokens" } else { "numbers of tokens" };
+    if found.differ.is_empty() {
+        return progress::print(format_args!(
+            "tokenizer: agrees, {what} of {} texts are the same",
+            found.num_texts
+        ));
+    }
+    progress::print(format_args!(
+        "tokenizer: DIFFERS, {what} of {} of {} texts; it is not that of the served model",
+        found.differ.len(),
+        found.num_texts
+    ))?;
+    for (text, theirs, ours) in &found.differ {
+        progress::print(format_args!("  {text:?}: {theirs} there, {ours} here"))?;
+    }
+    Ok(())
+}
+
+fn tell_pace(pace: &Pace) -> Result<()> {
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    progress::print(format_args!("latency: {:.0} ms, short prompts", ms(pace.short)))?;
+    let verdict = if pace.has_prefix_cache() { "works" } else { "not seen" };
+    let said = pace.remembered.map_or_else(String::new, |num| {
+        format!("; the server says that it remembered {} tokens", count(num))
+    });
+    progress::print(format_args!(
+        "prefix cache: {verdict}; prompts of {} tokens take {:.0} ms, with a known beginning {:.0} ms{said}",
+        count(pace.num_tokens),
+        ms(pace.fresh),
+        ms(pace.shared)
+    ))
+}
+
+/// How to start a server for this.
+fn advise(service: &Service, best: Option<Route>) -> Result<()> {
+    let most = service.max_tokens().unwrap_or(8192);
+    progress::print(format_args!(
+        "to start vLLM: vllm serve {} --enable-prefix-caching --tensor-parallel-size NUM_GPUS --max-logprobs 100 --max-model-len {most}",
+        service.model()
+    ))?;
+    let is_vllm = service.software().is_some_and(crate::server::Software::is_vllm);
+    if is_vllm && best.is_some_and(Route::is_exact) {
+        progress::print(format_args!(
+            "note: vLLM computes log-probabilities of prompts without its prefix cache; for many demonstrations `--route top-k --top-k 100 --tokenizer FILE` is faster, and exact where no label is missed"
+        ))?;
+    }
+    if best.is_none_or(|route| !route.is_exact()) && !is_vllm {
+        progress::print(format_args!(
+            "note: vLLM has exact routes; llama-cpp-python gives log-probabilities with `--logits_all true`"
+        ))?;
+    }
+    Ok(())
+}

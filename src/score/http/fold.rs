@@ -1,0 +1,253 @@
+//! Replies of a server as scores of labels.
+
+use super::HttpScorer;
+use super::ask::{Ask, Part};
+use crate::error::{Error, ErrorKind, Result};
+use crate::score::{LabelScores, Question};
+use crate::server::{Reply, ReplyToken, TopToken};
+
+/// vLLM gives this for minus infinity, which JSON does not know.
+const LEAST: f64 = -9000.0;
+/// What a sum of probabilities may lack because servers round them.
+const ROUNDING: f64 = 1e-3;
+
+impl HttpScorer {
+    /// Adds what a reply says to the scores of its question.
+    pub(super) fn fold(
+        &mut self,
+        question: &Question,
+        ask: &Ask,
+        reply: &Reply,
+        scores: &mut LabelScores,
+    ) -> Result<()> {
+        for used in &ask.uses {
+            let word = &question.labels[used.label];
+            let (logprob, num_tokens) = match &used.part {
+                Part::End { num_prompt_bytes } => {
+                    let num = self.num_of_label(ask, reply, *num_prompt_bytes, word)?;
+                    let all = reply.tokens_in.map_or(reply.num_prompt, |num| num as usize);
+                    let before = all.saturating_sub(num);
+                    scores.num_prompt_tokens = scores.num_prompt_tokens.max(before);
+                    (sum_of_end(reply, num, word)?, num)
+                }
+                Part::Next { text, id } => {
+                    let token = next_token(reply);
+                    let found = token.and_then(|token| find(token, text, *id));
+                    self.note_prompt(reply, &ask.prompt, scores)?;
+                    (self.or_miss(found, token), 1)
+                }
+                Part::Word => {
+                    let token = next_token(reply);
+                    let others: Vec<&str> = words_but(question, used.label);
+                    let found = token.and_then(|token| sum_of_word(token, word, &others));
+                    self.note_prompt(reply, &ask.prompt, scores)?;
+                    (self.or_miss(found, token), 1)
+                }
+            };
+            if !logprob.is_finite() || logprob < LEAST {
+                return Err(Error::new(
+                    ErrorKind::Numeric,
+                    format!("the server gave a log-probability of {logprob} for label `{word}`"),
+                )
+                .hint("the model may be damaged, or a filter such as `--logprobs-mode processed_logprobs` takes tokens away"));
+            }
+            scores.logprobs[used.label] += logprob;
+            scores.num_tokens[used.label] += num_tokens;
+        }
+        Ok(())
+    }
+
+    fn note_prompt(&self, reply: &Reply, prompt: &str, scores: &mut LabelScores) -> Result<()> {
+        use crate::score::Scorer;
+        if reply.written.is_empty() && reply.finish.as_deref() != Some("stop") {
+            return Err(no_logprobs("what it writes"));
+        }
+        let num = match reply.tokens_in {
+            Some(num) => num as usize,
+            None => self.count_tokens(prompt)?,
+        };
+        scores.num_prompt_tokens = match scores.num_prompt_tokens {
+            0 => num,
+            // Of a label of several tokens, the first stands after the prompt.
+            known => known.min(num),
+        };
+        Ok(())
+    }
+
+    /// Counts a label that was looked for; one that was missed gets the most it can have.
+    fn or_miss(&mut self, found: Option<f64>, token: Option<&ReplyToken>) -> f64 {
+        self.misses.num_labels += 1;
+        found.unwrap_or_else(|| {
+            self.misses.num_missed += 1;
+            token.map_or(-std::f64::consts::LN_2, most_of_a_miss)
+        })
+    }
+
+    /// How many of the last tokens of the prompt are the label's.
+    fn num_of_label(
+        &self,
+        ask: &Ask,
+        reply: &Reply,
+        num_prompt_bytes: usize,
+        word: &str,
+    ) -> Result<usize> {
+        if reply.prompt.is_empty() {
+            return Err(no_logprobs("the prompt"));
+        }
+        let there = reply.num_after(&ask.prompt, num_prompt_bytes);
+        let Some(local) = &self.local else {
+            return match there {
+                Some(0) => Err(Error::new(
+                    ErrorKind::Task,
+                    format!("label word `{word}` has no token of its own"),
+                )),
+                Some(num) => Ok(num),
+                None => {
+                    let texts: Vec<&str> =
+                        reply.prompt.iter().rev().take(4).map(|t| t.text.as_str()).collect();
+                    Err(Error::new(
+                        ErrorKind::Server,
+                        format!("the server's tokens do not join to the prompt: they end in {texts:?} (the last first)"),
+                    )
+                    .hint("give the model's tokenizer with `--tokenizer FILE`"))
+                }
+            };
+        };
+        let (joint, num) = local.split(&ask.prompt[..num_prompt_bytes], word)?;
+        let mixed = |what: String| {
+            Error::new(ErrorKind::Tokenizer, what).at(local.path()).hint(
+                "the tokenizer is not that of the served model, or the server serves another model; `w2s serve-check` compares them",
+            )
+        };
+        let (ours, prefix) = (joint.ids.len(), local.tokenizer().prefix().len());
+        let theirs = reply.tokens_in.map_or(reply.num_prompt, |num| num as usize);
+        // Whether special tokens stand before the prompt is the server's affair.
+        if ![ours, ours + prefix, ours + 1].contains(&theirs) {
+            return Err(mixed(format!(
+                "the server has {theirs} tokens where this tokenizer has {ours}"
+            )));
+        }
+        if there.is_some_and(|there| there != num) || num > reply.prompt.len() {
+            return Err(mixed(format!("the server cuts label `{word}` in other tokens")));
+        }
+        let end = &reply.prompt[reply.prompt.len() - num..];
+        let ids = &joint.ids[joint.ids.len() - num..];
+        if end.iter().zip(ids).any(|(token, id)| token.id.is_some_and(|theirs| theirs != *id)) {
+            return Err(mixed(format!("the server has other numbers for the tokens of `{word}`")));
+        }
+        Ok(num)
+    }
+}
+
+fn sum_of_end(reply: &Reply, num: usize, word: &str) -> Result<f64> {
+    let end = &reply.prompt[reply.prompt.len() - num..];
+    let mut sum = 0.0;
+    for token in end {
+        sum += token.logprob.ok_or_else(|| {
+            Error::new(
+                ErrorKind::Server,
+                format!("the server gave no log-probability for label `{word}`"),
+            )
+            .hint("`w2s serve-check URL` says what the server can do; try another `--route`")
+        })?;
+    }
+    Ok(sum)
+}
+
+/// The first token that was written, with what else could have been; `None` if the text ended there.
+fn next_token(reply: &Reply) -> Option<&ReplyToken> {
+    reply.written.first()
+}
+
+fn no_logprobs(what: &str) -> Error {
+    Error::new(ErrorKind::Server, format!("the server's answer lacks the log-probabilities of {what}"))
+        .hint("the server dropped them without a word, as some providers do; `w2s serve-check URL` says what it can do")
+}
+
+fn words_but(question: &Question, label: usize) -> Vec<&str> {
+    let others = question.labels.iter().enumerate().filter(|(other, _)| *other != label);
+    others.map(|(_, word)| word.trim()).collect()
+}
+
+/// All tokens that a server tells of at a place: the most likely ones, and the one it wrote.
+fn told(token: &ReplyToken) -> impl Iterator<Item = (&str, Option<u32>, f64)> {
+    let is_there = token.top.iter().any(|top: &TopToken| match (top.id, token.id) {
+        (Some(a), Some(b)) => a == b,
+        _ => top.text == token.text,
+    });
+    let own = token.logprob.filter(|_| !is_there);
+    token
+        .top
+        .iter()
+        .map(|top| (top.text.as_str(), top.id, top.logprob))
+        .chain(own.map(|logprob| (token.text.as_str(), token.id, logprob)))
+}
+
+/// The log-probability of a token, by its number where that is known, else by its text.
+fn find(token: &ReplyToken, text: &str, id: Option<u32>) -> Option<f64> {
+    let is_it = |(own, own_id, _): &(&str, Option<u32>, f64)| match (own_id, id) {
+        (Some(own), Some(id)) => *own == id,
+        _ => *own == text || own.replace('\u{2581}', " ") == text,
+    };
+    told(token).find(is_it).map(|(_, _, logprob)| logprob)
+}
+
+/// The log-probability that an answer begins with a word: the sum over all tokens that are the word
+/// but for blanks, or a beginning of it and of no other.
+fn sum_of_word(token: &ReplyToken, word: &str, others: &[&str]) -> Option<f64> {
+    let word = word.trim();
+    let is_it = |text: &str| {
+        let text = text.replace('\u{2581}', " ");
+        let text = text.trim();
+        text == word
+            || (!text.is_empty()
+                && word.starts_with(text)
+                && !others.iter().any(|other| other.starts_with(text)))
+    };
+    let sum: f64 = told(token).filter(|(text, ..)| is_it(text)).map(|(.., lp)| lp.exp()).sum();
+    (sum > 0.0).then(|| sum.ln().min(0.0))
+}
+
+/// The most that the log-probability of a token can be which is not told of: no more than the least
+/// of those that are, and than what these leave.
+fn most_of_a_miss(token: &ReplyToken) -> f64 {
+    let least = told(token).map(|(.., lp)| lp).fold(0.0, f64::min);
+    let left = 1.0 - told(token).map(|(.., lp)| lp.exp()).sum::<f64>();
+    least.min(left.max(ROUNDING).ln())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(top: &[(&str, f64)]) -> ReplyToken {
+        let top = top.iter().map(|(text, p): &(&str, f64)| TopToken {
+            text: (*text).to_owned(),
+            id: None,
+            logprob: p.ln(),
+        });
+        ReplyToken { top: top.collect(), ..ReplyToken::default() }
+    }
+
+    #[test]
+    fn words_are_found_among_the_first_tokens() {
+        let place =
+            token(&[("True", 0.3), (" True", 0.2), ("Tr", 0.1), ("False", 0.05), ("T", 0.01)]);
+        let near = |a: Option<f64>, b: f64| assert!((a.unwrap().exp() - b).abs() < 1e-12, "{a:?}");
+        near(sum_of_word(&place, "True", &["False"]), 0.61);
+        // `T` could become `Tru` as well.
+        near(sum_of_word(&place, "True", &["Tent"]), 0.6);
+        near(sum_of_word(&place, "False", &["True"]), 0.05);
+        assert_eq!(sum_of_word(&place, "false", &[]), None);
+        near(find(&place, " True", None), 0.2);
+        assert_eq!(find(&place, "true", None), None);
+    }
+
+    #[test]
+    fn a_miss_is_never_more_than_it_can_be() {
+        let near = |a: f64, b: f64| assert!((a.exp() - b).abs() < 1e-12, "{a}");
+        near(most_of_a_miss(&token(&[("a", 0.6), ("b", 0.1)])), 0.1);
+        near(most_of_a_miss(&token(&[("a", 0.6), ("b", 0.3)])), 0.1);
+        near(most_of_a_miss(&token(&[("a", 0.5), ("b", 0.5)])), 1e-3);
+    }
+}

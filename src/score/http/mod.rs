@@ -1,0 +1,373 @@
+//! Scoring on a model behind an OpenAI-compatible server.
+//!
+//! A tree of prompts is flattened depth first, so that a prefix cache on the server finds neighbours
+//! together, and each question becomes one request or a few. In which way numbers are got is the
+//! [`Route`]; which token is whose is settled by the rule of [`crate::lm::Tokens::boundary`], on the
+//! server's tokens or those of a local tokenizer.
+
+mod ask;
+mod fold;
+mod local;
+mod route;
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use serde::Serialize;
+use serde_json::json;
+
+pub use local::LocalTokenizer;
+pub use route::Route;
+
+use super::generator::{Generator, Written};
+use super::{LabelScores, PromptTree, Scorer, Usage};
+use crate::error::{Error, ErrorKind, Result};
+use crate::server::{Abilities, Job, Probe, Service, run_in_order};
+
+/// How a [`HttpScorer`] asks.
+#[derive(Clone, Debug)]
+pub struct HttpScorerOptions {
+    /// The way numbers are got; `None`: the best that the server has.
+    pub route: Option<Route>,
+    /// Next tokens to ask for, where only the most likely ones can be had.
+    pub top_k: usize,
+    /// Share of labels that may lie outside of these.
+    pub max_misses: f64,
+    /// The longest prompt in tokens; `None`: what the server says.
+    pub max_context_tokens: Option<usize>,
+    /// The model's tokenizer.json, for exact borders of labels.
+    pub tokenizer: Option<PathBuf>,
+}
+
+impl Default for HttpScorerOptions {
+    fn default() -> Self {
+        Self { route: None, top_k: 20, max_misses: 0.05, max_context_tokens: None, tokenizer: None }
+    }
+}
+
+/// Labels that were not among the most likely next tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Misses {
+    /// Labels that were looked for there.
+    pub num_labels: u64,
+    /// Labels that were not found. Each was given the most that its log-probability can be.
+    pub num_missed: u64,
+}
+
+/// Labels after which a share of misses means something.
+const LEAST_LABELS: u64 = 40;
+
+/// A [`Scorer`] on a model behind a server.
+#[derive(Debug)]
+pub struct HttpScorer {
+    service: Service,
+    options: HttpScorerOptions,
+    local: Option<LocalTokenizer>,
+    found: RefCell<Abilities>,
+    /// How plain prompts are scored.
+    route: OnceCell<Route>,
+    /// Whether prompts of chats are put to the chat endpoint; else they are rendered here.
+    chats_there: Cell<bool>,
+    /// The messages of the prompts that [`Scorer::chat`] made for the chat endpoint.
+    messages: RefCell<HashMap<String, String>>,
+    misses: Misses,
+}
+
+impl HttpScorer {
+    /// Returns a scorer on a model. Nothing is asked that costs before it is needed.
+    ///
+    /// # Errors
+    /// When the tokenizer cannot be read.
+    pub fn new(service: Service, options: HttpScorerOptions) -> Result<Self> {
+        let local = options.tokenizer.as_deref().map(LocalTokenizer::open).transpose()?;
+        Ok(Self {
+            service,
+            options,
+            local,
+            found: RefCell::new(Abilities::default()),
+            route: OnceCell::new(),
+            chats_there: Cell::new(false),
+            messages: RefCell::new(HashMap::new()),
+            misses: Misses::default(),
+        })
+    }
+
+    /// Returns the model's server.
+    pub fn service(&self) -> &Service {
+        &self.service
+    }
+
+    /// Returns the local tokenizer, if one was given.
+    pub fn local(&self) -> Option<&LocalTokenizer> {
+        self.local.as_ref()
+    }
+
+    /// Returns what was found out about the server.
+    pub fn found(&self) -> Abilities {
+        self.found.borrow().clone()
+    }
+
+    /// Returns the labels that were looked for among the most likely tokens, and missed.
+    pub fn misses(&self) -> Misses {
+        self.misses
+    }
+
+    /// Returns the route that numbers came by, if one was needed so far.
+    pub fn route_taken(&self) -> Option<Route> {
+        self.route.get().copied().or_else(|| self.chats_there.get().then_some(Route::Chat))
+    }
+
+    /// Returns how plain prompts are scored: the route that was asked for, or the best of those that
+    /// the server has.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Server`] when there is none; says why for each.
+    pub fn route(&self) -> Result<Route> {
+        if let Some(route) = self.route.get() {
+            return Ok(*route);
+        }
+        let mut probe = self.probe()?;
+        let tried = match self.options.route {
+            Some(route) => vec![route],
+            None => Route::ALL.to_vec(),
+        };
+        let mut route = None;
+        for candidate in tried {
+            let works = match candidate {
+                Route::Echo => probe.echo()?,
+                Route::PromptLogprobs => probe.prompt_logprobs()?,
+                Route::TopK => probe.next_tokens()?,
+                Route::Chat => probe.chat()?,
+            };
+            if works {
+                route = Some(candidate);
+                break;
+            }
+        }
+        if route == Some(Route::Chat) {
+            probe.prefill()?;
+        }
+        let found = probe.found().clone();
+        *self.found.borrow_mut() = found.clone();
+        match route {
+            Some(route) => Ok(*self.route.get_or_init(|| route)),
+            None => Err(route::no_route(self.options.route, &found, self.service.address())),
+        }
+    }
+
+    fn probe(&self) -> Result<Probe<'_>> {
+        Probe::new(&self.service, self.options.top_k, self.local.is_some()).recall()
+    }
+
+    /// Whether texts are written by the chat endpoint, because there is no other.
+    fn writes_by_chat(&self) -> Result<bool> {
+        if self.options.route == Some(Route::Chat) {
+            return Ok(true);
+        }
+        let mut probe = self.probe()?;
+        if probe.next_tokens()? {
+            return Ok(false);
+        }
+        let found = probe.found().clone();
+        let is_missing = matches!(&found.next_tokens, Some(crate::server::Verdict::No(why))
+            if why.starts_with("404") || why.starts_with("405"));
+        *self.found.borrow_mut() = found;
+        Ok(is_missing)
+    }
+
+    /// Stops when too many labels were missed.
+    fn check_misses(&self) -> Result<()> {
+        let Misses { num_labels, num_missed } = self.misses;
+        let most = self.options.max_misses * num_labels.max(LEAST_LABELS) as f64;
+        if num_missed as f64 <= most {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Server,
+            format!(
+                "{num_missed} of {num_labels} labels are not among the {} most likely next tokens, more than `--max-misses {}` allows",
+                self.num_next_tokens(),
+                self.options.max_misses
+            ),
+        )
+        .hint("raise `--top-k` if the server gives more (vLLM: `--max-logprobs`), give `--tokenizer FILE` if labels have several tokens, or use a server with an exact route (`w2s serve-check URL`)"))
+    }
+
+    fn num_next_tokens(&self) -> usize {
+        let found = self.found.borrow();
+        match self.route_taken() {
+            Some(Route::Chat) => found.chat_top_k_given,
+            _ => found.top_k_given,
+        }
+    }
+}
+
+/// The questions of a tree in depth-first order, each with its prompt.
+fn depth_first(tree: &PromptTree) -> Vec<(usize, String)> {
+    let mut asked: Vec<Vec<usize>> = vec![Vec::new(); tree.num_nodes()];
+    for (index, question) in tree.questions().iter().enumerate() {
+        asked[PromptTree::node_index(question.node)].push(index);
+    }
+    let mut children: Vec<Vec<(usize, &str)>> = vec![Vec::new(); tree.num_nodes()];
+    for (node, parent, text) in tree.segments() {
+        children[PromptTree::node_index(parent)].push((PromptTree::node_index(node), text));
+    }
+    let mut order = Vec::with_capacity(tree.questions().len());
+    let mut stack = vec![(0_usize, "", 0_usize)];
+    let mut path = String::new();
+    while let Some((node, text, depth)) = stack.pop() {
+        path.truncate(depth);
+        path.push_str(text);
+        order.extend(asked[node].iter().map(|&index| (index, path.clone())));
+        stack.extend(children[node].iter().rev().map(|&(child, text)| (child, text, path.len())));
+    }
+    order
+}
+
+/// The bytes that two texts begin with.
+fn shared(a: &str, b: &str) -> usize {
+    a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count()
+}
+
+impl Scorer for HttpScorer {
+    fn score(&mut self, tree: &PromptTree) -> Result<(Vec<LabelScores>, Usage)> {
+        let order = depth_first(tree);
+        let mut jobs: Vec<Job<ask::Ask>> = Vec::new();
+        for (index, prompt) in &order {
+            let question = &tree.questions()[*index];
+            let asks = self.asks(*index, question, prompt);
+            for ask in asks.map_err(|e| e.of(format_args!("example `{}`", question.id)))? {
+                let before = jobs.last().map_or(0, |job| shared(&job.what.prompt, &ask.prompt));
+                jobs.push(Job { what: ask, shared: before });
+            }
+        }
+        let service = &self.service;
+        let replies = run_in_order(&jobs, service.concurrency(), |ask: &ask::Ask| {
+            let reply = match &ask.messages {
+                Some(messages) => service.chat(messages, &ask.more),
+                None => service.completion(&ask.prompt, &ask.more),
+            };
+            reply.map_err(|e| match e.kind() {
+                ErrorKind::Context => {
+                    e.of(format_args!("example `{}`", tree.questions()[ask.question].id))
+                }
+                _ => e,
+            })
+        })?;
+        let mut scores: Vec<LabelScores> = tree
+            .questions()
+            .iter()
+            .map(|question| LabelScores {
+                logprobs: vec![0.0; question.labels.len()],
+                num_tokens: vec![0; question.labels.len()],
+                num_prompt_tokens: 0,
+            })
+            .collect();
+        let mut usage = Usage { num_questions: scores.len() as u64, ..Usage::default() };
+        for (job, reply) in jobs.iter().zip(&replies) {
+            let ask = &job.what;
+            let question = &tree.questions()[ask.question];
+            usage.tokens_computed += reply.tokens_in.unwrap_or(0) + reply.tokens_out.unwrap_or(0);
+            self.fold(question, ask, reply, &mut scores[ask.question])
+                .map_err(|e| e.of(format_args!("example `{}`", question.id)))?;
+        }
+        self.check_misses()?;
+        usage.tokens_full_prompts = scores.iter().map(LabelScores::tokens_full_prompt).sum();
+        Ok((scores, usage))
+    }
+
+    /// Without a tokenizer a guess that is rather too high: a token for three bytes.
+    fn count_tokens(&self, text: &str) -> Result<usize> {
+        match &self.local {
+            Some(local) => Ok(local.tokenizer().encode(text)?.ids.len()),
+            None => Ok(1 + text.len() / 3),
+        }
+    }
+
+    fn max_tokens(&self) -> usize {
+        // The server wants to write a token after the prompt.
+        let most = self.options.max_context_tokens.or_else(|| self.service.max_tokens());
+        most.map_or(usize::MAX, |most| most.saturating_sub(1).max(1))
+    }
+
+    fn chat(&self, message: &str) -> Result<String> {
+        if self.options.route != Some(Route::Chat)
+            && let Some(text) = self.local.as_ref().map(|l| l.chat(message)).transpose()?.flatten()
+        {
+            self.route()?;
+            return Ok(text);
+        }
+        let mut probe = self.probe()?;
+        let works = probe.chat()?;
+        let found = probe.found().clone();
+        let why = route::no_route(Some(Route::Chat), &found, self.service.address());
+        *self.found.borrow_mut() = found;
+        if !works {
+            return Err(why);
+        }
+        self.chats_there.set(true);
+        // A prompt of its own, that no plain prompt is.
+        let prompt = format!("\u{1}user\n{message}\n\u{1}assistant\n");
+        self.messages.borrow_mut().insert(prompt.clone(), message.to_owned());
+        Ok(prompt)
+    }
+}
+
+impl Generator for HttpScorer {
+    fn write(&mut self, prompts: &[String], max_new_tokens: usize) -> Result<Vec<Written>> {
+        let by_chat = self.writes_by_chat()?;
+        let more = json!({ "max_tokens": max_new_tokens, "temperature": 0 });
+        let mut jobs: Vec<Job<&String>> = Vec::with_capacity(prompts.len());
+        for prompt in prompts {
+            let before = jobs.last().map_or(0, |job| shared(job.what, prompt));
+            jobs.push(Job { what: prompt, shared: before });
+        }
+        let service = &self.service;
+        let replies = run_in_order(&jobs, service.concurrency(), |prompt: &&String| {
+            if by_chat {
+                let messages = json!([{ "role": "user", "content": prompt }]);
+                return service.chat(&messages, &more);
+            }
+            service.completion(prompt, &more)
+        })?;
+        let write = |(reply, prompt): (crate::server::Reply, &String)| {
+            let count = |text: &str| self.count_tokens(text);
+            Ok(Written {
+                num_prompt_tokens: match reply.tokens_in {
+                    Some(num) => num as usize,
+                    None => count(prompt)?,
+                },
+                num_tokens: match reply.tokens_out {
+                    Some(num) => num as usize,
+                    None => count(&reply.text)?,
+                },
+                text: reply.text,
+            })
+        };
+        replies.into_iter().zip(prompts).map(write).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trees_are_flattened_depth_first() {
+        let labels = PromptTree::labels(["a"]);
+        let mut tree = PromptTree::new();
+        let left = tree.child(PromptTree::ROOT, "l ");
+        let right = tree.child(PromptTree::ROOT, "r ");
+        let (deep, deeper) = (tree.child(left, "x "), tree.child(right, "y "));
+        let last = tree.child(left, "z ");
+        for node in [deeper, last, right, deep, left] {
+            tree.ask(node, "q", &labels);
+        }
+        let order = depth_first(&tree);
+        let texts: Vec<&str> = order.iter().map(|(_, text)| text.as_str()).collect();
+        assert_eq!(texts, ["l ", "l x ", "l z ", "r ", "r y "]);
+        assert_eq!(order.iter().map(|(i, _)| *i).collect::<Vec<_>>(), [4, 3, 1, 2, 0]);
+        assert!(order.iter().all(|(i, text)| *text == tree.text(tree.questions()[*i].node)));
+    }
+}

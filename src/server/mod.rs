@@ -1,0 +1,32 @@
+//! A model behind an OpenAI-compatible server (vLLM, llama.cpp, OpenRouter): asking it, and keeping
+//! what it answered.
+//!
+//! Stands where [`crate::lm`] stands for local models: it knows requests, replies and what they cost,
+//! and nothing of labels. [`crate::score::HttpScorer`] asks questions through it. A [`Client`] sends
+//! and retries, an [`AnswerStore`] keeps every reply that was paid for, a [`Meter`] counts, and a
+//! [`Probe`] finds out in which way a server gives log-probabilities that can be used.
+
+mod address;
+mod check;
+mod client;
+mod cost;
+mod key;
+mod kind;
+mod pool;
+mod probe;
+mod reply;
+mod service;
+mod store;
+
+pub use address::ServerAddress;
+pub use check::{Agreement, Pace, agreement, pace};
+pub use client::{Answer, Client, ClientOptions};
+pub use cost::{Meter, Price, Prices, Spent};
+pub use key::ApiKey;
+pub use kind::Software;
+pub(crate) use pool::{Job, run_in_order};
+pub use probe::{Abilities, Probe, Verdict};
+pub(crate) use probe::{chat_parameters, prefill_parameters};
+pub use reply::{Reply, ReplyToken, TopToken};
+pub use service::{Service, ServiceOptions};
+pub use store::{AnswerStore, StoreSize};
