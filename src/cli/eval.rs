@@ -13,6 +13,7 @@ use super::held_out::{self, HeldOutArgs};
 use super::model::ModelArgs;
 use super::progress::{self, say};
 use super::restarts;
+use super::server_args::ServerArgs;
 use super::session::Session;
 use crate::data::{GoldLabels, LabelRecord, Task, read_label_records};
 use crate::error::{Error, ErrorKind, Result};
@@ -75,6 +76,8 @@ pub(super) struct EvalArgs {
     pub(super) held_out: HeldOutArgs,
     #[command(flatten)]
     pub(super) model: Option<ModelArgs>,
+    #[command(flatten)]
+    server: ServerArgs,
 }
 
 pub(super) fn run(args: EvalArgs, session: &mut Session) -> Result<()> {
@@ -84,11 +87,12 @@ pub(super) fn run(args: EvalArgs, session: &mut Session) -> Result<()> {
             Error::new(ErrorKind::Usage, "`--test` needs `--model DIR`")
                 .hint("the test file is labelled by prompting that model")
         })?;
-        let out = held_out::label_test(&args.held_out, &model, session)?;
+        let out = held_out::label_test(&args.held_out, (&model, &args.server), session)?;
         let (folder, manifest) = complete_run(&out)?;
         let done = evaluate_run(&folder, &manifest, &args.gold, columns)?;
         return print(&[(out, done)], args.per_label);
     }
+    args.server.forbid()?;
     if args.model.is_some() {
         return Err(Error::new(ErrorKind::Usage, "`--model` has no effect without `--test FILE`")
             .hint("labels of runs are compared with gold as they are"));

@@ -14,14 +14,16 @@ use serde_json::{Map, Value};
 use super::eval::task_of;
 use super::model::ModelArgs;
 use super::names::CalibrationName;
+use super::opened::{Need, Opened};
 use super::progress::{self, LabelProgress, count, duration, say};
+use super::server_args::ServerArgs;
 use super::session::Session;
 use crate::data::{Dataset, Example, Task, read_demonstrations, write_labels};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{NoiseBy, noisy_labels};
 use crate::label::{Method, OrderOptions, TraceEvent, label};
 use crate::run::{GoldUse, Input, Manifest, OpenMode, RunDir, SeedStream, write_atomic};
-use crate::score::{Cached, Calibration, Journaled, LmScorer};
+use crate::score::{Cached, Calibration, Journaled};
 
 /// Options of the held-out evaluation; they ask for `--test`.
 #[derive(Debug, Args)]
@@ -87,7 +89,7 @@ struct Demonstrations {
 /// Labels the test file in a run folder and returns the folder.
 pub(super) fn label_test(
     args: &HeldOutArgs,
-    model: &ModelArgs,
+    (model, server): (&ModelArgs, &ServerArgs),
     session: &mut Session,
 ) -> Result<PathBuf> {
     let began = Instant::now();
@@ -127,7 +129,7 @@ pub(super) fn label_test(
         order: OrderOptions::DATASET,
     };
     let spinner = progress::spinner("opening the model");
-    let mut scorer = session.open(model)?;
+    let mut scorer = Opened::open(model, server, Need::Scores, session)?;
     let opened = (&*session, &scorer);
     let manifest = manifest(args, model, &demonstrations, &dataset, &method, opened, num_given)?;
     spinner.finish_and_clear();
@@ -139,7 +141,7 @@ pub(super) fn label_test(
     let folder = RunDir::open(out, &manifest, mode)?;
     if folder.is_complete() {
         say(format_args!("the run in {} is complete; its labels are evaluated", out.display()));
-        session.give_back(scorer);
+        scorer.give_back(session);
         return Ok(out.clone());
     }
     progress::on_interrupt(format!(
@@ -181,7 +183,8 @@ pub(super) fn label_test(
         duration(seconds),
         count(labelling.summary.tokens_computed)
     ));
-    session.give_back(scorer);
+    scorer.tell_cost(Some(&folder))?;
+    scorer.give_back(session);
     Ok(out.clone())
 }
 
@@ -384,7 +387,7 @@ fn manifest(
     demonstrations: &Demonstrations,
     test: &Dataset,
     method: &Method,
-    (session, scorer): (&Session, &LmScorer),
+    (session, scorer): (&Session, &Opened),
     num_given: usize,
 ) -> Result<Manifest> {
     let mut settings = Map::new();
@@ -393,7 +396,7 @@ fn manifest(
         settings.insert("num_labels".into(), demonstrations.task.num_labels().into());
     }
     settings.insert("data".into(), test.path.display().to_string().into());
-    model.settings(scorer, &mut settings);
+    scorer.settings(model, &mut settings);
     let kind = match (&demonstrations.by, args.noise_accuracy) {
         (_, Some(_)) => "noise",
         (Some(by), None) => by,
@@ -422,7 +425,7 @@ fn manifest(
         },
     ];
     inputs.extend(demonstrations.inputs.iter().cloned());
-    inputs.extend(model.inputs(session)?);
+    inputs.extend(scorer.inputs(model, session)?);
     Ok(Manifest {
         command: "eval".into(),
         command_line: session.command_line(),
@@ -430,7 +433,7 @@ fn manifest(
         seed: args.seed.unwrap_or(0),
         inputs,
         gold_used: demonstrations.gold_used.clone(),
-        versions: model.versions(),
+        versions: scorer.versions(model),
     })
 }
 

@@ -11,15 +11,17 @@ use serde_json::{Map, Value, json};
 use super::ids::{IdsArgs, numbered};
 use super::model::ModelArgs;
 use super::names::CalibrationName;
+use super::opened::{Need, Opened};
 use super::progress::{self, LabelProgress, count, duration, say};
 use super::run_args::RunArgs;
 use super::search_args::usage;
+use super::server_args::ServerArgs;
 use super::session::Session;
 use crate::data::{Dataset, LabelRecord, Task, json_lines, read_labels, write_labels};
 use crate::error::{Error, ErrorKind, Result};
 use crate::label::{Method, TraceEvent, label};
 use crate::run::{GoldUse, Input, Manifest, RunDir, SeedStream, write_atomic};
-use crate::score::{Cached, Calibration, Journaled, LmScorer};
+use crate::score::{Cached, Calibration, Journaled};
 
 /// Margin from which on a label is changed or dropped, in nats.
 const MARGIN: f64 = 1.0;
@@ -42,6 +44,8 @@ const MARGIN: f64 = 1.0;
 pub(super) struct RelabelArgs {
     #[command(flatten)]
     pub(super) model: ModelArgs,
+    #[command(flatten)]
+    server: ServerArgs,
 
     /// Built-in task (see `w2s tasks`) or path of a task file
     #[arg(long, value_name = "TASK", help_heading = "Data")]
@@ -135,13 +139,13 @@ pub(super) fn run(args: RelabelArgs, session: &mut Session) -> Result<()> {
     let task = dataset.labelled_task(task)?;
     let method = Method::ZeroShot { calibration: args.calibration() };
     let spinner = progress::spinner("opening the model");
-    let mut scorer = session.open(&args.model)?;
+    let mut scorer = Opened::open(&args.model, &args.server, Need::Scores, session)?;
     let manifest = args.manifest(margin, &task, &dataset, (session, &scorer))?;
     spinner.finish_and_clear();
     let folder = RunDir::open(&args.run.out, &manifest, args.run.mode())?;
     if folder.is_complete() {
         say(format_args!("the run in {} is complete; nothing to do", args.run.out.display()));
-        session.give_back(scorer);
+        scorer.give_back(session);
         return Ok(());
     }
     session.tell_settings(&manifest);
@@ -194,7 +198,8 @@ pub(super) fn run(args: RelabelArgs, session: &mut Session) -> Result<()> {
     let seconds = began.elapsed().as_secs_f64();
     folder.finish(seconds, work_seconds)?;
     tell(&summary, seconds, &folder);
-    session.give_back(scorer);
+    scorer.tell_cost(Some(&folder))?;
+    scorer.give_back(session);
     Ok(())
 }
 
@@ -278,7 +283,7 @@ impl RelabelArgs {
         margin: f64,
         task: &Task,
         dataset: &Dataset,
-        (session, scorer): (&Session, &LmScorer),
+        (session, scorer): (&Session, &Opened),
     ) -> Result<Manifest> {
         let mut settings = Map::new();
         settings.insert("task".into(), self.task.clone().into());
@@ -287,7 +292,7 @@ impl RelabelArgs {
             settings.insert("num_labels".into(), task.num_labels().into());
         }
         settings.insert("data".into(), self.data.display().to_string().into());
-        self.model.settings(scorer, &mut settings);
+        scorer.settings(&self.model, &mut settings);
         settings.insert("method".into(), "relabel".into());
         settings.insert("calibration".into(), json!(self.calibration()));
         let by = self.by.to_possible_value().map(|value| value.get_name().to_owned());
@@ -302,7 +307,7 @@ impl RelabelArgs {
         ];
         inputs.extend(numbered("labels", &self.labels, session)?);
         inputs.extend(self.ids.inputs(session)?);
-        inputs.extend(self.model.inputs(session)?);
+        inputs.extend(scorer.inputs(&self.model, session)?);
         Ok(Manifest {
             command: "relabel".into(),
             command_line: session.command_line(),
@@ -310,7 +315,7 @@ impl RelabelArgs {
             seed: self.run.seed,
             inputs,
             gold_used: self.gold_used(),
-            versions: self.model.versions(),
+            versions: scorer.versions(&self.model),
         })
     }
 

@@ -14,6 +14,7 @@ use crate::eval::{Comparison, Role};
 use crate::recipe::{Expanded, Published, Recipe, RecipeStep};
 use crate::report::{PublishedBar, comparison_bars, published_bars, stack, write_figure};
 use crate::run::write_atomic;
+use crate::server::ServerAddress;
 
 /// Run a recipe: the experiment of a paper, or one of your own, from its data to its figure
 ///
@@ -92,7 +93,10 @@ impl PlaceArgs {
         for step in &expanded.steps {
             let at = step.argv.iter().position(|word| word == "--model");
             let model = at.and_then(|at| step.argv.get(at + 1)).map(String::as_str);
-            if let Some(model) = model.filter(|m| !Path::new(m).is_dir() && !missing.contains(m)) {
+            let is_missing = |m: &&str| {
+                !Path::new(m).is_dir() && !ServerAddress::is_meant(m) && !missing.contains(m)
+            };
+            if let Some(model) = model.filter(is_missing) {
                 missing.push(model);
             }
         }
@@ -234,7 +238,11 @@ fn add(recipe: &Recipe, step: &RecipeStep, comparison: &Comparison, all: &mut Re
     let key = step.published_set();
     let group = if step.group().is_empty() { comparison.task.as_str() } else { step.group() };
     // Two comparisons of one task are told apart by what they are for.
-    let titled = Comparison { task: group.replace('/', ", "), ..comparison.clone() };
+    let title = match step.group() {
+        "" => comparison.task.clone(),
+        group => format!("{}, {}", comparison.task, group.replace('/', ", ")),
+    };
+    let titled = Comparison { task: title, ..comparison.clone() };
     for (index, column) in comparison.columns.iter().enumerate() {
         if index == 0 || recipe.published.is_empty() {
             all.figures.push(comparison_bars(&titled, column));

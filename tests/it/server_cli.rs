@@ -295,6 +295,78 @@ fn score_filter_and_chats_ask_servers_too() {
 }
 
 #[test]
+fn held_out_and_second_looks_ask_servers_too() {
+    let place = Place::new();
+    let stub = of_model("llama", ALL);
+    let lines = |path: &str| std::fs::read_to_string(path).unwrap();
+    let all = lines(&reviews());
+    let gold = lines(project().join("data/demo/reviews.gold.jsonl").to_str().unwrap());
+    let part = |text: &str, from: usize, to: usize| -> String {
+        text.lines().skip(from).take(to - from).map(|line| format!("{line}\n")).collect()
+    };
+    let write = |name: &str, text: String| {
+        std::fs::write(place.path(name), text).unwrap();
+        place.arg(name)
+    };
+    let test = write("test.jsonl", part(&all, 0, 3));
+    let (shown, given) =
+        (write("shown.jsonl", part(&all, 8, 12)), write("given.jsonl", part(&gold, 8, 12)));
+    let (gold, model, local) = (write("gold.jsonl", gold), stub.model(), local_model());
+    for (out, model) in [("served", &model), ("local", &local)] {
+        let (held_out, again) =
+            (place.arg(&format!("{out}-test")), place.arg(&format!("{out}-again")));
+        place.good(&[
+            "eval",
+            "--test",
+            &test,
+            "--gold",
+            &gold,
+            "--demonstrations",
+            &given,
+            "--demonstration-data",
+            &shown,
+            "--num-demonstrations",
+            "2",
+            "--task",
+            "sentiment",
+            "--model",
+            model,
+            "--out",
+            &held_out,
+        ]);
+        let labels = place.path("local-or-served.jsonl");
+        std::fs::copy(place.path(&format!("{out}-test/labels.jsonl")), &labels).unwrap();
+        place.good(&[
+            "relabel",
+            "--model",
+            model,
+            "--task",
+            "sentiment",
+            "--data",
+            &test,
+            "--labels",
+            labels.to_str().unwrap(),
+            "--out",
+            &again,
+        ]);
+    }
+    for run in ["test", "again"] {
+        let [ours, theirs] =
+            ["local", "served"].map(|of| labels(&place.path(&format!("{of}-{run}/labels.jsonl"))));
+        assert_eq!(ours.len(), 3);
+        for (a, b) in ours.iter().zip(&theirs) {
+            assert_eq!((&a["id"], &a["label"]), (&b["id"], &b["label"]), "{run}");
+            let [a, b] = [a, b].map(|row| row["margin"].as_f64().unwrap());
+            assert!((a - b).abs() < 1e-3, "{run}: {a} {b}");
+        }
+        let server = place.json(&format!("served-{run}/server.json"));
+        assert_eq!(server["route"], "echo");
+    }
+    let said = ["eval", &place.arg("local-test"), "--gold", &gold, "--top-k", "5"];
+    place.bad(&said, 2, &["`--top-k` is of a server"]);
+}
+
+#[test]
 fn options_that_have_no_effect_are_refused() {
     let place = Place::new();
     let (data, out, model) = (reviews(), place.arg("run"), "http://127.0.0.1:9/v1#x");
