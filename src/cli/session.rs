@@ -163,7 +163,7 @@ impl Session {
                 ErrorKind::Usage,
                 "this command needs a model folder, not a server",
             )
-            .hint("`w2s label`, `score` and `filter` ask servers"));
+            .hint("`w2s label`, `score`, `filter`, `relabel` and `eval --test` ask servers"));
         }
         if self.models.is_empty() {
             return LmScorer::open_on(&args.model, args.options(), place);

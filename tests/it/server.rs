@@ -385,7 +385,7 @@ fn another_models_tokenizer_is_found_out() {
     json["model"]["merges"] = json!([]);
     std::fs::write(&file, json.to_string()).unwrap();
     let stub = of_model("llama", ALL);
-    for route in [Route::Echo, Route::PromptLogprobs] {
+    for route in [Route::Echo, Route::PromptLogprobs, Route::TopK] {
         let options = HttpScorerOptions { tokenizer: Some(file.clone()), ..with(route, None) };
         let error = score(&mut scorer(&stub, options), &forest(&LONG)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Tokenizer, "{error}");
@@ -401,15 +401,20 @@ fn nothing_is_paid_twice() {
     let open = || Some(AnswerStore::open(folder.path()).unwrap());
     let tree = forest(&LONG);
     let stub = faulty(|num| (num > 5).then(|| Say::Status(400, "", json!({ "message": "stop" }))));
-    let run = |stub: &Stub, client: ClientOptions| {
-        let service = connect(stub, client, open()).unwrap();
+    // One by one: of several at once it is chance which are answered before one fails.
+    let run = |stub: &Stub| {
+        let address = w2s::server::ServerAddress::parse(&stub.model()).unwrap();
+        let meter = w2s::server::Meter::default();
+        let options =
+            w2s::server::ServiceOptions { client: at_once(), concurrency: 1, store: open(), meter };
+        let service = w2s::server::Service::connect(&address, options).unwrap();
         let mut there =
             HttpScorer::new(service, HttpScorerOptions { max_misses: 1.0, ..top_k() }).unwrap();
         let found = score(&mut there, &tree);
         (found, there.service().meter().spent())
     };
-    assert!(run(&stub, at_once()).0.is_err());
-    let paid = run(&stub, at_once()).1;
+    assert!(run(&stub).0.is_err());
+    let paid = run(&stub).1;
     assert_eq!(paid.num_kept, 4, "the probe and the first answers are there");
 
     let folder = tempfile::tempdir().unwrap();

@@ -382,6 +382,7 @@ fn options_that_have_no_effect_are_refused() {
     bad(with("label", model, &["--device", "cpu"]), &["`--device` is of a local model"]);
     bad(with("label", &local_model(), &["--route", "echo"]), &["`--route` is of a server"]);
     bad(with("train", model, &["--labels", &data]), &["needs a model folder, not a server"]);
+    bad(with("loop", model, &[]), &["a loop trains its model"]);
     bad(with("label", "http://me:sk-1234@h/v1", &[]), &["holds a password", "W2S_API_KEY"]);
     bad(with("label", model, &["--route", "best"]), &["expected auto, echo"]);
     assert!(!place.path("run").exists());

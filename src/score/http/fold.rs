@@ -1,13 +1,15 @@
 //! Replies of a server as scores of labels.
 
-use super::HttpScorer;
 use super::ask::{Ask, Part};
+use super::{HttpScorer, LocalTokenizer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::score::{LabelScores, Question};
 use crate::server::{Reply, ReplyToken, TopToken};
 
 /// vLLM gives this for minus infinity, which JSON does not know.
 const LEAST: f64 = -9000.0;
+/// Of the most likely words, as many are compared with the local tokenizer.
+const CHECKED_WORDS: usize = 16;
 /// What a sum of probabilities may lack because servers round them.
 const ROUNDING: f64 = 1e-3;
 
@@ -32,6 +34,7 @@ impl HttpScorer {
                 }
                 Part::Next { text, id } => {
                     let token = next_token(reply);
+                    token.map_or(Ok(()), |token| self.check_tokens(ask, reply, token))?;
                     let found = token.and_then(|token| find(token, text, *id));
                     self.note_prompt(reply, &ask.prompt, scores)?;
                     (self.or_miss(found, token), 1)
@@ -83,6 +86,33 @@ impl HttpScorer {
         })
     }
 
+    /// Checks that the local tokenizer is that of a server which tells the numbers of tokens: a label
+    /// found by its number would else be another word.
+    fn check_tokens(&self, ask: &Ask, reply: &Reply, token: &ReplyToken) -> Result<()> {
+        let Some(local) = &self.local else { return Ok(()) };
+        if told(token).all(|(_, id, _)| id.is_none()) {
+            return Ok(());
+        }
+        let ours = local.tokenizer().encode(&ask.prompt)?.ids.len();
+        if let Some(theirs) = reply.tokens_in {
+            check_count(local, ours, theirs as usize)?;
+        }
+        let words = told(token).filter_map(|(text, id, _)| {
+            let word = text.replace('\u{2581}', " ").trim().to_owned();
+            let is_plain = !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric());
+            is_plain.then_some((word, id?))
+        });
+        for (word, id) in words.take(CHECKED_WORDS) {
+            let ours = local.tokenizer().decode(&[id]).unwrap_or_default();
+            if ours.trim() != word {
+                let what =
+                    format!("token {id} is `{word}` on the server and `{}` here", ours.trim());
+                return Err(mixed(local, what));
+            }
+        }
+        Ok(())
+    }
+
     /// How many of the last tokens of the prompt are the label's.
     fn num_of_label(
         &self,
@@ -114,26 +144,18 @@ impl HttpScorer {
             };
         };
         let (joint, num) = local.split(&ask.prompt[..num_prompt_bytes], word)?;
-        let mixed = |what: String| {
-            Error::new(ErrorKind::Tokenizer, what).at(local.path()).hint(
-                "the tokenizer is not that of the served model, or the server serves another model; `w2s serve-check` compares them",
-            )
-        };
-        let (ours, prefix) = (joint.ids.len(), local.tokenizer().prefix().len());
         let theirs = reply.tokens_in.map_or(reply.num_prompt, |num| num as usize);
-        // Whether special tokens stand before the prompt is the server's affair.
-        if ![ours, ours + prefix, ours + 1].contains(&theirs) {
-            return Err(mixed(format!(
-                "the server has {theirs} tokens where this tokenizer has {ours}"
-            )));
-        }
+        check_count(local, joint.ids.len(), theirs)?;
         if there.is_some_and(|there| there != num) || num > reply.prompt.len() {
-            return Err(mixed(format!("the server cuts label `{word}` in other tokens")));
+            return Err(mixed(local, format!("the server cuts label `{word}` in other tokens")));
         }
         let end = &reply.prompt[reply.prompt.len() - num..];
         let ids = &joint.ids[joint.ids.len() - num..];
         if end.iter().zip(ids).any(|(token, id)| token.id.is_some_and(|theirs| theirs != *id)) {
-            return Err(mixed(format!("the server has other numbers for the tokens of `{word}`")));
+            return Err(mixed(
+                local,
+                format!("the server has other numbers for the tokens of `{word}`"),
+            ));
         }
         Ok(num)
     }
@@ -206,6 +228,22 @@ fn sum_of_word(token: &ReplyToken, word: &str, others: &[&str]) -> Option<f64> {
     };
     let sum: f64 = told(token).filter(|(text, ..)| is_it(text)).map(|(.., lp)| lp.exp()).sum();
     (sum > 0.0).then(|| sum.ln().min(0.0))
+}
+
+/// Checks that a server has as many tokens of a text as the local tokenizer. Whether special tokens
+/// stand before it is the server's affair.
+fn check_count(local: &LocalTokenizer, ours: usize, theirs: usize) -> Result<()> {
+    let prefix = local.tokenizer().prefix().len();
+    if [ours, ours + prefix, ours + 1].contains(&theirs) {
+        return Ok(());
+    }
+    Err(mixed(local, format!("the server has {theirs} tokens where this tokenizer has {ours}")))
+}
+
+fn mixed(local: &LocalTokenizer, what: String) -> Error {
+    Error::new(ErrorKind::Tokenizer, what).at(local.path()).hint(
+        "the tokenizer is not that of the served model, or the server serves another model; `w2s serve-check` compares them",
+    )
 }
 
 /// The most that the log-probability of a token can be which is not told of: no more than the least
