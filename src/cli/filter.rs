@@ -236,10 +236,12 @@ fn ask(
 
 fn variation(args: &FilterArgs, task: &Task) -> Result<Variation> {
     let kind = task.variant_kind(args.variants.map(Into::into))?;
-    if let Some(num @ 0..2) = args.num_variants {
+    // Where nothing is dropped one answer will do: so a test file is answered.
+    let least = if args.keep_fraction == Some(1.0) { 1 } else { 2 };
+    if let Some(num) = args.num_variants.filter(|num| *num < least) {
         return Err(Error::new(
             ErrorKind::Usage,
-            format!("`--num-variants` is {num}, expected 2 or more"),
+            format!("`--num-variants` is {num}, expected {least} or more"),
         )
         .hint("one answer says nothing of how sure the model is"));
     }

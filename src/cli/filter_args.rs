@@ -53,7 +53,7 @@ pub(super) struct FilterArgs {
     max_entropy: Option<f64>,
     /// Keep this share of the questions, rounded down, lowest entropy first; ties are drawn
     #[arg(long, value_name = "SHARE", help_heading = "Filter")]
-    keep_fraction: Option<f64>,
+    pub(super) keep_fraction: Option<f64>,
     /// Also draw, with replacement, as many of the kept rows as there are questions (sample.jsonl, for
     /// `w2s train --sample`)
     #[arg(long, alias = "do_sampling", help_heading = "Filter")]
@@ -99,7 +99,8 @@ pub(super) struct FilterArgs {
     /// What varies in a question [default: the task's; `w2s tasks TASK` shows what it can]
     #[arg(long, value_enum, value_name = "KIND", help_heading = "Answers")]
     pub(super) variants: Option<VariantOption>,
-    /// Variants of a question [default: 5, or as many as it has]
+    /// Variants of a question; 1, which says nothing of how sure the model is, with --keep-fraction 1
+    /// [default: 5, or as many as it has]
     #[arg(long, value_name = "N", help_heading = "Answers")]
     pub(super) num_variants: Option<usize>,
     /// How the model answers [default: soft; votes where answers are open]

@@ -51,7 +51,8 @@ impl<'a> Asking<'a> {
         for example in examples {
             let there = num_variants(task, example, variation.kind);
             let num = variation.num.unwrap_or(there.min(NUM_VARIANTS));
-            if num < 2 {
+            // One that was asked for is the question as it stands.
+            if num < 2 && variation.num != Some(1) {
                 return Err(Error::new(
                     ErrorKind::Data,
                     format!(

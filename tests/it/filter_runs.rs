@@ -279,6 +279,17 @@ fn the_evaluated_table_has_gold_as_its_target() {
     assert!(text(&again.stderr).contains("the file is there already"));
 }
 
+/// How a test file of open answers is answered.
+#[test]
+fn one_answer_will_do_where_nothing_is_dropped() {
+    let place = Place::new();
+    good(&strs(&filter(&place, "one", &["--num-variants", "1", "--keep-fraction", "1"])));
+    let answers = rows(&place, "one/answers.jsonl");
+    let ids: Vec<&str> = answers.iter().map(|row| row["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["q1", "q2", "q3", "q4"]);
+    assert_eq!(rows(&place, "one/kept.jsonl").len(), 4);
+}
+
 #[test]
 fn what_cannot_be_done_is_said() {
     let place = Place::new();
