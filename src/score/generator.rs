@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::work::pretended;
 use super::{Journaled, LmScorer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::{GenerateOptions, Sampling, generate};
@@ -68,7 +69,8 @@ impl Generator for LmScorer {
 }
 
 impl LmScorer {
-    /// Counts what writing after the prompts would run if no text ends early, and writes nothing.
+    /// Counts what writing after the prompts would run if no text ends early, and writes an answer as good
+    /// as drawn at random.
     fn count_written(&mut self, prompts: &[String], most: usize) -> Result<Vec<Written>> {
         let prefix = self.tokenizer().prefix().len();
         let lens: Vec<usize> = prompts
@@ -83,9 +85,16 @@ impl LmScorer {
                 counted.longest = counted.longest.max(len + most);
             }
         }
-        let nothing =
-            |&len: &usize| Written { text: String::new(), num_prompt_tokens: len, num_tokens: 0 };
-        Ok(lens.iter().map(nothing).collect())
+        // A letter and a number, which the parsers of options and of open answers can read: what reads
+        // the answers next has some.
+        let written = |(&len, prompt): (&usize, &String)| {
+            let text = match pretended(prompt, 0) > pretended(prompt, 1) {
+                true => "A. 1",
+                false => "B. 2",
+            };
+            Written { text: text.to_owned(), num_prompt_tokens: len, num_tokens: 0 }
+        };
+        Ok(lens.iter().zip(prompts).map(written).collect())
     }
 }
 
