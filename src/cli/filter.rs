@@ -63,8 +63,8 @@ struct Found {
 pub(super) fn run(args: FilterArgs, session: &mut Session) -> Result<()> {
     let began = Instant::now();
     let mut task = Task::load(&args.task)?;
-    if let Some(name) = &args.prompt_variant {
-        task = task.with_variant(name)?;
+    if let Some(name) = args.prompt_variant.clone().or_else(|| task.answers.prompt.clone()) {
+        task = task.with_variant(&name)?;
     }
     let dataset = read_data(&args, &task)?;
     if let Some(dataset) = &dataset

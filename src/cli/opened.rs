@@ -251,6 +251,13 @@ impl Scorer for Opened {
 }
 
 impl Generator for Opened {
+    fn check_room(&self, prompt: &str) -> Result<()> {
+        match self {
+            Self::Local(scorer) => scorer.check_room(prompt),
+            Self::Server(served) => served.scorer.check_room(prompt),
+        }
+    }
+
     fn write(&mut self, prompts: &[String], max_new_tokens: usize) -> Result<Vec<Written>> {
         match self {
             Self::Local(scorer) => scorer.write(prompts, max_new_tokens),

@@ -187,6 +187,7 @@ fn write_rate(scorer: &LmScorer, seconds: f64) -> Result<f64> {
         .collect::<Result<_>>()?;
     let options = GenerateOptions {
         max_new_tokens: NUM_WRITTEN,
+        max_context_tokens: None,
         sampling: Sampling::Greedy,
         end_tokens: Vec::new(),
         stop: Vec::new(),

@@ -11,7 +11,7 @@ use super::merge::write_model;
 use super::progress::{self, count, duration, say};
 use super::session::Session;
 use super::train_args::TrainArgs;
-use super::train_items::{Making, Training};
+use super::train_items::{Making, Training, Weighing};
 use super::train_run::{BEST, Run};
 use crate::data::{Dataset, Task, split_ids};
 use crate::error::{Error, ErrorKind, Result};
@@ -44,8 +44,9 @@ struct Summary {
     tokens_without_sharing: u64,
 }
 
-pub(super) fn run(args: TrainArgs, session: &mut Session) -> Result<()> {
+pub(super) fn run(mut args: TrainArgs, session: &mut Session) -> Result<()> {
     args.check()?;
+    args.find_in_runs()?;
     let seat = Seat::from_environment()?;
     let Some(seat) = seat else {
         args.patience(None)?;
@@ -305,8 +306,16 @@ fn items(
     };
     let mut builder = ItemBuilder::new(tokenizer, end, args.max_tokens, args.too_long());
     let ids = args.ids.read(dataset)?;
-    let making = Making { task, dataset, ids, all_labels, soft: args.soft_labels };
-    let training = making.items(args.source(), args.weighing(), &mut builder)?;
+    let weighing = args.weighing();
+    let making = Making {
+        task,
+        dataset,
+        ids,
+        all_labels,
+        soft: args.soft_labels,
+        weights_on_lines: matches!(weighing, Weighing::Lines),
+    };
+    let training = making.items(args.source(), weighing, &mut builder)?;
     Ok((training, (builder.num_truncated, builder.num_dropped)))
 }
 
@@ -379,6 +388,11 @@ fn say_cuts(training: &Training, (num_truncated, num_dropped): (usize, usize)) {
         if num > 0 {
             say(format_args!("{num} {what}"));
         }
+    }
+    if let (dropped @ 1.., all) = training.num_dropped_questions {
+        say(format_args!(
+            "warning: {dropped} of the {all} questions that are learnt were dropped by the filter\nhint: to learn the kept ones only, add `--labels` with the filter's run folder or its kept.jsonl"
+        ));
     }
     if num_truncated > 0 {
         say(format_args!(

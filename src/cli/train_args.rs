@@ -45,8 +45,8 @@ pub(super) struct TrainArgs {
     /// Examples: JSON, JSON lines, CSV, TSV or Parquet
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub(super) data: PathBuf,
-    /// Labels by id: labels.jsonl, kept.jsonl, any file with id and label, or `gold`; files may be given
-    /// more than once
+    /// Labels by id: a run folder of `w2s label` or `w2s filter`, any file with id and label, or `gold`;
+    /// may be given more than once
     #[arg(
         long,
         value_name = "FILE|gold",
@@ -54,8 +54,8 @@ pub(super) struct TrainArgs {
         required_unless_present = "answers"
     )]
     pub(super) labels: Vec<PathBuf>,
-    /// Learn the answers to all variants: answers.jsonl of `w2s filter`; with --labels only those of
-    /// the questions it names
+    /// Learn the answers to all variants: a run folder of `w2s filter` or its answers.jsonl; with --labels
+    /// only those of the questions it names
     #[arg(long, value_name = "FILE", help_heading = "Data", alias = "variants")]
     pub(super) answers: Vec<PathBuf>,
     /// Weights: JSON lines with id and weight, and variant and answer where these tell them apart,
@@ -66,9 +66,9 @@ pub(super) struct TrainArgs {
     /// a label that no variant was answered with [default: it is an error]
     #[arg(long, value_name = "W", help_heading = "Data", requires = "weights")]
     pub(super) missing_weight: Option<f64>,
-    /// Weigh every answer by its reliability among those to the variants of its question
-    /// (`--answers`)
-    #[arg(long, help_heading = "Data", requires = "answers", conflicts_with = "weights")]
+    /// Weigh every answer by its reliability among those to the variants of its question (`--answers`), or
+    /// every label by the `weight` on its line (`--labels` alone: kept.jsonl of `w2s filter`)
+    #[arg(long, help_heading = "Data", conflicts_with = "weights")]
     pub(super) reweight: bool,
     /// Learn the rows of a sample only, each as often as it was drawn: sample.jsonl of
     /// `w2s filter --do-sampling`, beside its answers.jsonl as `--answers` and, where questions are
@@ -76,7 +76,7 @@ pub(super) struct TrainArgs {
     #[arg(long, value_name = "FILE", help_heading = "Data", requires = "answers")]
     pub(super) sample: Option<PathBuf>,
     /// Temperature of the reliability: below 1 it sharpens the shares of the answers [default: 0.2]
-    #[arg(long, value_name = "T", help_heading = "Data", requires = "reweight")]
+    #[arg(long, value_name = "T", help_heading = "Data", requires_all = ["reweight", "answers"])]
     pub(super) temperature: Option<f64>,
     /// File of the gold labels (`--labels gold`) [default: the data file]
     #[arg(long, value_name = "FILE", help_heading = "Data")]
@@ -225,6 +225,9 @@ impl TrainArgs {
         if self.is_gold() && !self.answers.is_empty() {
             return Err(usage("`--labels gold` and `--answers` are two sources of labels".into())
                 .hint("leave one of them out"));
+        }
+        if self.is_gold() && self.reweight {
+            return Err(no_effect("reweight", "with `--labels gold`"));
         }
         if self.is_gold() && self.soft_labels {
             return Err(no_effect("soft-labels", "with `--labels gold`"));

@@ -94,9 +94,24 @@ pub(super) struct Extra {
     pub(super) split: Option<String>,
     distribution: Option<HashMap<String, f64>>,
     logprobs: Option<HashMap<String, f64>>,
+    weight: Option<f64>,
 }
 
 impl Extra {
+    /// Returns the weight on the line, where there is one.
+    pub(super) fn weight(&self, path: &Path) -> Result<Option<f64>> {
+        match self.weight {
+            Some(weight) if !(weight.is_finite() && weight >= 0.0) => Err(data(
+                format!(
+                    "the weight of `{}` is {weight}, expected a number from 0 up",
+                    id_text(&self.id)
+                ),
+                path,
+            )),
+            weight => Ok(weight),
+        }
+    }
+
     /// The distribution in the order of the task's labels.
     pub(super) fn distribution(&self, task: &Task, id: &str, path: &Path) -> Result<Vec<f64>> {
         let named = match (&self.distribution, &self.logprobs) {

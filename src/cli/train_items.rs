@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::train_files::{Extra, Sample, Weights, data, id_text, unknown_ids};
 use super::train_gold;
 use crate::data::{
-    AnswerRecord, Dataset, Example, Task, by_question, read_json_lines, read_labels,
+    AnswerRecord, Dataset, Example, Task, WeakRecord, by_question, read_json_lines, read_labels,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Votes;
@@ -44,6 +44,8 @@ pub(super) enum Weighing<'a> {
     Alike,
     /// What files say, and what those weigh that they do not name.
     Files(&'a [PathBuf], Option<f64>),
+    /// What the lines of the labels say.
+    Lines,
     /// By the reliability of the answer among those to its question, at this temperature.
     Reliability(f64),
 }
@@ -60,6 +62,8 @@ pub(super) struct Training {
     pub(super) num_unread: usize,
     /// Items that weigh nothing.
     pub(super) num_weightless: usize,
+    /// Questions among those learnt that the filter which asked them had dropped, and all of them.
+    pub(super) num_dropped_questions: (usize, usize),
 }
 
 /// How items are made.
@@ -72,6 +76,8 @@ pub(super) struct Making<'a> {
     pub(super) all_labels: bool,
     /// Whether the weak distribution is learnt and not its likeliest label.
     pub(super) soft: bool,
+    /// Whether every line of the labels must have a weight.
+    pub(super) weights_on_lines: bool,
 }
 
 /// One label or answer.
@@ -87,6 +93,8 @@ struct Row<'a> {
     validation: bool,
     /// How often it is learnt.
     times: usize,
+    /// The weight on its line.
+    weight: Option<f64>,
 }
 
 impl Making<'_> {
@@ -135,6 +143,10 @@ impl Making<'_> {
             num_unlabelled: self.dataset.examples.len() - labelled.len(),
             num_unread,
             num_weightless: 0,
+            num_dropped_questions: match source {
+                Source::Answers(answers) => num_dropped(answers.paths, &labelled)?,
+                _ => (0, labelled.len()),
+            },
         };
         for row in &rows {
             let weight = match (&weights, weighing) {
@@ -142,6 +154,7 @@ impl Making<'_> {
                 (None, Weighing::Reliability(temperature)) => votes
                     .get(&row.example.id)
                     .map_or(1.0, |votes| votes.reliability(Some(&row.answer), temperature)),
+                (None, Weighing::Lines) => row.weight.unwrap_or(1.0),
                 (None, _) => 1.0,
             };
             // An example without weight is as if it were not there.
@@ -189,7 +202,16 @@ impl Making<'_> {
             self.shares(&words, index, distribution)?
         };
         let answer = label.to_owned();
-        Ok(Row { example, variant: None, answer, prompt, answers, validation, times: 1 })
+        Ok(Row {
+            example,
+            variant: None,
+            answer,
+            prompt,
+            answers,
+            validation,
+            times: 1,
+            weight: None,
+        })
     }
 
     fn label(&self, name: &str) -> Result<usize> {
@@ -291,7 +313,14 @@ impl Making<'_> {
                 }
                 None => None,
             };
-            rows.push(self.row(example, label, distribution, validation, format)?);
+            let mut row = self.row(example, label, distribution, validation, format)?;
+            row.weight = extra.map(|extra| extra.weight(path)).transpose()?.flatten();
+            if row.weight.is_none() && self.weights_on_lines {
+                return Err(data(format!("`{id}` has no `weight` on its line"), path).hint(
+                    "`--reweight` with labels alone takes kept.jsonl of `w2s filter`; give `--answers` as well, or weights by `--weights`",
+                ));
+            }
+            rows.push(row);
         }
         if !strange.is_empty() {
             return Err(unknown_ids("labels", &strange, path, self.dataset));
@@ -340,7 +369,16 @@ impl Making<'_> {
             };
             let answers = self.answers_of(&record, &answer, example, format)?;
             let (variant, prompt) = (Some(record.variant), record.prompt);
-            rows.push(Row { example, variant, answer, prompt, answers, validation, times });
+            rows.push(Row {
+                example,
+                variant,
+                answer,
+                prompt,
+                answers,
+                validation,
+                times,
+                weight: None,
+            });
         }
         if !strange.is_empty() {
             let strange: Vec<&str> = strange.iter().map(String::as_str).collect();
@@ -380,6 +418,20 @@ impl Making<'_> {
         });
         self.shares(&words, shown, distribution)
     }
+}
+
+/// How many of the questions that are learnt the filters dropped that asked them, and how many there
+/// are.
+fn num_dropped(paths: &[PathBuf], learnt: &HashSet<&str>) -> Result<(usize, usize)> {
+    let mut num = 0;
+    for path in paths {
+        let beside = path.with_file_name("dropped.jsonl");
+        if beside.is_file() {
+            let dropped: Vec<WeakRecord> = read_json_lines(&beside)?;
+            num += dropped.iter().filter(|record| learnt.contains(record.id.as_str())).count();
+        }
+    }
+    Ok((num, learnt.len()))
 }
 
 /// The answers of all files.

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::train_args::{DecayName, TooLongName, TrainArgs};
 use super::train_items::{Answers, Source, Weighing};
+use crate::error::{Error, ErrorKind, Result};
 use crate::lm::{AdapterConfig, Decoder, Layout, TargetModules};
 use crate::run::{GoldUse, RunDir};
 use crate::score::{MemorySize, total_memory};
@@ -20,6 +21,28 @@ const TEMPERATURE: f64 = 0.2;
 impl TrainArgs {
     pub(super) fn is_gold(&self) -> bool {
         self.labels.iter().eq([Path::new("gold")])
+    }
+
+    /// Puts the files of run folders in the place of the folders.
+    pub(super) fn find_in_runs(&mut self) -> Result<()> {
+        let lists: [(&mut Vec<PathBuf>, &str, &[&str]); 2] = [
+            (&mut self.labels, "labels", &["kept.jsonl", "labels.jsonl"]),
+            (&mut self.answers, "answers", &["answers.jsonl"]),
+        ];
+        for (paths, what, names) in lists {
+            for path in paths.iter_mut().filter(|path| path.is_dir()) {
+                let there = names.iter().map(|name| path.join(name)).find(|file| file.is_file());
+                *path = there.ok_or_else(|| {
+                    Error::new(
+                        ErrorKind::Data,
+                        format!("the folder holds no {what}, expected {}", names.join(" or ")),
+                    )
+                    .at(&*path)
+                    .hint("give a finished run of `w2s label` or `w2s filter`, or a file")
+                })?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn source(&self) -> Source<'_> {
@@ -40,6 +63,8 @@ impl TrainArgs {
     pub(super) fn weighing(&self) -> Weighing<'_> {
         if !self.weights.is_empty() {
             Weighing::Files(&self.weights, self.missing_weight)
+        } else if self.reweight && self.answers.is_empty() {
+            Weighing::Lines
         } else if self.reweight {
             Weighing::Reliability(self.temperature())
         } else {
@@ -215,7 +240,10 @@ impl TrainArgs {
         if let Some(weight) = self.missing_weight {
             settings.insert("missing_weight".into(), weight.into());
         }
-        let reweight = self.reweight.then(|| json!({ "temperature": self.temperature() }));
+        let reweight = self.reweight.then(|| match self.weighing() {
+            Weighing::Lines => json!("weights on the lines of the labels"),
+            _ => json!({ "temperature": self.temperature() }),
+        });
         settings.insert("reweight".into(), json!(reweight));
         settings.insert("gold_column".into(), json!(self.gold_column));
         settings.insert("soft_labels".into(), self.soft_labels.into());

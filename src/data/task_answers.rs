@@ -108,6 +108,8 @@ pub struct AnswerSpec {
     pub paraphrased: Option<String>,
     /// Fields that say of what kind a question is.
     pub kinds: Vec<String>,
+    /// The prompt variant in which the filter asks, if it is not the task's own.
+    pub prompt: Option<String>,
     pub(super) paraphrase_columns: Vec<String>,
 }
 
@@ -124,6 +126,7 @@ pub(super) struct AnswersTable {
     templates: Vec<Spanned<String>>,
     paraphrases: Option<Spanned<ParaphrasesTable>>,
     kinds: Option<Spanned<Vec<String>>>,
+    prompt: Option<Spanned<String>>,
 }
 
 impl AnswersTable {
@@ -287,14 +290,33 @@ pub(super) fn letters() -> Vec<Label> {
 /// Returns how answers are asked for and read.
 pub(super) fn answers(
     table: AnswersTable,
-    prompt: &PromptSpec,
+    prompts: &[PromptSpec],
     fields: &[Field],
     has_options: bool,
     source: &Source<'_>,
 ) -> Result<AnswerSpec> {
     let known = |name: &str| fields.iter().any(|field| field.name == name);
-    let AnswersTable { open, parser, max_new_tokens, variants, templates, paraphrases, kinds } =
-        table;
+    let AnswersTable {
+        open,
+        parser,
+        max_new_tokens,
+        variants,
+        templates,
+        paraphrases,
+        kinds,
+        prompt: asked_in,
+    } = table;
+    // What varies is looked for in the words that the filter puts.
+    let prompt = match &asked_in {
+        None => &prompts[0],
+        Some(name) => {
+            prompts.iter().find(|prompt| prompt.name == *name.get_ref()).ok_or_else(|| {
+                source
+                    .fault(name.span(), format!("task has no prompt variant `{}`", name.get_ref()))
+                    .hint(format!("it has {}", quoted(prompts.iter().map(|p| &p.name))))
+            })?
+        }
+    };
     let own = match (open, has_options) {
         (true, _) => ParserName::FirstLineNumber,
         (false, true) => ParserName::OptionLetter,
@@ -362,6 +384,7 @@ pub(super) fn answers(
         templates: templates.into_iter().map(Spanned::into_inner).collect(),
         paraphrased,
         kinds: kinds.map(Spanned::into_inner).unwrap_or_default(),
+        prompt: asked_in.map(Spanned::into_inner),
         paraphrase_columns,
     };
     let possible = spec.possible(prompt, has_options);

@@ -197,7 +197,7 @@ pub(super) fn parse(toml: &str, path: &Path) -> Result<Task> {
         &source,
     )?;
     let answers =
-        task_answers::answers(file.answers, &variants[0], &fields, options.is_some(), &source)?;
+        task_answers::answers(file.answers, &variants, &fields, options.is_some(), &source)?;
     Ok(Task {
         name: file.name.into_inner(),
         description: file.description.into_inner(),

@@ -202,7 +202,7 @@ impl<'a> Asking<'a> {
     /// A prompt is put without the blanks at its end, which the model writes itself.
     ///
     /// # Errors
-    /// As [`Generator::write`].
+    /// As [`Generator::write`]; [`ErrorKind::Context`] names the question.
     pub fn votes<G: Generator>(
         &self,
         parser: ParserName,
@@ -224,6 +224,15 @@ impl<'a> Asking<'a> {
                     self.prompt(wording).trim_end_matches([' ', '\t']).to_owned()
                 }));
                 end += 1;
+            }
+            let questions = (first..end).flat_map(|place| {
+                self.questions[place].iter().enumerate().map(move |(number, _)| (place, number))
+            });
+            for (prompt, (place, number)) in prompts.iter().zip(questions) {
+                generator.check_room(prompt).map_err(|error| {
+                    error
+                        .of(format_args!("example `{}`, variant {number}", self.examples[place].id))
+                })?;
             }
             let written = generator.write(&prompts, max_new_tokens)?;
             let mut both = prompts.into_iter().zip(written);

@@ -26,6 +26,8 @@ pub enum Sampling {
 pub struct GenerateOptions {
     /// Most tokens written for a prompt.
     pub max_new_tokens: usize,
+    /// Most tokens of a prompt and its text together; `None`: the positions of the model.
+    pub max_context_tokens: Option<usize>,
     /// How the next token is chosen.
     pub sampling: Sampling,
     /// Token ids that end a text; they are not part of it.
@@ -108,7 +110,8 @@ pub fn generate(
     streams: SeedStream,
 ) -> Result<Vec<Generated>> {
     let _no_grad = tch::no_grad_guard();
-    let max_tokens = decoder.config().max_position_embeddings;
+    let positions = decoder.config().max_position_embeddings;
+    let max_tokens = options.max_context_tokens.unwrap_or(positions);
     let mut tokens = Vec::with_capacity(prompts.len());
     for (i, prompt) in prompts.iter().enumerate() {
         let ids = [tokenizer.prefix(), &tokenizer.encode(prompt)?.ids].concat();

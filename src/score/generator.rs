@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::work::pretended;
-use super::{Journaled, LmScorer};
+use super::{Journaled, LmScorer, Scorer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::{GenerateOptions, Sampling, generate};
 use crate::run::SeedStream;
@@ -21,6 +21,13 @@ pub struct Written {
 
 /// Something that writes after prompts, always the most likely next token (greedy).
 pub trait Generator {
+    /// Returns whether `prompt` leaves room for a token behind it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Context`] when it does not, with its length; it names no example, which the caller
+    /// knows.
+    fn check_room(&self, prompt: &str) -> Result<()>;
+
     /// Returns what is written after each prompt, in their order, up to `max_new_tokens` each.
     ///
     /// # Errors
@@ -30,24 +37,51 @@ pub trait Generator {
 }
 
 impl<G: Generator + ?Sized> Generator for &mut G {
+    fn check_room(&self, prompt: &str) -> Result<()> {
+        (**self).check_room(prompt)
+    }
+
     fn write(&mut self, prompts: &[String], max_new_tokens: usize) -> Result<Vec<Written>> {
         (**self).write(prompts, max_new_tokens)
     }
 }
 
 impl<G: Generator + ?Sized> Generator for Box<G> {
+    fn check_room(&self, prompt: &str) -> Result<()> {
+        (**self).check_room(prompt)
+    }
+
     fn write(&mut self, prompts: &[String], max_new_tokens: usize) -> Result<Vec<Written>> {
         (**self).write(prompts, max_new_tokens)
     }
 }
 
+/// Returns the error for a prompt of `len` tokens where a context of `most` should hold a token more.
+pub(super) fn no_room(len: usize, most: usize) -> Error {
+    Error::new(
+        ErrorKind::Context,
+        format!(
+            "the prompt is {len} tokens long and must leave room for an answer in a context of {most}"
+        ),
+    )
+    .hint("shorten the example, raise `--max-context` if the model can go beyond it, or use a model with a longer context")
+}
+
 impl Generator for LmScorer {
+    fn check_room(&self, prompt: &str) -> Result<()> {
+        let tokenizer = self.tokenizer();
+        let len = tokenizer.prefix().len() + tokenizer.encode(prompt)?.ids.len();
+        let most = self.max_tokens();
+        if len < most { Ok(()) } else { Err(no_room(len, most)) }
+    }
+
     fn write(&mut self, prompts: &[String], max_new_tokens: usize) -> Result<Vec<Written>> {
         if self.counted().is_some() {
             return self.count_written(prompts, max_new_tokens);
         }
         let options = GenerateOptions {
             max_new_tokens,
+            max_context_tokens: Some(self.max_tokens()),
             sampling: Sampling::Greedy,
             end_tokens: self.end_tokens()?,
             stop: Vec::new(),
@@ -106,6 +140,10 @@ struct Entry {
 }
 
 impl<G: Generator> Generator for Journaled<G> {
+    fn check_room(&self, prompt: &str) -> Result<()> {
+        self.inner().check_room(prompt)
+    }
+
     fn write(&mut self, prompts: &[String], max_new_tokens: usize) -> Result<Vec<Written>> {
         let digest = digest(prompts, max_new_tokens);
         let (generator, journal) = self.parts();
@@ -150,6 +188,10 @@ impl<F: FnMut(&str) -> String> TableGenerator<F> {
 }
 
 impl<F: FnMut(&str) -> String> Generator for TableGenerator<F> {
+    fn check_room(&self, _: &str) -> Result<()> {
+        Ok(())
+    }
+
     fn write(&mut self, prompts: &[String], _: usize) -> Result<Vec<Written>> {
         let words = |text: &str| text.split_whitespace().count();
         let write = |prompt: &String| {

@@ -32,6 +32,10 @@ impl<S> Journaled<S> {
         Self { scorer, journal }
     }
 
+    pub(super) fn inner(&self) -> &S {
+        &self.scorer
+    }
+
     pub(super) fn parts(&mut self) -> (&mut S, &mut Journal) {
         (&mut self.scorer, &mut self.journal)
     }

@@ -68,6 +68,7 @@ fn decode(bencher: Bencher<'_, '_>, num_prompts: usize) {
         (0..num_prompts).map(|i| format!("{i} shells and {} coins and", i * 37 + 11)).collect();
     let options = GenerateOptions {
         max_new_tokens: NEW_TOKENS,
+        max_context_tokens: None,
         sampling: Sampling::Greedy,
         end_tokens: Vec::new(),
         stop: Vec::new(),

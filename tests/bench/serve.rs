@@ -88,6 +88,7 @@ impl Server {
     fn generate(&self, prompts: &[String], new: usize) -> Result<Value, Box<dyn Error>> {
         let options = GenerateOptions {
             max_new_tokens: new,
+            max_context_tokens: None,
             sampling: Sampling::Greedy,
             end_tokens: Vec::new(),
             stop: Vec::new(),

@@ -336,3 +336,48 @@ fn what_cannot_be_done_is_said() {
     assert!(text(&kept.stderr).contains("the file is there already"));
     assert_eq!(place.read("mine.csv"), "mine");
 }
+
+/// A prompt that leaves no room in the context asked for is refused by its question's name, before
+/// anything is written after it.
+#[test]
+fn written_answers_keep_to_the_context_and_name_the_question() {
+    let place = Place::new();
+    let long = QUESTIONS.replace("\"Who?\"", &format!("\"{}\"", "who ".repeat(150)));
+    let args = filter(&place, "a", &["--answers", "votes", "--max-context", "200"]);
+    place.write("q.jsonl", &long);
+    let output = w2s(&strs(&args));
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    for part in ["example `q3`, variant 0", "in a context of 200", "hint: shorten the example"] {
+        assert!(told.contains(part), "`{part}` is not in:\n{told}");
+    }
+    // With the room it takes the same run ends well.
+    let all = filter(&place, "b", &["--answers", "votes", "--max-new-tokens", "3"]);
+    good(&strs(&all));
+    // And a text ends where the context does: 3 tokens may follow a prompt, but only one has room.
+    let longest = rows(&place, "b/answers.jsonl");
+    assert_eq!(longest.len(), 17);
+}
+
+/// HellaSwag's variants are put in the words of the published filter, "and provide", not in those of
+/// the published evaluation, "and then provide".
+/// Source: Irenehere/ReliableAlignment, Hellaswag/our_method_uncertainty_filtering.py and evaluation.py.
+#[test]
+fn variants_are_put_in_the_words_of_the_published_filter() {
+    let place = Place::new();
+    let model = tiny("llama").display().to_string();
+    let data = place.write(
+        "h.jsonl",
+        r#"{"id": "h", "ctx": "A man sits. he", "endings": ["is up.", "is down.", "eats.", "sleeps."], "label": 0}"#,
+    );
+    let out = place.path("f");
+    let args = ["filter", "--entropy", "--model", &model, "--task", "hellaswag", "--data", &data];
+    good(&[&args[..], &["--out", &out]].concat());
+    let prompt = rows(&place, "f/answers.jsonl")[0]["prompt"].as_str().unwrap().to_owned();
+    let head = "### Instruction: Choose an appropriate ending for the provided sentence based on your commonsense knowledge.In your response, choose an answer from A,B,C,D, and provide a brief explanation. Sentence: A man sits. he. Choices: A. ";
+    assert!(prompt.starts_with(head) && prompt.ends_with(". ### Answer: "), "{prompt}");
+    let out = place.path("typed");
+    good(&[&args[..], &["--out", &out, "--prompt-variant", "published"]].concat());
+    let prompt = rows(&place, "typed/answers.jsonl")[0]["prompt"].as_str().unwrap().to_owned();
+    assert!(prompt.contains("and then provide a brief explanation"), "{prompt}");
+}

@@ -37,7 +37,13 @@ impl Writer {
 
 fn greedy(max_new_tokens: usize) -> GenerateOptions {
     let (end_tokens, stop) = (Vec::new(), Vec::new());
-    GenerateOptions { max_new_tokens, sampling: Sampling::Greedy, end_tokens, stop }
+    GenerateOptions {
+        max_new_tokens,
+        max_context_tokens: None,
+        sampling: Sampling::Greedy,
+        end_tokens,
+        stop,
+    }
 }
 
 /// The fixtures' tokens were written by transformers one prompt at a time; here the prompts, of

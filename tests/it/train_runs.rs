@@ -462,6 +462,54 @@ fn a_filter_run_trains_a_student() {
     assert_ne!(student("soft-variants", &soft).0, weighed);
 }
 
+/// The weights on the lines of kept.jsonl weigh the labels, as the same numbers in a file of weights
+/// do; folders stand for the files in them; dropped questions are not learnt in silence.
+#[test]
+fn a_filter_run_is_learnt_from_its_folder() {
+    let place = Place::new();
+    let model = tiny("llama").display().to_string();
+    let data = place.write("q.jsonl", crate::filter_runs::QUESTIONS);
+    let weak = place.path("weak");
+    let task = ["--model", &model, "--task", "multiple-choice", "--data", &data];
+    let keep = ["--keep-fraction", "0.5", "--out", &weak];
+    good(&[&["filter", "--entropy"], task.as_slice(), &keep].concat());
+    let kept = place.path("weak/kept.jsonl");
+    let student = |out: &str, more: &[&str]| {
+        let path = place.path(out);
+        let fixed = ["--out", &path, "--lr", "1e-2", "--batch-size", "5"];
+        let output = w2s(&[&["train"], task.as_slice(), &fixed, more].concat());
+        let told = text(&output.stderr).to_string();
+        assert!(output.status.success(), "{told}");
+        (bytes(&place, &format!("{out}/adapter_model.safetensors")), told)
+    };
+    let line = |line: &str| {
+        let row: Value = serde_json::from_str(line).unwrap();
+        format!("{}\n", serde_json::json!({ "id": row["id"], "weight": row["weight"] }))
+    };
+    let weights =
+        place.write("w.jsonl", place.read("weak/kept.jsonl").lines().map(line).collect::<String>());
+    let (by_file, _) = student("by-file", &["--labels", &kept, "--weights", &weights]);
+    let (by_line, told) = student("by-line", &["--labels", &weak, "--reweight"]);
+    assert_eq!(by_line, by_file);
+    assert!(!told.contains("dropped by the filter"), "{told}");
+    let (alike, _) = student("alike", &["--labels", &kept]);
+    assert_ne!(by_line, alike);
+    // Two of the four questions were dropped.
+    let (_, told) = student("all", &["--answers", &weak]);
+    let said = "warning: 2 of the 4 questions that are learnt were dropped by the filter";
+    assert!(told.contains(said), "{told}");
+    let (_, told) = student("kept", &["--answers", &weak, "--labels", &weak]);
+    assert!(!told.contains("dropped by the filter"), "{told}");
+    // Labels without weights have none to give.
+    let bare = place.write("bare.jsonl", "{\"id\": \"q1\", \"label\": \"A\"}\n");
+    let out = place.path("bad");
+    let more = ["--labels", &bare, "--reweight", "--out", &out];
+    let output = w2s(&[&["train"], task.as_slice(), &more].concat());
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("`q1` has no `weight` on its line") && told.contains("hint: "), "{told}");
+}
+
 /// Open answers are learnt as text.
 #[test]
 fn open_answers_are_learnt_as_text() {

@@ -20,7 +20,7 @@ use serde_json::json;
 pub use local::LocalTokenizer;
 pub use route::Route;
 
-use super::generator::{Generator, Written};
+use super::generator::{Generator, Written, no_room};
 use super::{LabelScores, PromptTree, Scorer, Usage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::server::{Abilities, Job, Probe, Service, run_in_order};
@@ -315,6 +315,14 @@ impl Scorer for HttpScorer {
 }
 
 impl Generator for HttpScorer {
+    fn check_room(&self, prompt: &str) -> Result<()> {
+        let most = self.options.max_context_tokens.or_else(|| self.service.max_tokens());
+        // Without a tokenizer lengths are guesses, and the server's own refusal is better.
+        let (Some(most), true) = (most, self.local.is_some()) else { return Ok(()) };
+        let len = self.count_tokens(prompt)?;
+        if len < most { Ok(()) } else { Err(no_room(len, most)) }
+    }
+
     fn write(&mut self, prompts: &[String], max_new_tokens: usize) -> Result<Vec<Written>> {
         let by_chat = self.writes_by_chat()?;
         let more = json!({ "max_tokens": max_new_tokens, "temperature": 0 });
