@@ -72,8 +72,9 @@ fn method_settings(method: &Method, settings: &mut Map<String, Value>) -> Result
     Ok(())
 }
 
-pub(super) fn run(args: LabelArgs, session: &mut Session) -> Result<()> {
+pub(super) fn run(mut args: LabelArgs, session: &mut Session) -> Result<()> {
     let began = Instant::now();
+    args.imply_preset(&session.command_line());
     let mut task = Task::load(&args.task)?;
     if let Some(name) = args.variant(&task) {
         task = task.with_variant(name)?;

@@ -38,6 +38,7 @@ use crate::score::Calibration;
 ///
 /// The flags of the published code are understood too (--testbed, --K, --initial_T, --final_T,
 /// --scheduler, --consistency_fix_K, --num_seed, --batch_size): add --data and --out to its commands.
+/// Any of them means --preset icm-code, unless a preset is named.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct LabelArgs {
@@ -235,6 +236,13 @@ impl LabelArgs {
     pub(super) fn variant<'a>(&'a self, task: &Task) -> Option<&'a str> {
         let of_preset = || self.search.preset()?.variant_of(task);
         self.prompt_variant.as_deref().or_else(of_preset)
+    }
+
+    /// Takes the preset that flags of a published code ask for, where the method is the search.
+    pub(super) fn imply_preset(&mut self, argv: &[String]) {
+        if self.method == MethodName::Icm {
+            self.search.imply_preset(argv);
+        }
     }
 
     /// The name of the preset.

@@ -6,6 +6,7 @@ use std::convert::Infallible;
 
 use clap::Args;
 
+use super::names::PresetName;
 use super::progress::say;
 
 /// The task that the published code calls `name`; other names are as they are.
@@ -18,6 +19,34 @@ pub(super) fn task_name(name: &str) -> Result<String, Infallible> {
         other => other,
     }
     .to_owned())
+}
+
+/// Flags as the authors' code spells them, where ours are spelled otherwise.
+const OF_THE_CODE: [&str; 8] = [
+    "--testbed",
+    "--K",
+    "--initial_T",
+    "--final_T",
+    "--scheduler",
+    "--consistency_fix_K",
+    "--num_seed",
+    "--batch_size",
+];
+/// Flags that its vLLM fork adds.
+const OF_THE_FORK: [&str; 4] = [
+    "--tensor_parallel_size",
+    "--gpu_memory_utilization",
+    "--max_model_len",
+    "--max_num_batched_tokens",
+];
+
+/// Returns the first flag of a command line that only a published code spells so, and the preset of that
+/// code: a published command should do what it did there, not what `w2s` does by default.
+pub(super) fn implied_preset(argv: &[String]) -> Option<(&'static str, PresetName)> {
+    let is_in = |flag: &&str| argv.iter().any(|word| word.split('=').next() == Some(*flag));
+    let flag = OF_THE_CODE.into_iter().find(is_in)?;
+    let fork = OF_THE_FORK.iter().any(|flag| is_in(&flag));
+    Some((flag, if fork { PresetName::VllmFork } else { PresetName::IcmCode }))
 }
 
 /// Options of published commands that have no meaning here.

@@ -9,6 +9,8 @@ use super::from_gold::{self, GoldSource};
 use super::names::{
     AggregateName, InitName, ObjectiveName, PresetName, RuleChoice, RuleName, ScheduleName,
 };
+use super::progress::say;
+use super::published::implied_preset;
 use crate::data::{Example, Rule, Task};
 use crate::error::{Error, ErrorKind, Result};
 use crate::label::{
@@ -73,7 +75,7 @@ pub(super) struct SearchArgs {
     /// Most inconsistent pairs repaired after one change [default: 10]
     #[arg(long, value_name = "N", alias = "consistency_fix_K")]
     consistency_fix_iterations: Option<usize>,
-    /// Cooling: log (authors' code, by accepted changes), paper (by iterations) or exp
+    /// Cooling: log or exp (authors' code, by accepted changes), or paper (by iterations)
     /// [default: log]
     #[arg(long, value_enum, alias = "scheduler")]
     schedule: Option<ScheduleName>,
@@ -86,7 +88,7 @@ pub(super) struct SearchArgs {
     /// Speed of the schedules log and paper [default: 2 and 0.99]
     #[arg(long, value_name = "X")]
     beta: Option<f64>,
-    /// Factor per iteration of the schedule exp [default: 0.99]
+    /// Factor per accepted change of the schedule exp [default: 0.99]
     #[arg(long, value_name = "X")]
     decay: Option<f64>,
     /// Draw a new order of demonstrations after every N accepted changes; 0: never [default: 0]
@@ -173,6 +175,19 @@ impl SearchArgs {
                     .hint("leave it out, or use `--method icm`"))
             }
             None => Ok(()),
+        }
+    }
+
+    /// Takes the preset that flags of a published code ask for, unless one is named.
+    pub(super) fn imply_preset(&mut self, argv: &[String]) {
+        if self.preset.is_none()
+            && let Some((flag, preset)) = implied_preset(argv)
+        {
+            say(format_args!(
+                "`{flag}` is a flag of the published code, so its settings are taken: preset {}\nhint: name another with `--preset`; the flags of `w2s label --help` alone take the defaults of w2s",
+                Preset::from(preset).name
+            ));
+            self.preset = Some(preset);
         }
     }
 

@@ -90,6 +90,51 @@ fn a_published_command_runs() {
     assert_eq!((&schedule["kind"], &schedule["decay"]), (&"exp".into(), &0.98.into()));
     assert_eq!((&schedule["initial"], &schedule["last"]), (&8.0.into(), &0.02.into()));
     assert_eq!((&settings["max_context"], &settings["pack_tokens"]), (&400.into(), &256.into()));
+    // The exponential schedule falls by the changes that were accepted, as in the authors' code, not by
+    // the iterations: replayed from the trace.
+    let mut num_accepted = 0;
+    let mut num_replayed = 0;
+    for line in place.read("run/trace.jsonl").lines() {
+        let event: Value = serde_json::from_str(line).unwrap();
+        let (Some(t), Some(accepted)) =
+            (event["temperature"].as_f64(), event["accepted"].as_bool())
+        else {
+            continue;
+        };
+        let expected = (8.0 * 0.98_f64.powi(num_accepted)).max(0.02);
+        assert!((t - expected).abs() < 1e-9, "{t} is not {expected} after {num_accepted}");
+        num_replayed += 1;
+        num_accepted += i32::from(accepted);
+    }
+    assert_eq!(num_replayed, 40);
+    assert!(num_accepted > 0 && num_accepted < 40, "{num_accepted}");
+}
+
+/// What only a published code spells so takes that code's settings, not ours under its names.
+#[test]
+fn a_published_spelling_takes_the_published_settings() {
+    let place = Place::new();
+    let run = |out: &str, more: &[&str]| {
+        let output = w2s(&strs(&place.label(out, more)));
+        let message = text(&output.stderr).to_string();
+        assert!(output.status.success(), "{message}");
+        (json(&place, &format!("{out}/manifest.json"))["settings"].clone(), message)
+    };
+    let (code, message) = run("code", &["--K", "9"]);
+    assert_eq!(code["preset"], "icm-code");
+    let search = &code["search"];
+    assert_eq!((&search["order"], &search["calibration"]), (&"dataset".into(), &"none".into()));
+    assert_eq!(search["form"]["objective"], "log-odds");
+    let said = "`--K` is a flag of the published code, so its settings are taken: preset icm-code";
+    assert!(message.contains(said), "{message}");
+    let (fork, _) = run("fork", &["--K=9", "--max_model_len", "400"]);
+    assert_eq!(fork["preset"], "vllm-fork");
+    let (named, message) = run("named", &["--K", "9", "--preset", "icm-paper"]);
+    assert_eq!(named["preset"], "icm-paper");
+    assert!(!message.contains("is a flag of the published code"), "{message}");
+    // A baseline has no preset.
+    let (zero, _) = run("zero", &["--method", "zero-shot", "--max_model_len", "400"]);
+    assert_eq!(zero["preset"], Value::Null);
 }
 
 #[test]
@@ -135,7 +180,7 @@ fn a_preset_sets_defaults_and_options_win() {
     let (other, _) =
         run("other", &["--preset", "neutral-fork", "--prompt-variant", "published", "--K", "9"]);
     assert_eq!(other["prompt_variant"], "published");
-    let (none, message) = run("none", &["--K", "9"]);
+    let (none, message) = run("none", &["--iterations", "9"]);
     assert_eq!((&none["preset"], &none["prompt_variant"]), (&Value::Null, &"published".into()));
     assert!(message.contains("settings:\n  seed 0, task gsm8k-verification"), "{message}");
 }
