@@ -109,8 +109,9 @@ pub(super) fn run(args: &DrawArgs, session: &Session) -> Result<()> {
             say(format_args!("warning: part `{name}` has {size} records, fewer than {num}"));
         }
         sizes.insert(name.clone(), size.into());
-        write_atomic(&folder.file(&format!("{name}.jsonl")), text.as_bytes())?;
-        say(format_args!("  {}: {} records", folder.file(name).display(), count(size as u64)));
+        let path = folder.file(&format!("{name}.jsonl"));
+        write_atomic(&path, text.as_bytes())?;
+        say(format_args!("  {}: {} records", path.display(), count(size as u64)));
     }
     folder.write_json("summary.json", &json!({ "num_fit": num_fit, "parts": sizes }))?;
     folder.finish(began.elapsed().as_secs_f64(), 0.0)

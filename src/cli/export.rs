@@ -12,6 +12,7 @@ use super::run_labels::{Labelled, RunLabels};
 use crate::data::json_lines;
 use crate::error::{Error, ErrorKind, Result};
 use crate::prompt::PromptFormat;
+use crate::report::{code_span, plain};
 use crate::run::{GoldUse, SeedStream, write_atomic};
 
 /// Write the labelled, weighted set of a run for TRL, axolotl or LLaMA-Factory
@@ -192,12 +193,12 @@ fn readme(args: &ExportArgs, labels: &RunLabels, how: &str) -> String {
         "Made by `w2s export` {} from a run of `w2s {}`: task {}, model {}.",
         env!("CARGO_PKG_VERSION"),
         manifest.command,
-        setting("task"),
-        setting("model")
+        code_span(setting("task")),
+        code_span(setting("model"))
     );
     let gold = match &manifest.gold_used {
         GoldUse::No(_) => "No gold label had a part in the labels.".to_owned(),
-        GoldUse::Because(reason) => format!("Gold had a part in the labels: {reason}."),
+        GoldUse::Because(reason) => format!("Gold had a part in the labels: {}.", plain(reason)),
     };
     let _ = writeln!(text, "{gold}\n\n## Weights\n\n{how}\n## Use\n\n{}", args.format.usage());
     text

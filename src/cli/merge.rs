@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::model::ModelArgs;
 use super::progress::{self, duration, say};
 use super::session::Session;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::{Adapter, Decoder, write_tensors};
+use crate::report::{code_span, plain, yaml_scalar};
 use crate::run::{GoldUse, Manifest, OpenMode, RunDir, write_atomic};
 
 /// Add an adapter to its model's weights
@@ -113,21 +114,24 @@ pub(super) fn write_model(from: &Path, decoder: &Decoder, to: &Path) -> Result<(
 
 /// Writes the model card, with that of the adapter's training if there is one.
 fn write_card(folder: &RunDir, manifest: &Manifest, adapter: &Path) -> Result<()> {
-    let base = json!(manifest.settings["model"]);
+    let setting = |name: &str| manifest.settings[name].as_str().unwrap_or_default().to_owned();
+    let base = setting("model");
     let mut card = format!(
-        "---\nbase_model: {}\ntags:\n- w2s\n---\n\n# Merged by `w2s merge`\n\nThe model `{}` with the adapter `{}` added to its weights, in {}.\n\n",
-        base.as_str().unwrap_or_default(),
-        base.as_str().unwrap_or_default(),
-        adapter.display(),
-        manifest.settings["dtype"].as_str().unwrap_or_default(),
+        "---\nbase_model: {}\ntags:\n- w2s\n---\n\n# Merged by `w2s merge`\n\nThe model {} with the adapter {} added to its weights, in {}.\n\n",
+        yaml_scalar(&base),
+        code_span(&base),
+        code_span(&adapter.display().to_string()),
+        setting("dtype"),
     );
     match &manifest.gold_used {
-        GoldUse::Because(reason) => card += &format!("Gold labels had a part in it: {reason}.\n\n"),
+        GoldUse::Because(reason) => {
+            card += &format!("Gold labels had a part in it: {}.\n\n", plain(reason));
+        }
         GoldUse::No(_) => card += "No gold label is known to have had a part in it.\n\n",
     }
     card += "| input | SHA-256 |\n|---|---|\n";
     for input in &manifest.inputs {
-        card += &format!("| {} `{}` | {} |\n", input.role, input.path, input.sha256);
+        card += &format!("| {} {} | {} |\n", input.role, code_span(&input.path), input.sha256);
     }
     if let Ok(text) = std::fs::read_to_string(adapter.join("README.md")) {
         // A card begins with a block between lines of dashes, which stands once only.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
+use super::printable::printable;
 use crate::label::TraceEvent;
 
 /// Whether another process speaks for this one.
@@ -53,7 +54,7 @@ pub(super) fn say(line: fmt::Arguments<'_>) {
 /// Writes a line to stderr.
 pub(super) fn complain(line: fmt::Arguments<'_>) {
     // A closed stderr is no reason to stop working.
-    let _ = writeln!(std::io::stderr(), "{line}");
+    let _ = writeln!(std::io::stderr(), "{}", printable(&line.to_string()));
 }
 
 /// Writes a line to stdout, which is for results.
@@ -61,7 +62,7 @@ pub(super) fn print(line: fmt::Arguments<'_>) -> crate::error::Result<()> {
     if SILENT.load(Ordering::Relaxed) {
         return Ok(());
     }
-    let write = writeln!(std::io::stdout(), "{line}");
+    let write = writeln!(std::io::stdout(), "{}", printable(&line.to_string()));
     write.map_err(|e| crate::error::Error::io("write", std::path::Path::new("stdout"), &e))
 }
 

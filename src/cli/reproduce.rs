@@ -12,7 +12,9 @@ use super::steps::{Step, run_steps};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{Comparison, Role};
 use crate::recipe::{Expanded, Published, Recipe, RecipeStep};
-use crate::report::{PublishedBar, comparison_bars, published_bars, stack, write_figure};
+use crate::report::{
+    PublishedBar, comparison_bars, markdown_cell, published_bars, stack, write_figure,
+};
 use crate::run::write_atomic;
 use crate::server::ServerAddress;
 
@@ -337,7 +339,8 @@ fn write(recipe: &Recipe, scale: &str, results: &Results, out: &Path) -> Result<
     }
     page += "\n\n";
     for (index, row) in rows.iter().enumerate() {
-        page += &format!("| {} |\n", row.join(" | "));
+        let cells: Vec<String> = row.iter().map(|cell| markdown_cell(cell)).collect();
+        page += &format!("| {} |\n", cells.join(" | "));
         if index == 0 {
             page += &format!("|{}\n", "---|".repeat(row.len()));
         }

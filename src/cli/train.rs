@@ -16,6 +16,7 @@ use super::train_run::{BEST, Run};
 use crate::data::{Dataset, Task, split_ids};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::{Adapter, Decoder, Devices, OwnTensor, Tokenizer, end_tokens};
+use crate::report::{code_span, plain, yaml_scalar};
 use crate::run::{GoldUse, Input, Journal, Manifest, RunDir, SeedStream, write_atomic};
 use crate::train::{
     Group, Item, ItemBuilder, Loss, Parameter, Seat, State, StepReport, TrainSettings, Trainer,
@@ -444,17 +445,20 @@ fn write_card(folder: &RunDir, manifest: &Manifest, summary: &Summary) -> Result
     } else {
         ("tags:\n- w2s", "All weights of")
     };
+    let model = setting("model");
     let mut card = format!(
         "---\nbase_model: {}\n{head}\n---\n\n# Made by `w2s train`\n\n\
-         {} `{}`, trained on task `{}` with labels `{}`.\n\n",
-        setting("model"),
+         {} {}, trained on task {} with labels {}.\n\n",
+        yaml_scalar(&model),
         what,
-        setting("model"),
-        setting("task"),
-        setting("labels"),
+        code_span(&model),
+        code_span(&setting("task")),
+        code_span(&setting("labels")),
     );
     match &manifest.gold_used {
-        GoldUse::Because(reason) => card += &format!("Gold labels had a part in it: {reason}.\n\n"),
+        GoldUse::Because(reason) => {
+            card += &format!("Gold labels had a part in it: {}.\n\n", plain(reason));
+        }
         GoldUse::No(_) => card += "No gold label had a part in it.\n\n",
     }
     card += "| metric | value |\n|---|---|\n";
@@ -465,7 +469,7 @@ fn write_card(folder: &RunDir, manifest: &Manifest, summary: &Summary) -> Result
     }
     card += "\n| input | SHA-256 |\n|---|---|\n";
     for input in &manifest.inputs {
-        card += &format!("| {} `{}` | {} |\n", input.role, input.path, input.sha256);
+        card += &format!("| {} {} | {} |\n", input.role, code_span(&input.path), input.sha256);
     }
     card += &format!(
         "\nSettings, seed {}:\n\n```json\n{:#}\n```\n",

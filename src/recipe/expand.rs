@@ -1,7 +1,7 @@
 //! From a recipe and the values of a scale to command lines.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path, PathBuf};
 
 use toml::Value;
 
@@ -97,6 +97,7 @@ impl Recipe {
         }
         let filling = Filling { recipe: self, values: &values, data, out };
         let mut steps = Vec::new();
+        let mut folders = BTreeSet::new();
         // Steps of one data set, seed and so on stay together as far as the recipe's order lets them:
         // the order is the recipe's, and each step goes through its arrays.
         for (line, step) in &self.steps {
@@ -104,11 +105,30 @@ impl Recipe {
                 continue;
             }
             for bound in filling.bindings(*line, step)? {
-                steps.push(filling.step(*line, step, bound)?);
+                let step = filling.step(*line, step, bound)?;
+                if !folders.insert(step.name.clone()) {
+                    return Err(self
+                        .fault(*line, format!("two runs would have the folder `{}`", step.name))
+                        .hint("entries of a list need names of their own"));
+                }
+                steps.push(step);
+            }
+            if steps.len() > MAX_RUNS {
+                let message = format!("the recipe comes to more than {MAX_RUNS} runs");
+                return Err(self.fault(*line, message).hint("shorten a list"));
             }
         }
         Ok(Expanded { steps, values })
     }
+}
+
+/// Most runs of a recipe; more is a slip, such as a list too many.
+const MAX_RUNS: usize = 10_000;
+
+/// Returns whether a path is one below the folder it is joined to: no `..`, and not absolute.
+pub(super) fn stays_below(path: &str) -> bool {
+    let has_parts = !path.is_empty() && !path.chars().any(char::is_control);
+    has_parts && Path::new(path).components().all(|part| matches!(part, Component::Normal(_)))
 }
 
 /// Returns what `text` says in the form of the value it replaces.
@@ -146,16 +166,40 @@ fn plain(value: &Value) -> Option<String> {
 }
 
 impl Filling<'_> {
+    /// Returns the lists that a step is for. How many runs they make is told before any is made.
+    fn lists(&self, line: usize, step: &StepTable) -> Result<Vec<(&String, &Vec<Value>)>> {
+        let fault = |message: String| self.recipe.fault(line, message);
+        let mut lists: Vec<(&String, &Vec<Value>)> = Vec::new();
+        for name in &step.each {
+            let Some((name, Value::Array(values))) = self.values.get_key_value(name) else {
+                return Err(fault(format!(
+                    "step `{}` is for `{name}`, which is no list of the scale",
+                    step.name
+                )));
+            };
+            if lists.iter().any(|(other, _)| *other == name) {
+                return Err(fault(format!("step `{}` is for `{name}` twice", step.name)));
+            }
+            lists.push((name, values));
+        }
+        let num = lists.iter().try_fold(1_usize, |num, (_, list)| num.checked_mul(list.len()));
+        if num.is_none_or(|num| num > MAX_RUNS) {
+            let sizes: Vec<String> =
+                lists.iter().map(|(name, list)| format!("{name} has {}", list.len())).collect();
+            return Err(fault(format!(
+                "step `{}` would be run more than {MAX_RUNS} times: {}",
+                step.name,
+                sizes.join(", ")
+            ))
+            .hint("every entry of a list is run with every entry of the others; shorten one"));
+        }
+        Ok(lists)
+    }
+
     /// Returns every choice of the arrays that a step is for.
     fn bindings(&self, line: usize, step: &StepTable) -> Result<Vec<Bound>> {
         let mut all = vec![Bound::new()];
-        for name in &step.each {
-            let Some(Value::Array(values)) = self.values.get(name) else {
-                return Err(self.recipe.fault(
-                    line,
-                    format!("step `{}` is for `{name}`, which is no list of the scale", step.name),
-                ));
-            };
+        for (name, values) in self.lists(line, step)? {
             all = all
                 .into_iter()
                 .flat_map(|bound| {
@@ -204,6 +248,12 @@ impl Filling<'_> {
             }
         }
         let name = self.folder(step, &bound);
+        if !stays_below(&name) {
+            let message = format!("a run of step `{}` would have the folder `{name}`", step.name);
+            return Err(self.recipe.fault(line, message).hint(
+                "names in lists become folders below `--out`: leave out `..`, and give a table with a `name` for other values",
+            ));
+        }
         let out = self.out.join(&name);
         if takes_out(&argv) {
             argv.extend(["--out".to_owned(), out.display().to_string()]);
@@ -222,6 +272,7 @@ impl Filling<'_> {
     }
 
     fn fill(&self, line: usize, step: &StepTable, bound: &Bound, word: &str) -> Result<String> {
+        self.check_below(line, word)?;
         let mut out = String::new();
         let mut rest = word;
         while let Some((before, after)) = rest.split_once('{') {
@@ -259,9 +310,22 @@ impl Filling<'_> {
         })?;
         // A value may speak of the folder of data.
         if text.contains("{data}") {
+            self.check_below(line, &text)?;
             return Ok(text.replace("{data}", &self.data.display().to_string()));
         }
         Ok(text)
+    }
+
+    /// Refuses a path that begins at a folder of the recipe and leaves it.
+    fn check_below(&self, line: usize, text: &str) -> Result<()> {
+        let begins = ["{data}", "{out}", "{@"].iter().any(|begin| text.contains(begin));
+        if begins && text.split(['/', ',', '=']).any(|part| part == "..") {
+            return Err(self
+                .recipe
+                .fault(line, format!("`{text}` leaves its folder by `..`"))
+                .hint("a recipe reads below its folder of data and its results; name other files without them"));
+        }
+        Ok(())
     }
 
     /// Returns the folders of another step: for the same choices, and all of the arrays in brackets.
@@ -392,6 +456,69 @@ run = "compare --weak {@weak[seed]} {published}"
             assert!(error.contains(says), "{error}");
             assert!(error.contains(".toml`, line "), "{error}");
         }
+    }
+
+    fn refused(from: &str, to: &str) -> String {
+        recipe(&TEXT.replace(from, to))
+            .expand("small", &[], Path::new("d"), Path::new("o"))
+            .unwrap_err()
+            .to_string()
+    }
+
+    #[test]
+    fn no_name_leaves_the_folder_of_the_results() {
+        for name in ["../../evil", "/etc", "a/../../b", "", ".", "a\\nb"] {
+            let says = refused("name = \"one\"", &format!("name = \"{name}\""));
+            assert!(says.contains("would have the folder `"), "{name}: {says}");
+            assert!(says.contains(".toml`, line 19"), "{name}: {says}");
+        }
+        // A plain value makes a folder too.
+        let says = refused("seed = [0, 1]", "seed = [\"x/../../..\"]");
+        assert!(says.contains("leave out `..`"), "{says}");
+        for (from, to) in [
+            ("{data}/one.jsonl", "{data}/../../secret.jsonl"),
+            ("{@draw}/a.jsonl", "{@draw}/../../a.jsonl"),
+        ] {
+            let says = refused(from, to);
+            assert!(says.contains("leaves its folder by `..`"), "{says}");
+        }
+    }
+
+    #[test]
+    fn no_data_file_leaves_the_folder_of_data() {
+        for path in ["../x.jsonl", "/etc/passwd", "a/../../x"] {
+            let text = TEXT
+                .replace("[scale.small]", &format!("[[inputs]]\nfile = \"{path}\"\n[scale.small]"));
+            let file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
+            std::fs::write(file.path(), text).unwrap();
+            let says = Recipe::load(file.path().to_str().unwrap()).unwrap_err().to_string();
+            assert!(says.contains("is not below the folder of data"), "{says}");
+            assert!(says.contains("line 10"), "{says}");
+        }
+    }
+
+    #[test]
+    fn lists_that_multiply_are_counted_before_they_are_gone_through() {
+        // Six lists of 100 would be 10^12 runs.
+        let list: Vec<String> = (0..100).map(|i| i.to_string()).collect();
+        let lists: String = ["a", "b", "c", "e", "f", "g"]
+            .map(|n| format!("{n} = [{}]\n", list.join(", ")))
+            .concat();
+        let text = TEXT.replace("seed = [0, 1]", &format!("seed = [0, 1]\n{lists}")).replacen(
+            "for = [\"set\", \"seed\"]",
+            "for = [\"a\", \"b\", \"c\", \"e\", \"f\", \"g\"]",
+            1,
+        );
+        let error = recipe(&text).expand("small", &[], Path::new("d"), Path::new("o")).unwrap_err();
+        let says = error.to_string();
+        assert!(
+            says.contains("step `draw` would be run more than 10000 times: a has 100"),
+            "{says}"
+        );
+        let says = refused("for = [\"set\", \"seed\"]", "for = [\"seed\", \"seed\"]");
+        assert!(says.contains("is for `seed` twice"), "{says}");
+        let says = refused("seed = [0, 1]", "seed = [1, 1]");
+        assert!(says.contains("two runs would have the folder `one/seed-1/draw`"), "{says}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::{Spanned, Value};
 
+use super::expand::stays_below;
 use crate::error::{Error, ErrorKind, Result};
 
 macro_rules! built_in {
@@ -77,7 +78,7 @@ struct File {
     #[serde(default)]
     published: Vec<Published>,
     #[serde(default)]
-    inputs: Vec<InputFile>,
+    inputs: Vec<Spanned<InputFile>>,
     scale: BTreeMap<String, Scale>,
     steps: Vec<Spanned<StepTable>>,
 }
@@ -164,6 +165,17 @@ impl Recipe {
             .into_iter()
             .map(|step| (line_of(step.span().start), step.into_inner()))
             .collect();
+        for input in &file.inputs {
+            let named = input.get_ref().file.display().to_string();
+            if !stays_below(&named) {
+                return Err(Error::new(
+                    ErrorKind::Task,
+                    format!("data file `{named}` is not below the folder of data"),
+                )
+                .at_line(path, line_of(input.span().start))
+                .hint("name it by its path below that folder, without `..`"));
+            }
+        }
         let recipe = Self {
             name: name.to_owned(),
             title: file.title,
@@ -171,7 +183,7 @@ impl Recipe {
             source: file.source,
             published_in: file.published_in,
             published: file.published,
-            inputs: file.inputs,
+            inputs: file.inputs.into_iter().map(Spanned::into_inner).collect(),
             scales: file.scale,
             path: path.to_path_buf(),
             steps,

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::markdown::plain;
 use super::svg::escape;
 
 /// Words up to this many bytes stand in one line of a table.
@@ -77,10 +78,10 @@ impl Document {
             page.push('\n');
             match block {
                 Block::Heading(level, text) => {
-                    let _ = writeln!(page, "{} {}", "#".repeat(*level), markdown(text));
+                    let _ = writeln!(page, "{} {}", "#".repeat(*level), plain(text));
                 }
                 Block::Paragraph(text) => {
-                    let _ = writeln!(page, "{}", markdown(text));
+                    let _ = writeln!(page, "{}", plain(text));
                 }
                 Block::Table(table) => table.write_markdown(&mut page),
             }
@@ -164,23 +165,7 @@ impl Table {
 }
 
 /// A cell of figures alone, such as an interval, stands as it is.
-fn markdown_cell(cell: &str) -> String {
+pub fn markdown_cell(cell: &str) -> String {
     let is_plain = |letter: char| letter.is_ascii_digit() || " .,%+-[]()".contains(letter);
-    if cell.chars().all(is_plain) { cell.to_owned() } else { markdown(cell) }
-}
-
-/// Returns text that stands for itself in Markdown, also in a table cell.
-pub(super) fn markdown(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '|' | '#' => {
-                escaped.push('\\');
-                escaped.push(letter);
-            }
-            letter if letter.is_control() => escaped.push(' '),
-            letter => escaped.push(letter),
-        }
-    }
-    escaped
+    if cell.chars().all(is_plain) { cell.to_owned() } else { plain(cell) }
 }

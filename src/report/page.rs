@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use super::document::{Document, markdown};
+use super::document::Document;
 use super::drawings::{Figure, draw};
 use super::examples::{Examples, GoldFile};
 use super::figure::{write_figure, write_whole};
 use super::html;
+use super::markdown::plain;
 use super::methods::{self, Methods};
 use super::names::{common, display_names, heading};
 use super::overview::Overview;
@@ -305,15 +306,15 @@ fn notes(runs: &[&Run], names: &[String]) -> Vec<String> {
 }
 
 fn markdown_page(report: &Report) -> String {
-    let mut page = format!("# {}\n", markdown(&report.heading));
+    let mut page = format!("# {}\n", plain(&report.heading));
     for Figure { stem, caption, .. } in &report.figures {
-        let _ = write!(page, "\n[![{}]({stem}.png)]({stem}.svg)\n", markdown(caption));
+        let _ = write!(page, "\n[![{}]({stem}.png)]({stem}.svg)\n", plain(caption));
     }
     page.push_str(&report.tables.to_markdown());
     if !report.notes.is_empty() {
         page.push_str("\n## Notes\n\n");
         for note in &report.notes {
-            let _ = writeln!(page, "- {}", markdown(note));
+            let _ = writeln!(page, "- {}", plain(note));
         }
     }
     page.push_str(&report.sections.to_markdown());

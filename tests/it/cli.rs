@@ -401,3 +401,28 @@ fn cuda_that_is_not_there_is_said() {
     }
     has(&bad(&strs(&place.label("r", &["--device", "cuda"]))), &["CUDA cannot be used", "hint:"]);
 }
+
+/// What data say is shown by a terminal and not obeyed by it, in messages and in results.
+#[test]
+fn terminals_are_told_nothing_by_data() {
+    let place = Place::new();
+    let model = crate::common::tiny("llama").display().to_string();
+    let evil = "x\\u001b[2J\\u009b31m\\u202e";
+    let row = format!("{{\"id\": \"{evil}\", \"prompt\": \"\", \"labels\": [\"a\", \"b\"]}}\n");
+    let input = place.write("in.jsonl", row);
+    let output = w2s(&["score", "--model", &model, "--input", &input]);
+    let told = text(&output.stderr);
+    assert!(!output.status.success() && told.contains("\\u001b[2J\\u009b31m\\u202e"), "{told}");
+    let row = format!("{{\"id\": \"{evil}\", \"prompt\": \"so \", \"labels\": [\"a\", \"b\"]}}\n");
+    let input = place.write("in.jsonl", row);
+    let output = w2s(&["score", "--model", &model, "--input", &input]);
+    let printed = text(&output.stdout);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    for bytes in [&output.stdout, &output.stderr] {
+        let shown = String::from_utf8(bytes.clone()).unwrap();
+        let obeyed = shown.chars().find(|c| (c.is_control() && *c != '\n') || *c == '\u{202e}');
+        assert_eq!(obeyed, None, "{shown:?}");
+    }
+    let read: serde_json::Value = serde_json::from_str(printed.trim()).unwrap();
+    assert_eq!(read["id"], "x\u{1b}[2J\u{9b}31m\u{202e}");
+}

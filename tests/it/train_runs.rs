@@ -535,3 +535,25 @@ fn open_answers_are_learnt_as_text() {
         .write("w.jsonl", "{\"id\": \"x\", \"label\": \"3\"}\n{\"id\": \"y\", \"label\": 4}\n");
     assert_ne!(student("wrong", &wrong), student("right", &labels));
 }
+
+/// A folder's name cannot write the card's head or its tables.
+#[test]
+fn names_stay_text_in_the_card() {
+    let place = Place::new();
+    let odd = place.path("m: x\n---\n| `y` |");
+    std::fs::create_dir(&odd).unwrap();
+    for name in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        let from = tiny("llama").join(name);
+        std::fs::copy(from, std::path::Path::new(&odd).join(name)).unwrap();
+    }
+    let out = place.path("t");
+    let args = ["train", "--model", &odd, "--task", "gsm8k-verification", "--labels", "gold"];
+    let data = place.path("claims.jsonl");
+    good(&[&args[..], &["--data", &data, "--out", &out, "--lr", "1e-3"]].concat());
+    let card = place.read("t/README.md");
+    let lines: Vec<&str> = card.lines().collect();
+    assert_eq!(lines.iter().filter(|line| **line == "---").count(), 2, "{card}");
+    let base = lines[1].strip_prefix("base_model: ").unwrap();
+    assert_eq!(serde_json::from_str::<String>(base).unwrap(), odd);
+    assert!(card.contains("m: x --- \\| `y` \\|"), "{card}");
+}
