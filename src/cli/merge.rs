@@ -102,6 +102,11 @@ pub(super) fn write_model(from: &Path, decoder: &Decoder, to: &Path) -> Result<(
     // The library's older name of the setting is read first where both are there.
     let key = if config.get("torch_dtype").is_some() { "torch_dtype" } else { "dtype" };
     config[key] = dtype.into();
+    // A head of its own, whatever the file said of it.
+    let tied = decoder.config().tie_word_embeddings;
+    if config.get("tie_word_embeddings").and_then(Value::as_bool) != Some(tied) {
+        config["tie_word_embeddings"] = tied.into();
+    }
     write_tensors(&to.join("model.safetensors"), &decoder.export(), None)?;
     for name in KEPT.iter().map(|name| from.join(name)).filter(|path| path.exists()) {
         let bytes = std::fs::read(&name).map_err(|e| Error::io("read", &name, &e))?;

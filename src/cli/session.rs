@@ -166,7 +166,7 @@ impl Session {
             .hint("`w2s label`, `score`, `filter`, `relabel` and `eval --test` ask servers"));
         }
         if self.models.is_empty() {
-            return LmScorer::open_on(&args.model, args.options(), place);
+            return told(LmScorer::open_on(&args.model, args.options(), place)?);
         }
         let settled = place()?;
         let is_it = |model: &LmScorer| {
@@ -179,7 +179,7 @@ impl Session {
             scorer.begin_anew(args.options())?;
             return Ok(scorer);
         }
-        let open = || LmScorer::open_on(&args.model, args.options(), || Ok(settled.clone()));
+        let open = || told(LmScorer::open_on(&args.model, args.options(), || Ok(settled.clone()))?);
         open().or_else(|_| {
             // There may be no room for it beside the others.
             self.models.clear();
@@ -204,4 +204,13 @@ impl Session {
         self.digests.borrow_mut().insert(path.to_path_buf(), digest);
         Ok(input)
     }
+}
+
+/// Says what is unexpected in the model's files, and returns the model.
+#[expect(clippy::unnecessary_wraps, reason = "ends a chain of results")]
+fn told(scorer: LmScorer) -> Result<LmScorer> {
+    for warning in &scorer.decoder().config().warnings {
+        say(format_args!("warning: {warning}\n  in: `{}`", scorer.folder().display()));
+    }
+    Ok(scorer)
 }

@@ -210,6 +210,7 @@ impl TrainArgs {
             target_modules,
             exclude_modules: None,
             layers: None,
+            layers_pattern: Vec::new(),
             use_rslora: self.rslora,
             rank_pattern: Vec::new(),
             alpha_pattern: Vec::new(),

@@ -85,10 +85,23 @@ impl Adapter {
         let mut strange = Vec::new();
         for (name, view) in file.iter() {
             let place = name.strip_prefix(PREFIX).and_then(|rest| {
-                let half = [".lora_A.weight", ".lora_B.weight"];
-                half.iter().enumerate().find_map(|(i, end)| Some((rest.strip_suffix(end)?, i)))
+                // The second form is that of a model's own tensors, with PEFT's name of an adapter.
+                let half = [
+                    (".lora_A.weight", 0),
+                    (".lora_B.weight", 1),
+                    (".lora_A.default.weight", 0),
+                    (".lora_B.default.weight", 1),
+                ];
+                half.iter().find_map(|(end, i)| Some((rest.strip_suffix(end)?, *i)))
             });
             match place {
+                Some((module, half))
+                    if halves.get(module).is_some_and(|known| known[half].is_some()) =>
+                {
+                    let message =
+                        format!("`{name}` is there a second time, without `.default` or with it");
+                    return Err(fail(message).hint("keep one of the two"));
+                }
                 Some((module, half)) => {
                     let tensor =
                         tensor_of(&view).map_err(|m| fail(format!("tensor `{name}` {m}")))?;
@@ -127,21 +140,15 @@ impl Adapter {
     pub fn new(config: AdapterConfig, decoder: &mut Decoder, streams: SeedStream) -> Result<Self> {
         let all = decoder.modules();
         let mut modules = BTreeMap::new();
+        let wrong = |why: String| {
+            Error::new(ErrorKind::Usage, why).hint("name the modules, or use `all-linear`")
+        };
+        let rules = config.rules().map_err(wrong)?;
         for ModuleShape { name, num_in, num_out, device } in &all {
-            let targeted = config.targets(name).ok_or_else(|| {
-                Error::new(
-                    ErrorKind::Usage,
-                    format!(
-                        "`{}` is no regular expression that is understood here",
-                        config.target_modules.to_json()
-                    ),
-                )
-                .hint("look-ahead and look-behind are not; name the modules, or use `all-linear`")
-            })?;
-            if !targeted {
+            if !rules.targets(name).map_err(wrong)? {
                 continue;
             }
-            let r = config.rank(name);
+            let r = rules.rank(name).map_err(wrong)?;
             let bound = 1.0 / (*num_in as f32).sqrt();
             let mut rng = streams.rng(&format!("train/lora/{name}"), &[]);
             let values: Vec<f32> =
@@ -152,6 +159,7 @@ impl Adapter {
             let b_or = Tensor::f_zeros([*num_out as i64, r as i64], (Kind::Float, *device))?;
             modules.insert(name.clone(), LowRank { a_rd, b_or });
         }
+        drop(rules);
         if modules.is_empty() {
             return Err(Error::new(
                 ErrorKind::Usage,
@@ -296,6 +304,14 @@ impl Decoder {
             ))
         };
         let all = self.modules();
+        let slow = |why: String| {
+            let error = Error::new(ErrorKind::Config, why);
+            match &adapter.folder {
+                Some(folder) => error.at(folder.join(ADAPTER_CONFIG)),
+                None => error,
+            }
+        };
+        let rules = config.rules().map_err(slow)?;
         let mut strange: Vec<String> = adapter
             .modules
             .keys()
@@ -312,9 +328,8 @@ impl Decoder {
         }
         for module in &all {
             let pair = adapter.modules.get(&module.name);
-            if let Some(targeted) = config.targets(&module.name)
-                && targeted != pair.is_some()
-            {
+            let targeted = rules.targets(&module.name).map_err(slow)?;
+            if targeted != pair.is_some() {
                 let (has, says) = if targeted { ("no", "it is") } else { ("a", "it is not") };
                 return Err(fail(format!(
                     "the adapter has {has} tensor for `{}`, but {says} one of its target modules",
@@ -322,7 +337,7 @@ impl Decoder {
                 )));
             }
             let Some(pair) = pair else { continue };
-            let r = config.rank(&module.name);
+            let r = rules.rank(&module.name).map_err(slow)?;
             for (half, tensor, expected) in
                 [("A", &pair.a_rd, [r, module.num_in]), ("B", &pair.b_or, [module.num_out, r])]
             {
@@ -346,7 +361,7 @@ impl Decoder {
                 module.lora = Some(Lora {
                     a_rd: pair.a_rd.f_to_device(device)?,
                     b_or: pair.b_or.f_to_device(device)?,
-                    scale: config.scale(&module.name),
+                    scale: rules.scale(&module.name).map_err(slow)?,
                     index,
                 });
                 index += 1;

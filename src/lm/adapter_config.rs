@@ -1,13 +1,14 @@
 //! `adapter_config.json` of PEFT: what a low-rank adapter adds, and to which modules.
 //!
-//! A setting that changes the maths and is not supported is an error that names it, and so is one
+//! Modules, ranks and alphas are found as PEFT 0.21 finds them (`check_target_module_exists`,
+//! `get_pattern_key`), by Python's regular expressions. A setting that changes the maths and is not supported is an error that names it, and so is one
 //! that is not known: an adapter that is silently computed wrongly is worse than none.
 
 use std::path::Path;
 
-use regex::Regex;
 use serde_json::{Map, Value, json};
 
+use super::python_regex::PythonRegex;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Which modules an adapter is added to.
@@ -36,6 +37,8 @@ pub struct AdapterConfig {
     pub exclude_modules: Option<TargetModules>,
     /// Only these layers; `None`: all.
     pub layers: Option<Vec<usize>>,
+    /// What the list of layers is called in a module's name, as expressions; none: anything.
+    pub layers_pattern: Vec<String>,
     /// Whether the scale is alpha over the root of the rank.
     pub use_rslora: bool,
     /// Other ranks, by the pattern of the module's name.
@@ -69,6 +72,7 @@ const READ: &[&str] = &[
     "alpha_pattern",
     "bias",
     "exclude_modules",
+    "layers_pattern",
     "layers_to_transform",
     "lora_alpha",
     "r",
@@ -77,7 +81,7 @@ const READ: &[&str] = &[
     "use_rslora",
 ];
 /// Ways to begin that leave the model's own weights as they are; others change them.
-const INITS: &[&str] = &["gaussian", "eva", "orthogonal", "true", "false"];
+const INITS: &[&str] = &["gaussian", "eva", "orthogonal", "mica", "true", "false"];
 
 /// Whether a setting is off.
 fn is_off(value: &Value) -> bool {
@@ -92,29 +96,13 @@ fn is_off(value: &Value) -> bool {
 impl TargetModules {
     fn read(key: &str, value: &Value) -> Result<Self, String> {
         match value {
-            Value::String(text) if text == "all-linear" => Ok(Self::AllLinear),
+            Value::String(text) if text.eq_ignore_ascii_case("all-linear") => Ok(Self::AllLinear),
             Value::String(text) => Ok(Self::Pattern(text.clone())),
             Value::Array(list) if list.iter().all(Value::is_string) => Ok(Self::Names(
                 list.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect(),
             )),
             other => Err(format!("`{key}` is {other}, expected a list of names or a text")),
         }
-    }
-
-    /// Returns whether the module is among them; `None` when the pattern is of a kind that is not
-    /// understood here.
-    pub fn matches(&self, module: &str) -> Option<bool> {
-        Some(match self {
-            Self::AllLinear => true,
-            Self::Names(names) => names.iter().any(|name| {
-                module
-                    .strip_suffix(name.as_str())
-                    .is_some_and(|before| before.is_empty() || before.ends_with('.'))
-            }),
-            Self::Pattern(pattern) => {
-                Regex::new(&format!("^(?:{pattern})$")).ok()?.is_match(module)
-            }
-        })
     }
 
     /// Returns them as PEFT writes them.
@@ -186,6 +174,7 @@ impl AdapterConfig {
         };
         let layers = match get("layers_to_transform") {
             Value::Null => None,
+            Value::Array(list) if list.is_empty() => None,
             Value::Array(list) => Some(list.clone()),
             one => Some(vec![one.clone()]),
         };
@@ -196,6 +185,40 @@ impl AdapterConfig {
             };
             list.iter().map(index).collect::<Result<Vec<_>, _>>()
         });
+        let layers = layers.transpose()?;
+        let layers_pattern = match get("layers_pattern") {
+            Value::Null => Vec::new(),
+            Value::String(text) if text.is_empty() => Vec::new(),
+            Value::String(text) => vec![text.clone()],
+            Value::Array(list) => list
+                .iter()
+                .map(|item| {
+                    item.as_str().map(str::to_owned).ok_or_else(|| {
+                        plain(format!("`layers_pattern` holds {item}, expected texts"))
+                    })
+                })
+                .collect::<Result<_, _>>()?,
+            other => return Err(plain(format!("`layers_pattern` is {other}, expected texts"))),
+        };
+        if !layers_pattern.is_empty() && get("layers_to_transform").is_null() {
+            return Err(plain("`layers_pattern` is set without `layers_to_transform`".into()));
+        }
+        if get("target_modules").is_string() {
+            for key in ["layers_to_transform", "layers_pattern"] {
+                if !get(key).is_null() {
+                    let message = format!("`{key}` is set, but `target_modules` is a text");
+                    return Err((
+                        message,
+                        "PEFT refuses the two together; name the modules in a list".into(),
+                    ));
+                }
+            }
+        }
+        let flag = |key: &str| match get(key) {
+            Value::Null => Ok(false),
+            Value::Bool(yes) => Ok(*yes),
+            other => Err(plain(format!("`{key}` is {other}, expected true or false"))),
+        };
         let pattern = |key: &str| match get(key) {
             Value::Null => Ok(Vec::new()),
             Value::Object(map) => Ok(map.iter().map(|(k, v)| (k.clone(), v.clone())).collect()),
@@ -203,15 +226,27 @@ impl AdapterConfig {
         };
         let ranks = pattern("rank_pattern")?;
         let alphas = pattern("alpha_pattern")?;
-        Ok(Self {
-            r: count("r", get("r"))?,
-            alpha: number("lora_alpha", get("lora_alpha"))?,
-            dropout: get("lora_dropout").as_f64().unwrap_or(0.0),
+        let dropout = match get("lora_dropout") {
+            Value::Null => 0.0,
+            value => value
+                .as_f64()
+                .filter(|share| (0.0..=1.0).contains(share))
+                .ok_or_else(|| plain(format!("`lora_dropout` is {value}, expected 0 to 1")))?,
+        };
+        let config = Self {
+            // PEFT's own defaults.
+            r: if map.contains_key("r") { count("r", get("r"))? } else { 8 },
+            alpha: match map.get("lora_alpha") {
+                Some(alpha) => number("lora_alpha", alpha)?,
+                None => 8.0,
+            },
+            dropout,
             target_modules: modules("target_modules")?
                 .ok_or_else(|| plain("`target_modules` is missing or empty".into()))?,
             exclude_modules: modules("exclude_modules")?,
-            layers: layers.transpose()?,
-            use_rslora: get("use_rslora") == &Value::Bool(true),
+            layers,
+            layers_pattern,
+            use_rslora: flag("use_rslora")?,
             rank_pattern: ranks
                 .into_iter()
                 .map(|(key, value)| count("rank_pattern", &value).map(|r| (key, r)))
@@ -221,7 +256,10 @@ impl AdapterConfig {
                 .map(|(key, value)| number("alpha_pattern", &value).map(|alpha| (key, alpha)))
                 .collect::<Result<_, _>>()?,
             base_model: get("base_model_name_or_path").as_str().map(str::to_owned),
-        })
+        };
+        // What cannot be compiled is an error now, not a module without its rank later.
+        config.rules().map_err(&plain)?;
+        Ok(config)
     }
 
     /// Returns the settings as PEFT reads them.
@@ -237,7 +275,10 @@ impl AdapterConfig {
             "inference_mode": true,
             "init_lora_weights": true,
             "layer_replication": null,
-            "layers_pattern": null,
+            "layers_pattern": match self.layers_pattern.as_slice() {
+                [] => Value::Null,
+                all => json!(all),
+            },
             "layers_to_transform": self.layers,
             "lora_alpha": whole(self.alpha),
             "lora_bias": false,
@@ -254,32 +295,128 @@ impl AdapterConfig {
         })
     }
 
-    /// Returns whether the adapter is added to `module`; `None` when a pattern is of a kind that is
-    /// not understood here.
-    pub fn targets(&self, module: &str) -> Option<bool> {
-        if let Some(excluded) = &self.exclude_modules
-            && excluded.matches(module)?
-        {
-            return Some(false);
+    /// Returns the rules by which modules are found, compiled.
+    ///
+    /// # Errors
+    /// A sentence that names the setting and the expression that cannot be compiled.
+    pub fn rules(&self) -> Result<AdapterRules<'_>, String> {
+        let under = |key: &'static str| move |why: String| format!("`{key}`: {why}");
+        let modules = |key, modules: Option<&TargetModules>| match modules {
+            Some(TargetModules::Pattern(pattern)) => {
+                PythonRegex::full(pattern).map(Some).map_err(under(key))
+            }
+            _ => Ok(None),
+        };
+        Ok(AdapterRules {
+            config: self,
+            target: modules("target_modules", Some(&self.target_modules))?,
+            exclude: modules("exclude_modules", self.exclude_modules.as_ref())?,
+            layers: match (&self.layers, self.layers_pattern.as_slice()) {
+                (None, _) => Vec::new(),
+                // The first number behind a part of the name that is not its first.
+                (Some(_), []) => {
+                    vec![PythonRegex::bare_layer().map_err(under("layers_to_transform"))?]
+                }
+                (Some(_), patterns) => patterns
+                    .iter()
+                    .map(|pattern| PythonRegex::layer(pattern))
+                    .collect::<Result<_, _>>()
+                    .map_err(under("layers_pattern"))?,
+            },
+            ranks: compiled(&self.rank_pattern).map_err(under("rank_pattern"))?,
+            alphas: compiled(&self.alpha_pattern).map_err(under("alpha_pattern"))?,
+        })
+    }
+}
+
+type Patterns<T> = Vec<(PythonRegex, T)>;
+
+fn compiled<T: Copy>(patterns: &[(String, T)]) -> Result<Patterns<T>, String> {
+    patterns.iter().map(|(key, value)| Ok((PythonRegex::suffix(key)?, *value))).collect()
+}
+
+/// Which modules an adapter is added to, and how: the settings with their expressions compiled.
+#[derive(Debug)]
+pub struct AdapterRules<'a> {
+    config: &'a AdapterConfig,
+    target: Option<PythonRegex>,
+    exclude: Option<PythonRegex>,
+    layers: Vec<PythonRegex>,
+    ranks: Patterns<usize>,
+    alphas: Patterns<f64>,
+}
+
+impl AdapterRules<'_> {
+    /// Returns whether the adapter is added to `module`.
+    ///
+    /// # Errors
+    /// When an expression takes too long, in a sentence; so do the other methods.
+    pub fn targets(&self, module: &str) -> Result<bool, String> {
+        let ends = |name: &String| {
+            module
+                .strip_suffix(name.as_str())
+                .is_some_and(|before| before.is_empty() || before.ends_with('.'))
+        };
+        let excluded = match &self.config.exclude_modules {
+            Some(TargetModules::Names(names)) => names.iter().any(ends),
+            Some(TargetModules::AllLinear) => module == "all-linear",
+            Some(TargetModules::Pattern(_)) | None => match &self.exclude {
+                Some(pattern) => pattern.is_match(module)?,
+                None => false,
+            },
+        };
+        if excluded {
+            return Ok(false);
         }
-        let in_layer = self.layers.as_ref().is_none_or(|layers| {
-            let number = module.split('.').find_map(|part| part.parse::<usize>().ok());
-            number.is_some_and(|number| layers.contains(&number))
-        });
-        Some(in_layer && self.target_modules.matches(module)?)
+        match (&self.config.target_modules, &self.target) {
+            (TargetModules::AllLinear, _) => Ok(true),
+            // A module that is named in full is meant, in whichever layer it is.
+            (TargetModules::Names(names), _) if names.iter().any(|name| name == module) => Ok(true),
+            (TargetModules::Names(names), _) => {
+                Ok(names.iter().any(ends) && self.in_layer(module)?)
+            }
+            (TargetModules::Pattern(_), Some(pattern)) => pattern.is_match(module),
+            (TargetModules::Pattern(_), None) => Ok(false),
+        }
+    }
+
+    fn in_layer(&self, module: &str) -> Result<bool, String> {
+        let Some(layers) = &self.config.layers else { return Ok(true) };
+        for pattern in &self.layers {
+            if let Some(index) = pattern.index(module)? {
+                return Ok(layers.contains(&index));
+            }
+        }
+        Ok(false)
     }
 
     /// Returns the rank for `module`.
-    pub fn rank(&self, module: &str) -> usize {
-        named(&self.rank_pattern, module).unwrap_or(self.r)
+    ///
+    /// # Errors
+    /// As [`AdapterRules::targets`].
+    pub fn rank(&self, module: &str) -> Result<usize, String> {
+        Ok(first_match(&self.ranks, module)?.unwrap_or(self.config.r))
     }
 
     /// Returns what the product of the two matrices is multiplied by for `module`.
-    pub fn scale(&self, module: &str) -> f64 {
-        let alpha = named(&self.alpha_pattern, module).unwrap_or(self.alpha);
-        let r = self.rank(module) as f64;
-        alpha / if self.use_rslora { r.sqrt() } else { r }
+    ///
+    /// # Errors
+    /// As [`AdapterRules::targets`].
+    pub fn scale(&self, module: &str) -> Result<f64, String> {
+        let alpha = first_match(&self.alphas, module)?.unwrap_or(self.config.alpha);
+        let r = self.rank(module)? as f64;
+        Ok(alpha / if self.config.use_rslora { r.sqrt() } else { r })
     }
+}
+
+/// Returns the value of the first pattern that fits the end of the module's name.
+fn first_match<T: Copy>(patterns: &Patterns<T>, module: &str) -> Result<Option<T>, String> {
+    for (pattern, value) in patterns {
+        if pattern.is_match(module)? {
+            return Ok(Some(*value));
+        }
+    }
+    Ok(None)
 }
 
 /// A number as an integer where it is one.
@@ -288,14 +425,6 @@ fn whole(number: f64) -> Value {
         return (number as i64).into();
     }
     number.into()
-}
-
-/// Returns the value of the first pattern that fits the end of the module's name.
-fn named<T: Copy>(pattern: &[(String, T)], module: &str) -> Option<T> {
-    let fits = |key: &str| {
-        Regex::new(&format!(r"^(?:.*\.)?(?:{key})$")).is_ok_and(|regex| regex.is_match(module))
-    };
-    pattern.iter().find(|(key, _)| fits(key)).map(|(_, value)| *value)
 }
 
 #[cfg(test)]
@@ -329,10 +458,20 @@ mod tests {
             ("target_modules", json!([])),
             ("target_modules", json!([3])),
             ("rank_pattern", json!({"q_proj": -1})),
+            ("rank_pattern", json!({"(": 2})),
+            ("alpha_pattern", json!({r"(?x)q_proj": 2})),
+            ("target_modules", json!("*q")),
+            ("exclude_modules", json!(r"\p{L}")),
+            ("use_rslora", json!("false")),
+            ("use_dora", json!("false")),
+            ("layers_pattern", json!("layers")),
+            ("lora_dropout", json!("0.1")),
         ] {
             let (message, _) = config(json!({ key: value })).unwrap_err();
             assert!(message.contains(&format!("`{key}`")), "{key}: {message}");
         }
+        let both = json!({"target_modules": ".*q_proj", "layers_to_transform": [0]});
+        assert!(config(both).unwrap_err().0.contains("`layers_to_transform`"));
         config(json!({"use_dora": false, "modules_to_save": null, "corda_config": {}})).unwrap();
     }
 
@@ -340,14 +479,24 @@ mod tests {
     #[test]
     fn modules_are_found_as_peft_finds_them() {
         let q = "model.layers.1.self_attn.q_proj";
-        let finds = |value: Value| config(value).unwrap().targets(q);
+        let finds = |value: Value| config(value).unwrap().rules().unwrap().targets(q).ok();
         assert_eq!(finds(json!({})), Some(true));
         assert_eq!(finds(json!({"target_modules": ["proj"]})), Some(false));
         assert_eq!(finds(json!({"target_modules": ["self_attn.q_proj"]})), Some(true));
         assert_eq!(finds(json!({"target_modules": r".*\.1\..*q_proj"})), Some(true));
         assert_eq!(finds(json!({"target_modules": "q_proj"})), Some(false), "the whole name");
         assert_eq!(finds(json!({"target_modules": "all-linear"})), Some(true));
-        assert_eq!(finds(json!({"target_modules": "(?!x).*"})), None);
+        assert_eq!(finds(json!({"target_modules": "All-Linear"})), Some(true));
+        assert_eq!(finds(json!({"target_modules": "(?!x).*"})), Some(true));
+        assert_eq!(finds(json!({"target_modules": "(?!model).*"})), Some(false));
+        assert_eq!(finds(json!({"target_modules": [q], "layers_to_transform": [0]})), Some(true));
+        assert_eq!(finds(json!({"layers_to_transform": []})), Some(true));
+        let layered = |pattern| json!({"layers_to_transform": [1], "layers_pattern": pattern});
+        assert_eq!(finds(layered(json!("layers"))), Some(true));
+        assert_eq!(finds(layered(json!(["h", "layers"]))), Some(true));
+        assert_eq!(finds(layered(json!("h"))), Some(false));
+        assert_eq!(finds(layered(json!(""))), Some(true));
+        assert_eq!(finds(json!({"exclude_modules": r".*\.(?!9)\d\..*"})), Some(false));
         assert_eq!(finds(json!({"layers_to_transform": [0]})), Some(false));
         assert_eq!(finds(json!({"layers_to_transform": 1})), Some(true));
         assert_eq!(finds(json!({"exclude_modules": ["q_proj"]})), Some(false));
@@ -355,9 +504,19 @@ mod tests {
             "rank_pattern": {r"layers\.1\..*": 16}, "alpha_pattern": {"q_proj": 4}, "use_rslora": true
         }))
         .unwrap();
-        assert_eq!((other.rank(q), other.scale(q)), (16, 1.0));
-        assert_eq!(other.rank("model.layers.11.self_attn.q_proj"), 4);
-        assert_eq!(config(json!({})).unwrap().scale(q), 2.0);
+        let rules = other.rules().unwrap();
+        assert_eq!((rules.rank(q), rules.scale(q)), (Ok(16), Ok(1.0)));
+        assert_eq!(rules.rank("model.layers.11.self_attn.q_proj"), Ok(4));
+        assert_eq!(config(json!({})).unwrap().rules().unwrap().scale(q), Ok(2.0));
+        // The case of a look-ahead: layer 0 keeps the default alpha, the others have 64.
+        let ahead =
+            config(json!({"alpha_pattern": {r"(?!model\.layers\.0).*q_proj": 64}})).unwrap();
+        let scale = |layer: usize| {
+            let name = format!("model.layers.{layer}.self_attn.q_proj");
+            ahead.rules().unwrap().scale(&name).unwrap()
+        };
+        // `(.*\.)?` may take `model.`, and what is left begins with `layers.0`.
+        assert_eq!((scale(0), scale(1)), (16.0, 16.0));
     }
 
     #[test]

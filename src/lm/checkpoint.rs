@@ -1,5 +1,34 @@
 //! Weights from Hugging Face safetensors: mapped into memory, checked name by name and shape by
 //! shape, and accounted for to the last key.
+//!
+//! Which file of a folder, and which tensor of a file, is one table, that of transformers 5.23
+//! (`from_pretrained` of a local folder) or stricter; each row has its test in
+//! `tests/it/which_weights.rs`:
+//!
+//! | the folder has | what is loaded |
+//! |---|---|
+//! | `model.safetensors` | that file |
+//! | `model.safetensors` and `model.safetensors.index.json` | `model.safetensors`; a warning names the other |
+//! | the index only | all tensors of all shards that it lists, also those that it does not list itself |
+//! | an index without shards, with a shard that is missing or lies in another folder | error |
+//! | a tensor in two shards | the one of the last shard by name; a warning, if they differ |
+//! | `pytorch_model.bin` only | error: pickled files are not read |
+//! | `pytorch_model.bin` or `model.fp16.safetensors` besides | ignored |
+//! | `random_weights.json` besides weights | error |
+//! | an adapter besides (`adapter_config.json`) | error: transformers would take the adapter's own model |
+//! | **the file has** | |
+//! | `model.layers.0...` (gpt2 `transformer.h`, gpt_neox `gpt_neox.layers`) | as named |
+//! | `layers.0...`: the base model's own names | as if named in full, tensor by tensor |
+//! | a tensor under both names | error that names both |
+//! | other wrappers (`language_model.model.`) | error: no such tensor, and the names that there are |
+//! | gpt_neox: `embed_out.weight` or `lm_head.weight` | the head |
+//! | tensors that the model does not have | error, save old buffers (`rotary_emb.inv_freq`, ..) |
+//! | **`tie_word_embeddings`** true, no head in the file | the head is the embedding |
+//! | true, a head that equals the embedding | the head is the embedding |
+//! | true, a head that differs | the head; a warning. What is saved has `tie_word_embeddings` false |
+//! | true, a head and no embedding | the embedding is the head |
+//! | false, no head | error: transformers would draw one |
+//! | absent | by the family's default (`config_defaults`) |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -10,13 +39,17 @@ use memmap2::Mmap;
 use safetensors::tensor::{Dtype, SafeTensors, TensorInfo};
 use tch::{Device, Kind, Tensor};
 
-use super::config::LmConfig;
+use super::config::{Layout, LmConfig};
+use super::decoder_names::Names;
 use super::random::{self, RandomWeights};
 use crate::error::{Error, ErrorKind, Result};
+use crate::guard::guarded;
 
 /// Where one tensor's bytes lie.
 #[derive(Clone, Debug)]
 struct Entry {
+    /// The name in the file, which may lack the wrapper's prefix.
+    name: String,
     shard: usize,
     info: TensorInfo,
     /// First byte of the tensor within its file.
@@ -39,28 +72,43 @@ pub struct Checkpoint {
     random: Option<RandomWeights>,
     device: Device,
     kind: Kind,
+    /// Choices among the files that a user may not expect.
+    warnings: Vec<String>,
 }
 
 /// The memory that mapped weights point into; it must outlive them.
 pub(super) type Maps = Vec<Arc<Mmap>>;
+
+/// The file of weights.
+const SINGLE: &str = "model.safetensors";
+/// The list of its parts, where there are several.
+const INDEX: &str = "model.safetensors.index.json";
+/// The name of the head in all families, and the second one in gpt_neox.
+const LM_HEAD: &str = "lm_head.weight";
 
 fn fail(path: &Path, message: impl Into<String>) -> Error {
     Error::new(ErrorKind::Checkpoint, message).at(path)
 }
 
 impl Checkpoint {
-    /// Returns the checkpoint of a model folder: `model.safetensors`, or the shards that
-    /// `model.safetensors.index.json` lists. Tensors will be made on `device` in `kind`.
+    /// Returns the checkpoint of a model folder, by the table above. Tensors will be made on `device`
+    /// in `kind`.
     ///
     /// # Errors
     /// [`ErrorKind::Checkpoint`] for a missing, truncated or damaged file and a missing shard.
     pub fn open(folder: &Path, device: Device, kind: Kind) -> Result<Self> {
-        let index = folder.join("model.safetensors.index.json");
-        let single = folder.join("model.safetensors");
-        let files = if index.exists() {
-            shard_files(folder, &index)?
-        } else if single.exists() {
+        let index = folder.join(INDEX);
+        let single = folder.join(SINGLE);
+        let mut warnings = Vec::new();
+        let files = if single.exists() {
+            if index.exists() {
+                warnings.push(format!(
+                    "`{SINGLE}` is loaded and the shards of `{INDEX}` are not, as in transformers"
+                ));
+            }
             vec![single]
+        } else if index.exists() {
+            shard_files(folder, &index)?
         } else {
             let old = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
             let hint = if old.iter().any(|name| folder.join(name).exists()) {
@@ -77,6 +125,7 @@ impl Checkpoint {
             random: None,
             device,
             kind,
+            warnings,
         };
         for path in files {
             checkpoint.add(path)?;
@@ -97,24 +146,35 @@ impl Checkpoint {
             random: Some(RandomWeights::new(config, seed)),
             device,
             kind,
+            warnings: Vec::new(),
         }
     }
 
     /// Returns the checkpoint of a model folder for `config`: its weight files, or drawn weights
-    /// where `random_weights.json` stands in their place.
+    /// where `random_weights.json` stands in their place. Its tensors have the names that the model
+    /// gives them, and `config` says whether the head is the embedding in truth.
     ///
     /// # Errors
-    /// As [`Checkpoint::open`], and when the folder has both.
+    /// As [`Checkpoint::open`], and when the folder has both, or an adapter besides the model.
     pub(super) fn of_folder(
         folder: &Path,
-        config: &LmConfig,
+        config: &mut LmConfig,
         device: Device,
         kind: Kind,
     ) -> Result<Self> {
         let Some(seed) = random::seed_of(folder)? else {
-            return Self::open(folder, device, kind);
+            let adapter = folder.join("adapter_config.json");
+            if adapter.exists() {
+                return Err(fail(&adapter, "the folder holds a model and an adapter")
+                    .hint("transformers loads the adapter's own base model from such a folder; keep the two apart, and give the adapter with `--adapter`"));
+            }
+            let mut checkpoint = Self::open(folder, device, kind)?;
+            checkpoint.settle_names(config.layout)?;
+            checkpoint.settle_head(config)?;
+            config.warnings.append(&mut checkpoint.warnings);
+            return Ok(checkpoint);
         };
-        for name in ["model.safetensors", "model.safetensors.index.json"] {
+        for name in [SINGLE, INDEX] {
             if folder.join(name).exists() {
                 return Err(fail(
                     &folder.join(random::RANDOM_WEIGHTS),
@@ -136,18 +196,104 @@ impl Checkpoint {
             fail(&path, format!("not a complete safetensors file ({} bytes): {e}", map.len()))
                 .hint("the file is truncated or damaged; download or convert the model again")
         };
-        let (header, metadata) = SafeTensors::read_metadata(&map).map_err(broken)?;
-        SafeTensors::deserialize(&map).map_err(broken)?;
+        let (header, metadata) =
+            guarded("the reader of safetensors", ErrorKind::Checkpoint, &path, || {
+                let read = SafeTensors::read_metadata(&map).map_err(broken)?;
+                SafeTensors::deserialize(&map).map_err(broken)?;
+                Ok(read)
+            })?;
         let base = header + size_of::<u64>();
+        let own = self.shards.len();
+        self.shards.push(Shard { path, map: Arc::new(map) });
         for (name, info) in metadata.tensors() {
             let start = base + info.data_offsets.0;
-            let entry = Entry { shard: self.shards.len(), info: info.clone(), start };
-            if self.entries.insert(name.clone(), entry).is_some() {
-                return Err(fail(&path, format!("tensor `{name}` is in two shards")));
+            let entry = Entry { name: name.clone(), shard: own, info: info.clone(), start };
+            let bytes = self.bytes(&entry);
+            if let Some(first) = self.entries.get(&name)
+                && (first.info.shape != entry.info.shape
+                    || first.info.dtype != entry.info.dtype
+                    || self.bytes(first) != bytes)
+            {
+                self.warnings.push(format!(
+                    "tensor `{name}` is in `{}` and, with other values, in `{}`: the latter is loaded, as in transformers",
+                    self.file_name(first),
+                    self.file_name(&entry)
+                ));
             }
+            self.entries.insert(name, entry);
         }
-        self.shards.push(Shard { path, map: Arc::new(map) });
         Ok(())
+    }
+
+    fn file_name(&self, entry: &Entry) -> String {
+        let name = self.shards[entry.shard].path.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    }
+
+    fn bytes(&self, entry: &Entry) -> &[u8] {
+        let size = entry.info.data_offsets.1 - entry.info.data_offsets.0;
+        &self.shards[entry.shard].map[entry.start..entry.start + size]
+    }
+
+    /// Gives each tensor the name that the model knows it by: with the wrapper's prefix, which files of
+    /// a base model lack, and the head's.
+    fn settle_names(&mut self, layout: Layout) -> Result<()> {
+        let prefix = Names::prefix(layout);
+        let head = Names::head(layout);
+        let mut settled: BTreeMap<String, Entry> = BTreeMap::new();
+        for (name, entry) in std::mem::take(&mut self.entries) {
+            let full = if name == head || (layout == Layout::GptNeox && name == LM_HEAD) {
+                head.to_owned()
+            } else if name == LM_HEAD || name.starts_with(prefix) {
+                name
+            } else {
+                format!("{prefix}{name}")
+            };
+            if let Some(other) = settled.get(&full) {
+                let message =
+                    format!("tensors `{}` and `{}` are one of the model", other.name, entry.name);
+                return Err(fail(&self.shards[entry.shard].path, message)
+                    .hint(format!("keep the one that is meant, as `{full}`")));
+            }
+            settled.insert(full, entry);
+        }
+        self.entries = settled;
+        Ok(())
+    }
+
+    /// Settles whether the head is the embedding: not if the file has a head with other values.
+    fn settle_head(&mut self, config: &mut LmConfig) -> Result<()> {
+        if !config.tie_word_embeddings {
+            return Ok(());
+        }
+        let names = Names::of(config.layout);
+        let (embedding, head) = (self.entries.get(&names.embedding), self.entries.get(&names.head));
+        let (Some(embedding), Some(head)) = (embedding, head) else {
+            if let Some(head) = head.cloned() {
+                // Tied to what is there.
+                self.used.insert(names.head.clone());
+                self.entries.insert(names.embedding, head);
+            }
+            return Ok(());
+        };
+        let is_one = embedding.info.dtype == head.info.dtype
+            && embedding.info.shape == head.info.shape
+            && self.bytes(embedding) == self.bytes(head);
+        if is_one {
+            self.used.insert(names.head);
+            return Ok(());
+        }
+        self.warnings.push(format!(
+            "`tie_word_embeddings` is true, but `{}` has other values than `{}`: both are used, as in transformers",
+            head.name, embedding.name
+        ));
+        config.tie_word_embeddings = false;
+        Ok(())
+    }
+
+    /// Returns the first of the files.
+    fn path(&self) -> &Path {
+        self.shards.first().map_or(Path::new(SINGLE), |shard| &shard.path)
     }
 
     /// Makes the tensors that are taken from here on on `device`.
@@ -170,20 +316,22 @@ impl Checkpoint {
             return random.tensor(name, shape, self.device, self.kind);
         }
         let Some(entry) = self.entries.get(name) else {
-            let near: Vec<&str> = self.entries.keys().take(3).map(String::as_str).collect();
-            return Err(fail(&self.shards[0].path, format!("tensor `{name}` is missing")).hint(
-                format!(
-                    "the file has {} tensors, the first: {}",
-                    self.entries.len(),
-                    near.join(", ")
-                ),
-            ));
+            let near: Vec<&str> =
+                self.entries.values().take(3).map(|entry| entry.name.as_str()).collect();
+            return Err(fail(self.path(), format!("tensor `{name}` is missing")).hint(format!(
+                "the file has {} tensors, the first: {}",
+                self.entries.len(),
+                near.join(", ")
+            )));
         };
         let shard = &self.shards[entry.shard];
         if entry.info.shape != shape {
             return Err(fail(
                 &shard.path,
-                format!("tensor `{name}` has shape {:?}, expected {shape:?}", entry.info.shape),
+                format!(
+                    "tensor `{}` has shape {:?}, expected {shape:?}",
+                    entry.name, entry.info.shape
+                ),
             )
             .hint("`config.json` asks for this shape; check that both files are from one model"));
         }
@@ -194,15 +342,14 @@ impl Checkpoint {
             other => {
                 return Err(fail(
                     &shard.path,
-                    format!("tensor `{name}` holds {other:?}, expected F32, F16 or BF16"),
+                    format!("tensor `{}` holds {other:?}, expected F32, F16 or BF16", entry.name),
                 )
                 .hint(
                     "quantised checkpoints are not supported; convert the model to float first",
                 ));
             }
         };
-        let bytes = &shard.map
-            [entry.start..entry.start + entry.info.data_offsets.1 - entry.info.data_offsets.0];
+        let bytes = self.bytes(entry);
         let size: Vec<i64> = shape.iter().map(|&n| n as i64).collect();
         let mapped = blob(bytes, &size, kind)?;
         let tensor = if kind != self.kind || self.device != Device::Cpu {
@@ -224,14 +371,14 @@ impl Checkpoint {
     pub(super) fn finish(self) -> Result<Maps> {
         let left: Vec<&str> = self
             .entries
-            .keys()
-            .filter(|name| !self.used.contains(*name) && !is_buffer(name))
-            .map(String::as_str)
+            .iter()
+            .filter(|(name, _)| !self.used.contains(*name) && !is_buffer(name))
+            .map(|(_, entry)| entry.name.as_str())
             .collect();
         if !left.is_empty() {
             let first: Vec<&str> = left.iter().take(4).copied().collect();
             return Err(fail(
-                &self.shards[0].path,
+                self.path(),
                 format!(
                     "{} tensors have no place in the model, the first: {}",
                     left.len(),
@@ -244,12 +391,11 @@ impl Checkpoint {
     }
 }
 
-/// Whether a key is a saved buffer that older checkpoints carry and that holds no weights, or the
-/// second copy of a tied embedding.
+/// Whether a key is a saved buffer that older checkpoints carry and that holds no weights.
 fn is_buffer(name: &str) -> bool {
     const ENDINGS: &[&str] =
         &["rotary_emb.inv_freq", ".attn.bias", ".attention.bias", "masked_bias", "position_ids"];
-    name == "lm_head.weight" || ENDINGS.iter().any(|ending| name.ends_with(ending))
+    ENDINGS.iter().any(|ending| name.ends_with(ending))
 }
 
 fn shard_files(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
@@ -260,7 +406,12 @@ fn shard_files(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
     let text = std::fs::read_to_string(index).map_err(|e| Error::io("read", index, &e))?;
     let parsed: Index =
         serde_json::from_str(&text).map_err(|e| fail(index, format!("broken shard index: {e}")))?;
+    // In the order of transformers, whose last shard counts.
     let names: BTreeSet<String> = parsed.weight_map.into_values().collect();
+    if names.is_empty() {
+        return Err(fail(index, "the shard index lists no tensors")
+            .hint("`weight_map` is empty; download the model again"));
+    }
     for name in &names {
         // A name with a folder in it could point anywhere on the disk.
         if name.contains(['/', '\\']) || !folder.join(name).exists() {

@@ -12,7 +12,8 @@ use tch::{Device, Kind, Tensor};
 use super::block::Block;
 use super::cache::{BatchCache, KeyValues, KvCache};
 use super::checkpoint::{Checkpoint, Maps};
-use super::config::{Layout, LmConfig};
+use super::config::LmConfig;
+use super::decoder_names::Names;
 use super::device::Devices;
 use super::layers::{Norm, OnDevice, Pass};
 use super::linear::Linear;
@@ -62,8 +63,11 @@ impl Decoder {
     /// [`ErrorKind::Config`] or [`ErrorKind::Checkpoint`] when the folder's files are missing,
     /// damaged, or do not fit together; [`ErrorKind::Device`] when several devices have no room.
     pub fn load(folder: &Path, devices: impl Into<Devices>, kind: Kind) -> Result<Self> {
-        let config = LmConfig::read(&folder.join("config.json"))?;
-        Self::load_placed(folder, Placement::plan(&config, kind, &devices.into())?, kind)
+        let devices = devices.into();
+        let mut config = LmConfig::read(&folder.join("config.json"))?;
+        let checkpoint = Checkpoint::of_folder(folder, &mut config, devices.first(), kind)?;
+        let placement = Placement::plan(&config, kind, &devices)?;
+        Self::build(config, checkpoint, placement, kind)
     }
 
     /// Returns the model of a Hugging Face folder with its blocks where `placement` says.
@@ -71,8 +75,8 @@ impl Decoder {
     /// # Errors
     /// As [`Decoder::load`].
     pub fn load_placed(folder: &Path, placement: Placement, kind: Kind) -> Result<Self> {
-        let config = LmConfig::read(&folder.join("config.json"))?;
-        let checkpoint = Checkpoint::of_folder(folder, &config, placement.first(), kind)?;
+        let mut config = LmConfig::read(&folder.join("config.json"))?;
+        let checkpoint = Checkpoint::of_folder(folder, &mut config, placement.first(), kind)?;
         Self::build(config, checkpoint, placement, kind)
     }
 
@@ -101,7 +105,7 @@ impl Decoder {
         placement.check(config.layers.len())?;
         let stages = placement.of_blocks();
         let (v, d) = (config.vocab_size, config.hidden_size);
-        let names = Names::of(&config, &checkpoint);
+        let names = Names::of(config.layout);
         checkpoint.place(placement.first());
         let embedding_vd = checkpoint.take(&names.embedding, &[v, d])?;
         let positions_sd = config
@@ -116,7 +120,7 @@ impl Decoder {
         }
         let tied = config.tie_word_embeddings;
         checkpoint.place(if tied { placement.first() } else { placement.last() });
-        let mut final_norm = Norm::load(&mut checkpoint, &names.final_norm, d, &config)?;
+        let final_norm = Norm::load(&mut checkpoint, &names.final_norm, d, &config)?;
         let head_vd = if tied {
             embedding_vd.shallow_clone()
         } else {
@@ -127,18 +131,6 @@ impl Decoder {
         };
         let ropes = placement.stages().iter().map(ropes_on).collect::<Result<_>>()?;
         let maps = checkpoint.finish()?;
-        // PEFT names modules as the library's classes do, with the wrapper that a file may lack.
-        let bare = config.layout == Layout::Gpt2 && names.layers == "h";
-        if bare {
-            for block in &mut blocks {
-                let modules = block.linears_mut().into_iter().flat_map(|l| &mut l.modules);
-                let named = modules.map(|module| &mut module.name);
-                named.for_each(|name| name.insert_str(0, "transformer."));
-                block.norms_mut().for_each(|norm| norm.name.insert_str(0, "transformer."));
-            }
-            final_norm.name.insert_str(0, "transformer.");
-        }
-        let names = names.with_wrapper(&config);
         Ok(Self {
             config,
             embedding_vd,
@@ -447,53 +439,5 @@ impl Decoder {
             stages.push(OnDevice { turns, full, sliding });
         }
         Ok(Pass { stages, dropout: None, rows: None })
-    }
-}
-
-/// The names of the weights outside the blocks.
-#[derive(Debug)]
-struct Names {
-    embedding: String,
-    positions: String,
-    final_norm: String,
-    head: String,
-    layers: String,
-}
-
-impl Names {
-    fn of(config: &LmConfig, checkpoint: &Checkpoint) -> Self {
-        // GPT-2 is found on the hub with and without the wrapper's prefix.
-        let prefix = match config.layout {
-            Layout::Llama | Layout::Phi3 => "model.",
-            Layout::Gpt2 if checkpoint.contains("wte.weight") => "",
-            Layout::Gpt2 => "transformer.",
-            Layout::GptNeox => "gpt_neox.",
-        };
-        let (embedding, final_norm, head, layers) = match config.layout {
-            Layout::Llama | Layout::Phi3 => ("embed_tokens", "norm", "lm_head", "layers"),
-            Layout::Gpt2 => ("wte", "ln_f", "lm_head", "h"),
-            Layout::GptNeox => ("embed_in", "final_layer_norm", "embed_out", "layers"),
-        };
-        Self {
-            embedding: format!("{prefix}{embedding}.weight"),
-            positions: format!("{prefix}wpe.weight"),
-            final_norm: format!("{prefix}{final_norm}"),
-            head: format!("{head}.weight"),
-            layers: format!("{prefix}{layers}"),
-        }
-    }
-
-    /// The names with the wrapper that a GPT-2 file may lack.
-    fn with_wrapper(mut self, config: &LmConfig) -> Self {
-        if config.layout == Layout::Gpt2 && self.layers == "h" {
-            for name in [&mut self.embedding, &mut self.positions] {
-                name.insert_str(0, "transformer.");
-            }
-        }
-        self
-    }
-
-    fn layer(&self, index: usize) -> String {
-        format!("{}.{index}", self.layers)
     }
 }

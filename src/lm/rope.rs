@@ -3,7 +3,6 @@
 //! Frequencies are computed in f64 and cast once, as far as f32 tables allow; the rotation is
 //! Hugging Face's half-split form (`rotate_half`).
 
-use serde_json::{Map, Value};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
@@ -43,70 +42,6 @@ pub struct RopeConfig {
 }
 
 impl RopeConfig {
-    /// Returns the rotation of a `config.json`, from `rope_parameters` (newer, by layer type where
-    /// `layer_type` is given) or from `theta_key` and `rope_scaling` (older).
-    ///
-    /// # Errors
-    /// A sentence that names the field, without a path.
-    pub(super) fn read(
-        config: &Map<String, Value>,
-        theta_key: &str,
-        layer_type: Option<&str>,
-        head_dim: usize,
-        partial: f64,
-    ) -> std::result::Result<Self, String> {
-        let newer = config.get("rope_parameters").filter(|v| !v.is_null());
-        // Older Gemma files scale only the full-attention rotation.
-        let older_scaling = config
-            .get("rope_scaling")
-            .filter(|v| !v.is_null() && layer_type != Some("sliding_attention"));
-        let empty = Value::Object(Map::new());
-        let params = match (newer, layer_type) {
-            (Some(all), Some(kind)) => all.get(kind).unwrap_or(all),
-            (Some(all), None) => all,
-            (None, _) => older_scaling.unwrap_or(&empty),
-        };
-        let number = |key: &str| -> std::result::Result<Option<f64>, String> {
-            match params.get(key) {
-                None | Some(Value::Null) => Ok(None),
-                Some(v) => v
-                    .as_f64()
-                    .map(Some)
-                    .ok_or_else(|| format!("rope field `{key}` is not a number")),
-            }
-        };
-        let need = |key: &str| number(key)?.ok_or_else(|| format!("rope field `{key}` is missing"));
-        let default_theta = if layer_type == Some("full_attention") { 1e6 } else { 1e4 };
-        let theta = match number("rope_theta")? {
-            Some(theta) => theta,
-            None => config
-                .get(theta_key)
-                .or_else(|| config.get("rope_theta").filter(|_| layer_type.is_none()))
-                .and_then(Value::as_f64)
-                .unwrap_or(default_theta),
-        };
-        let partial = number("partial_rotary_factor")?.unwrap_or(partial);
-        let kind = params.get("rope_type").or_else(|| params.get("type")).and_then(Value::as_str);
-        let scaling = match kind.unwrap_or("default") {
-            "default" => RopeScaling::None,
-            "linear" => RopeScaling::Linear { factor: need("factor")? },
-            "llama3" => RopeScaling::Llama3 {
-                factor: need("factor")?,
-                low_freq_factor: need("low_freq_factor")?,
-                high_freq_factor: need("high_freq_factor")?,
-                original_max_position_embeddings: need("original_max_position_embeddings")?,
-            },
-            other => return Err(format!("`rope_type` is `{other}`, which is not supported")),
-        };
-        let rotary_dim = (head_dim as f64 * partial) as usize;
-        if rotary_dim == 0 || !rotary_dim.is_multiple_of(2) {
-            return Err(format!(
-                "{rotary_dim} rotated components per head, expected an even number"
-            ));
-        }
-        Ok(Self { theta, rotary_dim, scaling })
-    }
-
     /// Returns the `rotary_dim / 2` angular frequencies, in radians per position.
     ///
     /// # Source

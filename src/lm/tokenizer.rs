@@ -1,15 +1,22 @@
 //! Text to tokens with byte offsets, and the growing of a tokenised text without starting over.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::guard::{caught, guarded};
 
 /// A model's tokenizer.
 #[derive(Debug)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     prefix: Vec<u32>,
+    path: PathBuf,
 }
+
+/// What reads the file and the texts; it panics on some damaged files.
+const READER: &str = "the tokenizers library";
 
 /// A text and its tokens, tokenised as one piece.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,7 +58,12 @@ impl Tokenizer {
             fail(format!("cannot read the tokenizer: {e}"))
                 .hint("the model folder needs `tokenizer.json`; save it with `AutoTokenizer.from_pretrained(...).save_pretrained(...)`")
         })?;
-        let mut inner = tokenizers::Tokenizer::from_bytes(&bytes)
+        guarded(READER, ErrorKind::Tokenizer, path, || Self::of_bytes(&bytes, path))
+    }
+
+    fn of_bytes(bytes: &[u8], path: &Path) -> Result<Self> {
+        let fail = |message: String| Error::new(ErrorKind::Tokenizer, message).at(path);
+        let mut inner = tokenizers::Tokenizer::from_bytes(bytes)
             .map_err(|e| fail(format!("broken tokenizer: {e}")))?;
         inner.with_padding(None);
         inner
@@ -60,6 +72,10 @@ impl Tokenizer {
         let encode = |text: &str, special| {
             inner.encode(text, special).map_err(|e| fail(format!("cannot tokenise: {e}")))
         };
+        if path.parent().map_or(Ok(false), adds_nothing)? {
+            encode("a", false)?;
+            return Ok(Self { inner, prefix: Vec::new(), path: path.to_path_buf() });
+        }
         let prefix = encode("", true)?.get_ids().to_vec();
         let with = encode("a", true)?.get_ids().to_vec();
         let without = encode("a", false)?.get_ids().to_vec();
@@ -67,7 +83,7 @@ impl Tokenizer {
             return Err(fail("the tokenizer adds special tokens after a text".into())
                 .hint("a causal model's prompt must not be closed by an end token; remove it from `post_processor`"));
         }
-        Ok(Self { inner, prefix })
+        Ok(Self { inner, prefix, path: path.to_path_buf() })
     }
 
     /// Returns the special tokens that stand before every prompt (the begin token, or none).
@@ -88,10 +104,18 @@ impl Tokenizer {
     /// # Errors
     /// [`ErrorKind::Tokenizer`] when the tokenizer refuses the text.
     pub fn encode(&self, text: &str) -> Result<Tokens> {
-        let encoding = self.inner.encode(text, false).map_err(|e| {
+        let fail = |why: String| {
             let start: String = text.chars().take(40).collect();
-            Error::new(ErrorKind::Tokenizer, format!("cannot tokenise `{start}...`: {e}"))
-        })?;
+            let message = format!("cannot tokenise `{start}...`: {why}");
+            Error::new(ErrorKind::Tokenizer, message).at(&self.path)
+        };
+        let encoding = caught(|| self.inner.encode(text, false))
+            .map_err(fail)?
+            .map_err(|e| fail(e.to_string()))?;
+        let is_in = |&(start, end): &(usize, usize)| start <= end && end <= text.len();
+        if !encoding.get_offsets().iter().all(is_in) {
+            return Err(fail("the tokens do not lie in the text".into()));
+        }
         Ok(Tokens {
             text: text.to_owned(),
             ids: encoding.get_ids().to_vec(),
@@ -105,9 +129,10 @@ impl Tokenizer {
     /// # Errors
     /// [`ErrorKind::Tokenizer`] when an id is not in the vocabulary.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        self.inner
-            .decode(ids, true)
-            .map_err(|e| Error::new(ErrorKind::Tokenizer, format!("cannot decode: {e}")))
+        let fail = |why: String| {
+            Error::new(ErrorKind::Tokenizer, format!("cannot decode: {why}")).at(&self.path)
+        };
+        caught(|| self.inner.decode(ids, true)).map_err(fail)?.map_err(|e| fail(e.to_string()))
     }
 
     /// Returns `tokens` with `suffix` joined to its text, tokenised as one piece.
@@ -163,6 +188,31 @@ impl Tokenizer {
         joined.ends.extend(new.ends[at..].iter().map(|e| e + from));
         Ok(Some(joined))
     }
+}
+
+/// Returns whether transformers 5.23 takes the tokenizer in `folder` for one that adds no special
+/// tokens, whatever its `tokenizer.json` says: its class for GPT-NeoX builds the part that adds them
+/// anew, from `add_bos_token`, which it reads from no folder that has a `tokenizer.json`. In all other
+/// classes that file decides alone, and `add_bos_token` has no effect.
+fn adds_nothing(folder: &Path) -> Result<bool> {
+    let read = |name: &str| -> Result<Value> {
+        let path = folder.join(name);
+        match std::fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| {
+                let error = Error::new(ErrorKind::Tokenizer, format!("broken JSON: {e}"));
+                error.at_line(&path, e.line())
+            }),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Value::Null),
+            Err(e) => Err(Error::io("read", &path, &e)),
+        }
+    };
+    let class_of = |config: &Value| config["tokenizer_class"].as_str().map(str::to_owned);
+    let (own, model) = (read("tokenizer_config.json")?, read("config.json")?);
+    let class = class_of(&own).or_else(|| class_of(&model));
+    Ok(match class {
+        Some(class) => class.trim_end_matches("Fast") == "GPTNeoXTokenizer",
+        None => model["model_type"] == "gpt_neox",
+    })
 }
 
 impl Tokens {

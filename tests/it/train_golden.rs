@@ -90,6 +90,7 @@ pub fn config(target_modules: TargetModules) -> AdapterConfig {
         target_modules,
         exclude_modules: None,
         layers: None,
+        layers_pattern: Vec::new(),
         use_rslora: false,
         rank_pattern: Vec::new(),
         alpha_pattern: Vec::new(),
