@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::data::{AnswerRecord, Dataset, Task, read_json_lines};
+use crate::data::{AnswerRecord, Dataset, Task, id_text, read_json_lines};
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::SampleRecord;
 
@@ -14,8 +14,8 @@ pub(super) fn data(message: String, path: &Path) -> Error {
     Error::new(ErrorKind::Data, message).at(path)
 }
 
-/// Returns an id or answer as text; numbers are read too.
-pub(super) fn id_text(value: &Value) -> String {
+/// Returns an answer as text; numbers are read too.
+pub(super) fn answer_text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
@@ -198,7 +198,7 @@ impl<'a> Weights<'a> {
                 (Some(a), Some(b)) => a == b,
                 _ => true,
             };
-            same_variant && line.answer.as_ref().is_none_or(|other| id_text(other) == answer)
+            same_variant && line.answer.as_ref().is_none_or(|other| answer_text(other) == answer)
         };
         let found: Vec<f64> =
             self.by_id.get(id).into_iter().flatten().filter(fits).map(|line| line.weight).collect();

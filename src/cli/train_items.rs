@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::train_files::{Extra, Sample, Weights, data, id_text, unknown_ids};
+use super::train_files::{Extra, Sample, Weights, answer_text, data, unknown_ids};
 use super::train_gold;
 use crate::data::{
-    AnswerRecord, Dataset, Example, Task, WeakRecord, by_question, read_json_lines, read_labels,
+    AnswerRecord, Dataset, Example, Task, WeakRecord, by_question, id_text, read_json_lines,
+    read_labels,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Votes;
@@ -287,7 +288,7 @@ impl Making<'_> {
         };
         let labels: Vec<(String, String)> = if self.task.answers.is_open {
             let text = |(id, extra): (&String, &Extra)| {
-                Some((id.clone(), extra.label.as_ref().map(id_text)?))
+                Some((id.clone(), extra.label.as_ref().map(answer_text)?))
             };
             let mut all: Vec<(String, String)> = more.iter().filter_map(text).collect();
             all.sort();

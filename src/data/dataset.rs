@@ -8,7 +8,9 @@ use super::example::Example;
 use super::key::KeyRule;
 use super::read::{Record, read_records};
 use super::task::{Field, Task};
-use super::value::{SeenIds, first_filled, id_or_row, kind_of, lookup, quoted, text_of};
+use super::value::{
+    SeenIds, check_id_column, first_filled, id_or_row, kind_of, lookup, quoted, text_of,
+};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The examples of one file, in its order.
@@ -32,6 +34,7 @@ impl Dataset {
     /// broken or empty, a record lacks a field, or two records share an id.
     pub fn read(path: impl AsRef<Path>, task: &Task) -> Result<Self> {
         let read = read_records(path.as_ref(), task.layout())?;
+        check_id_column(&read, task)?;
         let mut seen = SeenIds::default();
         let mut examples = Vec::with_capacity(read.records.len());
         for record in &read.records {
@@ -136,6 +139,11 @@ pub(super) fn example_of(record: &Record, id: String, task: &Task, path: &Path) 
 /// Characters of a column name that an error shows.
 const MAX_SHOWN_CHARS: usize = 40;
 
+/// Returns whether a record's names hold what parts columns elsewhere.
+fn looks_joined(record: &Record) -> bool {
+    record.values.keys().any(|name| name.contains([';', '\t', '|']))
+}
+
 fn missing_field(record: &Record, id: &str, field: &str, columns: &[String], path: &Path) -> Error {
     // Without a header the first row's texts are the names, and they can be long.
     let there = record.values.keys().filter(|name| !name.is_empty()).map(|name| {
@@ -153,8 +161,9 @@ fn missing_field(record: &Record, id: &str, field: &str, columns: &[String], pat
         ),
     )
     .at_line(path, record.line)
-    .hint(
-        "name the file's column under [fields] of the task file; a table without a header needs \
-         `columns` there",
-    )
+    .hint(if looks_joined(record) {
+        "the columns seem to be parted by something else than the file's name says: use commas in .csv, tabs in .tsv"
+    } else {
+        "name the file's column under [fields] of the task file; a table without a header needs `columns` there"
+    })
 }

@@ -13,7 +13,9 @@ use super::gold_spec::Verdict;
 use super::key::final_number;
 use super::read::{Record, Records, read_records};
 use super::task::Task;
-use super::value::{SeenIds, first_filled, id_or_row, is_blank, lookup, quoted, text_of};
+use super::value::{
+    SeenIds, check_id_column, first_filled, id_or_row, is_blank, lookup, quoted, text_of,
+};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The gold labels of a file, by id.
@@ -35,6 +37,7 @@ impl GoldLabels {
     /// file, a duplicate id or a label the task does not know, and if no record is labelled.
     pub fn read(path: impl AsRef<Path>, task: &Task) -> Result<Self> {
         let read = read_records(path.as_ref(), task.layout())?;
+        check_id_column(&read, task)?;
         let names: Vec<&str> = task.gold.columns.iter().map(String::as_str).collect();
         let gold = Self::of_names(&read, task, &names)?;
         if gold.is_empty() {
@@ -62,6 +65,7 @@ impl GoldLabels {
     /// [`read`](Self::read).
     pub fn read_column(path: impl AsRef<Path>, task: &Task, name: &str) -> Result<Self> {
         let read = read_records(path.as_ref(), task.layout())?;
+        check_id_column(&read, task)?;
         let there = || read.records.iter().any(|record| lookup(&record.values, name).is_some());
         if !task.gold_names().any(|known| known == name) && !there() {
             return Err(Error::new(
@@ -89,6 +93,7 @@ impl GoldLabels {
     /// As [`read`](Self::read).
     pub fn read_each(path: impl AsRef<Path>, task: &Task) -> Result<Vec<Self>> {
         let read = read_records(path.as_ref(), task.layout())?;
+        check_id_column(&read, task)?;
         let each = Self::each(&read, task)?;
         if each.is_empty() {
             return Err(no_label(&read)
@@ -181,6 +186,7 @@ impl GoldAnswers {
             return Ok(Self { answers, columns: gold.columns });
         }
         let read = read_records(path.as_ref(), task.layout())?;
+        check_id_column(&read, task)?;
         let asked: Vec<String> = match column {
             Some(column) => vec![column.to_owned()],
             None => task.gold.columns.clone(),

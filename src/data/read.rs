@@ -44,6 +44,10 @@ pub(super) struct Layout<'t> {
     pub(super) known: &'t [String],
     /// How records that hold several questions are read.
     pub(super) reader: Option<Reader>,
+    /// Whether tables have a header, where the task says.
+    pub(super) has_header: Option<bool>,
+    /// Whose labels tell a row of data from a header.
+    pub(super) task: Option<&'t Task>,
 }
 
 /// What a file of records is written in.
@@ -429,19 +433,80 @@ mod tests {
         let path = folder.path().join("t.tsv");
         let columns = ["text".to_owned(), "label".to_owned()];
         let known = ["text", "sentence", "label", "x"].map(str::to_owned);
-        let layout = Layout { columns: Some(&columns), known: &known, reader: None };
+        let layout = Layout { columns: Some(&columns), known: &known, ..Layout::default() };
+        let headless = Layout { has_header: Some(false), ..layout };
         for (text, lines, name) in [
             ("x\t1\ny\t0\n", vec![1, 2], "text"),
             ("text\tlabel\nx\t1\n", vec![2], "text"),
             ("idx\tsentence\tlabel\n7\tx\t1\n", vec![2], "sentence"),
         ] {
             std::fs::write(&path, text).unwrap();
+            let layout = if lines[0] == 1 { headless } else { layout };
             let records = read_records(&path, layout).unwrap().records;
             assert_eq!(records.iter().map(|r| r.line).collect::<Vec<_>>(), lines);
             assert_eq!(records[0].values[name], "x");
         }
         std::fs::write(&path, "x\t1\tmore\n").unwrap();
-        assert!(read_records(&path, layout).is_err());
+        assert!(read_records(&path, headless).is_err());
+        // What could be a header is not taken for data, and what cannot be one is data.
+        for (text, is_data) in [
+            ("ID\tComment\n17\tgood film\n", None),
+            ("x\ty\nz\tw\n", None),
+            ("0\t1\nx\t0\n", None),
+            ("x\t\ny\t\n", Some(true)),
+            ("y\ty\nx\tz\n", Some(true)),
+            ("Text\tLabel\nx\t1\n", Some(false)),
+            ("id\tcomment\tmore\n1\tx\ty\n", Some(false)),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            match (read_records(&path, layout), is_data) {
+                (Ok(read), Some(is_data)) => {
+                    assert_eq!(read.records.len(), if is_data { 2 } else { 1 }, "{text:?}");
+                }
+                (Err(error), None) => {
+                    let says = error.to_string();
+                    assert!(
+                        says.contains("cannot tell whether the first row is a header"),
+                        "{says}"
+                    );
+                    assert!(says.contains("[fields]") && says.contains("line 1"), "{says}");
+                }
+                (other, _) => panic!("{text:?}: {:?}", other.map(|read| read.records.len())),
+            }
+        }
+    }
+
+    #[test]
+    fn the_delimiter_is_found_where_one_alone_does() {
+        let columns = |name: &str, text: &str| {
+            let (_, record) = read(name, text.as_bytes()).unwrap().remove(0);
+            record
+        };
+        let expected = r#"{"id":"1","text":"good, very"}"#;
+        assert_eq!(columns("t.csv", "id;text\n1;good, very\n"), expected);
+        assert_eq!(columns("t.csv", "id\ttext\n1\tgood, very\n"), expected);
+        assert_eq!(columns("t.tsv", "id;text\n1;good, very\n"), expected);
+        assert_eq!(columns("t.csv", "sep=;\r\nid;text\r\n1;good, very\r\n"), expected);
+        assert_eq!(columns("t.csv", "sep=,\nid,text\n1,\"good, very\"\n"), expected);
+        assert_eq!(columns("t.csv", "text\ngood; very\nbad\n"), r#"{"text":"good; very"}"#);
+        let (line, message) = error_line("t.csv", b"a;b|c\n1;2|3\n");
+        assert_eq!(line, 1);
+        assert!(message.contains("cannot tell what parts the columns"), "{message}");
+        let (line, _) = error_line("t.csv", b"sep=;\na;b\n1;2\n1;2;3\n");
+        assert_eq!(line, 4);
+    }
+
+    #[test]
+    fn stray_quotes_lose_no_row() {
+        let glue = "sentence\tlabel\n\" a moving film\t1\nit is dull\t0\nhe called it \" a masterpiece \" and left\t1\nfine\t1\n";
+        let records = read("t.tsv", glue.as_bytes()).unwrap();
+        assert_eq!(records.len(), 4);
+        assert_eq!(records[0].1, r#"{"sentence":"\" a moving film","label":"1"}"#);
+        let csv = glue.replace('\t', ",");
+        let (line, message) = error_line("t.csv", csv.as_bytes());
+        assert_eq!(line, 4);
+        assert!(message.contains("behind the closing quote"), "{message}");
+        assert_eq!(error_line("t.csv", b"a,b\n1,x\0\n").0, 2);
     }
 
     /// The digest of "abc" is the one in FIPS 180-2.

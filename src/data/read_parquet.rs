@@ -1,38 +1,127 @@
 //! The reader of Parquet, the hub's own format; lists and structs become JSON values.
+//!
+//! The `parquet` crate panics on some damaged files and on values it cannot put into words, so it is
+//! called behind a guard. A small file may hold very many equal values: what the rows take in memory is
+//! counted and limited by the file's size.
 
 use std::fs::File;
 use std::path::Path;
 
+use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{FileReader, SerializedFileReader};
-use serde_json::Value;
+use parquet::record::Field;
+use serde_json::{Map, Value};
 
 use super::read::Record;
 use crate::error::{Error, ErrorKind, Result};
+use crate::guard::{caught, guarded};
+
+/// What the rows of any file may take in memory, in bytes; larger files may take [`MOST_GROWTH`] times
+/// their size.
+const LEAST_LIMIT: u64 = 512 << 20;
+/// Text is compressed some 5 times; columns of few different values may be 100 times.
+const MOST_GROWTH: u64 = 200;
+/// Bytes that a row, and a value besides its text, take as JSON.
+const ROW_BYTES: u64 = 96;
+const VALUE_BYTES: u64 = 72;
 
 /// Returns the rows of a Parquet file; a record's line is its row.
 ///
+/// A value that cannot be put into words (a date beyond the calendar) is an object
+/// `{"unreadable": reason}`, which no field takes: columns that are not asked for harm nobody.
+///
 /// # Errors
 /// [`ErrorKind::Io`] if the file cannot be opened; [`ErrorKind::Data`] if it is no Parquet file, is
-/// cut off, or is compressed in a way that is not built in.
+/// cut off or damaged, is compressed in a way that is not built in, or would take memory out of all
+/// proportion to its size.
 pub(super) fn read_parquet(path: &Path) -> Result<Vec<Record>> {
     let file = File::open(path).map_err(|source| Error::io("read", path, &source))?;
-    let broken = |source: &dyn std::fmt::Display| {
-        let text = source.to_string();
-        let facts = text.lines().next().unwrap_or_default().to_owned();
-        Error::new(ErrorKind::Data, format!("broken Parquet: {facts}"))
-            .at(path)
-            .hint("fetch or write the file again; Snappy, gzip, LZ4 and Zstandard are read")
-    };
-    let reader = SerializedFileReader::new(file).map_err(|source| broken(&source))?;
-    let rows = reader.get_row_iter(None).map_err(|source| broken(&source))?;
+    let size = file.metadata().map_err(|source| Error::io("read", path, &source))?.len();
+    let limit = LEAST_LIMIT.max(size.saturating_mul(MOST_GROWTH));
+    guarded("the Parquet reader", ErrorKind::Data, path, || rows(file, limit, path))
+}
+
+fn broken(source: &dyn std::fmt::Display, path: &Path) -> Error {
+    let text = source.to_string();
+    let facts = text.lines().next().unwrap_or_default().to_owned();
+    Error::new(ErrorKind::Data, format!("broken Parquet: {facts}"))
+        .at(path)
+        .hint("fetch or write the file again; Snappy, gzip, LZ4 and Zstandard are read")
+}
+
+fn too_large(what: &str, bytes: u64, limit: u64, path: &Path) -> Error {
+    Error::new(
+        ErrorKind::Data,
+        format!("{what} {} MiB of memory, expected at most {} MiB", bytes >> 20, limit >> 20),
+    )
+    .at(path)
+    .hint("the file is damaged, or made to exhaust memory; if it is neither, write its rows as JSON lines or as several files")
+}
+
+fn rows(file: File, limit: u64, path: &Path) -> Result<Vec<Record>> {
+    let reader = SerializedFileReader::new(file).map_err(|source| broken(&source, path))?;
+    check_sizes(reader.metadata(), limit, path)?;
+    let rows = reader.get_row_iter(None).map_err(|source| broken(&source, path))?;
     let mut records = Vec::new();
+    let mut bytes: u64 = 0;
     for row in rows {
-        let row = row.map_err(|source| broken(&source))?;
-        let Value::Object(values) = row.to_json_value() else {
-            return Err(broken(&"a row has no columns"));
-        };
+        let row = row.map_err(|source| broken(&source, path))?;
+        let mut values = Map::new();
+        bytes += ROW_BYTES;
+        for (name, field) in row.get_column_iter() {
+            let value = value_of(field);
+            bytes += name.len() as u64 + bytes_of(&value);
+            values.insert(name.clone(), value);
+        }
+        if bytes > limit {
+            return Err(too_large("its rows take more than", bytes, limit, path));
+        }
         let place = records.len() + 1;
         records.push(Record { row: place, line: place, values });
     }
     Ok(records)
+}
+
+/// Refuses a file that says of itself that it would take too much, before anything is read.
+fn check_sizes(metadata: &ParquetMetaData, limit: u64, path: &Path) -> Result<()> {
+    let unsigned = |num: i64| u64::try_from(num).unwrap_or(u64::MAX);
+    let num_rows = unsigned(metadata.file_metadata().num_rows());
+    let num_columns = metadata.file_metadata().schema().get_fields().len() as u64;
+    let of_rows = num_rows.saturating_mul(ROW_BYTES + num_columns * VALUE_BYTES);
+    if of_rows > limit {
+        let what = format!("{num_rows} rows of {num_columns} columns would take");
+        return Err(too_large(&what, of_rows, limit, path));
+    }
+    let columns = metadata.row_groups().iter().flat_map(|group| group.columns());
+    let unpacked =
+        columns.fold(0_u64, |sum, column| sum.saturating_add(unsigned(column.uncompressed_size())));
+    if unpacked > limit {
+        return Err(too_large("its columns unpack to", unpacked, limit, path));
+    }
+    Ok(())
+}
+
+fn value_of(field: &Field) -> Value {
+    match field {
+        Field::Str(text) => Value::from(text.as_str()),
+        Field::Null => Value::Null,
+        Field::Bool(truth) => Value::from(*truth),
+        Field::Int(number) => Value::from(*number),
+        Field::Long(number) => Value::from(*number),
+        _ => caught(|| field.to_json_value()).unwrap_or_else(|reason| {
+            Value::Object(Map::from_iter([("unreadable".to_owned(), Value::from(reason))]))
+        }),
+    }
+}
+
+fn bytes_of(value: &Value) -> u64 {
+    VALUE_BYTES
+        + match value {
+            Value::String(text) => text.len() as u64,
+            Value::Array(items) => items.iter().map(bytes_of).sum(),
+            Value::Object(entries) => {
+                entries.iter().map(|(name, value)| name.len() as u64 + bytes_of(value)).sum()
+            }
+            _ => 0,
+        }
 }

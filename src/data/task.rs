@@ -184,6 +184,10 @@ pub struct Task {
     pub(super) reference: Option<ReferenceSpec>,
     /// The columns that make an id, in order.
     pub(super) id_columns: Vec<String>,
+    /// Whether the task file names the columns of the id, and files must have them.
+    pub(super) names_id: bool,
+    /// Whether tables have a header, where the task file says.
+    pub(super) has_header: Option<bool>,
     pub(super) group_columns: Vec<String>,
     pub(super) key: Option<KeyRule>,
     /// Column names of a CSV or TSV file without a header.
@@ -318,7 +322,20 @@ impl Task {
 
     /// Returns how files of the task are laid out.
     pub(super) fn layout(&self) -> Layout<'_> {
-        Layout { columns: self.columns.as_deref(), known: &self.known_columns, reader: self.reader }
+        Layout {
+            columns: self.columns.as_deref(),
+            known: &self.known_columns,
+            reader: self.reader,
+            has_header: self.has_header,
+            task: Some(self),
+        }
+    }
+
+    /// Returns whether a cell under `column` is a label, or a number where labels are: what a name of a
+    /// column is not.
+    pub(super) fn spells_label(&self, column: &str, cell: &str) -> bool {
+        (column == "label" || self.gold.all_columns().any(|own| own == column))
+            && (self.label_index(&Value::from(cell)).is_some() || cell.parse::<f64>().is_ok())
     }
 
     /// Returns the number of labels.

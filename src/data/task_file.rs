@@ -29,6 +29,7 @@ struct File {
     source: String,
     positive: Option<Spanned<String>>,
     columns: Option<Spanned<Vec<String>>>,
+    header: Option<Spanned<bool>>,
     id: Option<Spanned<Vec<String>>>,
     reader: Option<Reader>,
     fields: Spanned<BTreeMap<String, Spanned<FieldTable>>>,
@@ -157,6 +158,11 @@ pub(super) fn parse(toml: &str, path: &Path) -> Result<Task> {
     if let Some(columns) = &file.columns {
         check_columns(columns, &source)?;
     }
+    if let Some(header) = file.header.as_ref().filter(|_| file.columns.is_none()) {
+        return Err(source
+            .fault(header.span(), "`header` without `columns`")
+            .hint("a table without a header needs names for its columns: columns = [..]"));
+    }
     let id_columns = match &file.id {
         None => vec!["id".to_owned()],
         Some(id) if id.get_ref().is_empty() => {
@@ -217,6 +223,9 @@ pub(super) fn parse(toml: &str, path: &Path) -> Result<Task> {
         reader: file.reader,
         gold,
         reference: consistency.reference,
+        // Files without an `id` are numbered; any other name is of a column that must be there.
+        names_id: id_columns[0] != "id",
+        has_header: file.header.map(Spanned::into_inner),
         id_columns,
         group_columns: consistency.group_columns,
         key: consistency.key,

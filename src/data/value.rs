@@ -7,7 +7,8 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::literal::parse_literal;
-use super::read::Record;
+use super::read::{Record, Records};
+use super::task::Task;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Returns the text of a value; `None` for null and for what is not one value (list, object).
@@ -110,8 +111,22 @@ pub(super) fn own_id(record: &Record, columns: &[String], path: &Path) -> Result
         let part = match value.as_deref() {
             None if id.is_none() => return Ok(None),
             None => continue,
-            Some(Value::String(text)) => text.trim().to_owned(),
-            Some(Value::Number(number)) => without_zero_fraction(&number.to_string()).to_owned(),
+            Some(Value::String(text)) => without_zero_fraction(text).to_owned(),
+            Some(Value::Number(number)) => {
+                // Beyond 2^53 neighbours are one number, and two ids would be one.
+                if number.as_i64().is_none()
+                    && number.as_u64().is_none()
+                    && number.as_f64().is_none_or(|n| n.abs() >= 9_007_199_254_740_992.0)
+                {
+                    return Err(Error::new(
+                        ErrorKind::Data,
+                        format!("{column} is {number}, a number too large to be told from its neighbours"),
+                    )
+                    .at_line(path, record.line)
+                    .hint("write such ids as text, in quotes"));
+                }
+                without_zero_fraction(&number.to_string()).to_owned()
+            }
             Some(other) => {
                 return Err(Error::new(
                     ErrorKind::Data,
@@ -129,6 +144,33 @@ pub(super) fn own_id(record: &Record, columns: &[String], path: &Path) -> Result
 /// Returns the record's id, `row-N` if it has none of its own.
 pub(super) fn id_or_row(record: &Record, columns: &[String], path: &Path) -> Result<String> {
     Ok(own_id(record, columns, path)?.unwrap_or_else(|| format!("row-{}", record.row)))
+}
+
+/// Returns an id that a file gives as text or number, in the form in which ids are joined: whole numbers
+/// without the `.0` that pandas adds.
+pub fn id_text(value: &Value) -> String {
+    match value {
+        Value::String(text) => without_zero_fraction(text).to_owned(),
+        other => without_zero_fraction(&other.to_string()).to_owned(),
+    }
+}
+
+/// Refuses a file that lacks the column of the id that its task names: numbers of rows would join nothing.
+pub(super) fn check_id_column(read: &Records, task: &Task) -> Result<()> {
+    let Some(first) = task.id_columns.first().filter(|_| task.names_id) else { return Ok(()) };
+    if read.records.iter().any(|record| lookup(&record.values, first).is_some()) {
+        return Ok(());
+    }
+    let there = read.records.iter().take(1).flat_map(|record| record.values.keys());
+    Err(Error::new(
+        ErrorKind::Data,
+        format!("the file has no column `{first}`, which task `{}` names as the id", task.name),
+    )
+    .at(&read.path)
+    .hint(format!(
+        "the columns are {}; name one of them in the task file: id = [..]",
+        quoted(there)
+    )))
 }
 
 /// Returns what a value is, in words for a message.

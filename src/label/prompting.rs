@@ -149,6 +149,7 @@ impl<'a, S: Scorer> Prompting<'a, S> {
                 self.format,
                 settings.batch_size,
                 None,
+                &self.streams,
                 &*self.scorer,
             )?,
         };
@@ -199,25 +200,23 @@ impl<'a, S: Scorer> Prompting<'a, S> {
         round: u64,
         summary: &mut ManyShotSummary,
     ) -> Result<Vec<Found>> {
-        let mut found: Vec<Option<Found>> = Vec::new();
-        found.resize_with(self.examples.len(), || None);
+        let mut all: Vec<(usize, Vec<f64>)> = Vec::with_capacity(self.examples.len());
         for (number, members) in batches.iter().enumerate() {
             let batch: Vec<&Example> = members.iter().map(|&i| &self.examples[i]).collect();
             let items = Items::new(self.format, &batch)?;
             let shown: Labels = members.iter().map(|&i| labels[i]).collect();
             let at = (number as u64, round);
             let plan = OrderPlan::new(settings.order, &items, &shown, &self.streams, at);
-            let rows = self.ask(&plan, &items, &shown, items.len(), settings.calibration)?;
-            for (&i, row) in members.iter().zip(rows) {
-                found[i] = Some(row);
-            }
+            let rows = self.raw(&plan, &items, &shown, items.len(), settings.calibration)?;
+            all.extend(members.iter().copied().zip(rows));
             let num_shown = shown.iter().flatten().count();
             let all_shown = num_shown == shown.len();
             let longest = num_shown - usize::from(all_shown);
             summary.num_demonstrations = summary.num_demonstrations.max(longest);
         }
-        // Every example is in one batch.
-        Ok(found.into_iter().flatten().collect())
+        // Every example is in one batch; the model's preferences are those over all of them.
+        all.sort_unstable_by_key(|(i, _)| *i);
+        Ok(calibrated(all.into_iter().map(|(_, row)| row).collect(), settings.calibration))
     }
 
     /// As many of each label in every batch, up to one.
@@ -315,6 +314,19 @@ impl<'a, S: Scorer> Prompting<'a, S> {
         num_targets: usize,
         calibration: Calibration,
     ) -> Result<Vec<Found>> {
+        let rows = self.raw(plan, items, labels, num_targets, calibration)?;
+        Ok(calibrated(rows, calibration))
+    }
+
+    /// Asks for the first `num_targets` items; the preference that content-free items show is off.
+    fn raw(
+        &mut self,
+        plan: &OrderPlan,
+        items: &Items,
+        labels: &[Option<usize>],
+        num_targets: usize,
+        calibration: Calibration,
+    ) -> Result<Vec<Vec<f64>>> {
         let num_labels = items.labels.len();
         let mut rows: Vec<(usize, Vec<f64>)> = Vec::with_capacity(num_targets);
         let mut content_free: Vec<Vec<f64>> = Vec::new();
@@ -331,22 +343,30 @@ impl<'a, S: Scorer> Prompting<'a, S> {
             self.done += chunk.len();
             (self.observe)(&TraceEvent::Scored { done: self.done, total: self.total })?;
         }
-        let offset = match calibration {
-            Calibration::None => vec![0.0; num_labels],
-            Calibration::Batch => {
-                mean_logprobs(rows.iter().map(|(_, row)| row.as_slice()), num_labels)
-            }
-            Calibration::ContentFree => {
-                mean_logprobs(content_free.iter().map(Vec::as_slice), num_labels)
-            }
-        };
         rows.sort_unstable_by_key(|(i, _)| *i);
-        let found = rows.into_iter().map(|(_, row)| {
-            let logprobs = distribution(&row, &offset);
-            Found { label: best_label(&logprobs), logprobs, last_flip: None }
-        });
-        Ok(found.collect())
+        let mut rows: Vec<Vec<f64>> = rows.into_iter().map(|(_, row)| row).collect();
+        if calibration == Calibration::ContentFree {
+            let offset = mean_logprobs(content_free.iter().map(Vec::as_slice), num_labels);
+            for row in &mut rows {
+                row.iter_mut().zip(&offset).for_each(|(value, offset)| *value -= offset);
+            }
+        }
+        Ok(rows)
     }
+}
+
+/// Each row's label distribution and best label; what a batch calibration takes off is of all rows.
+fn calibrated(rows: Vec<Vec<f64>>, calibration: Calibration) -> Vec<Found> {
+    let num_labels = rows.first().map_or(0, Vec::len);
+    let offset = match calibration {
+        Calibration::Batch => mean_logprobs(rows.iter().map(Vec::as_slice), num_labels),
+        Calibration::None | Calibration::ContentFree => vec![0.0; num_labels],
+    };
+    let found = |row: Vec<f64>| {
+        let logprobs = distribution(&row, &offset);
+        Found { label: best_label(&logprobs), logprobs, last_flip: None }
+    };
+    rows.into_iter().map(found).collect()
 }
 
 /// The examples followed by those demonstrations that are not among them, with the labels of all

@@ -122,7 +122,8 @@ impl Searches<'_> {
         observe: &mut dyn FnMut(&TraceEvent) -> Result<()>,
     ) -> Result<Search> {
         let cap = self.settings.order.num_demonstrations;
-        let batches = batches::split(self.examples, self.format, self.batch_size, cap, &*scorer)?;
+        let batches =
+            batches::split(self.examples, self.format, self.batch_size, cap, &streams, &*scorer)?;
         let mut found: Vec<Option<Found>> = Vec::new();
         found.resize_with(self.examples.len(), || None);
         let mut totals = Totals::new(self.names.len(), batches.len());

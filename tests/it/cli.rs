@@ -406,7 +406,7 @@ fn cuda_that_is_not_there_is_said() {
 #[test]
 fn terminals_are_told_nothing_by_data() {
     let place = Place::new();
-    let model = crate::common::tiny("llama").display().to_string();
+    let model = tiny("llama").display().to_string();
     let evil = "x\\u001b[2J\\u009b31m\\u202e";
     let row = format!("{{\"id\": \"{evil}\", \"prompt\": \"\", \"labels\": [\"a\", \"b\"]}}\n");
     let input = place.write("in.jsonl", row);

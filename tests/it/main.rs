@@ -47,6 +47,7 @@ mod server;
 mod server_cli;
 mod server_stub;
 mod spread;
+mod tables;
 mod task_file;
 mod tasks;
 mod train;
