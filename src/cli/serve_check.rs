@@ -10,8 +10,8 @@ use super::progress::{self, count};
 use crate::error::Result;
 use crate::score::{LocalTokenizer, Route};
 use crate::server::{
-    Abilities, ApiKey, ClientOptions, DEADLINES, Meter, Pace, Probe, ServerAddress, Service, ServiceOptions,
-    Verdict, agreement, pace,
+    Abilities, ApiKey, ClientOptions, DEADLINES, Meter, Pace, Probe, ServerAddress, Service,
+    ServiceOptions, Verdict, agreement, pace,
 };
 
 /// Say what a server can do, and how to start one

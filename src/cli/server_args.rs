@@ -127,11 +127,7 @@ impl ServerArgs {
             key: ApiKey::find(self.api_key_file.as_deref())?,
             deadline: deadline.map_or(default.deadline, Duration::from_secs_f64),
             num_retries: self.retries.unwrap_or(default.num_retries),
-            requests_per_second: within(
-                "requests-per-second",
-                self.requests_per_second,
-                PACES,
-            )?,
+            requests_per_second: within("requests-per-second", self.requests_per_second, PACES)?,
             ..default
         };
         if let Some(amount) = self.max_cost
@@ -215,7 +211,7 @@ pub(super) fn within(
 ) -> Result<Option<f64>> {
     match value {
         Some(x) if !range.contains(&x) => Err(wrong(
-            format!("`--{name}` is {x}, expected {} to {}", range.start(), range.end()),
+            format!("`--{name}` is {x:?}, expected {} to {}", range.start(), range.end()),
             "choose another",
         )),
         value => Ok(value),

@@ -208,12 +208,13 @@ fn digest_of(path: &Path) -> std::io::Result<String> {
 /// What the hub says of a file: the hub itself, and not where it sends for the bytes.
 fn facts_of(hub: &Requester, url: &Url, revision: &str) -> Result<Facts, Fault> {
     let mut facts = Facts::default();
-    let Found { response, is_own } = hub.get(url, Some("bytes=0-0"), |redirect: &Redirect<'_>| {
-        if redirect.is_own {
-            facts.note(redirect.headers);
-        }
-        redirect.leads_away && facts.commit.is_some() && facts.etag().is_some()
-    })?;
+    let Found { response, is_own } =
+        hub.get(url, Some("bytes=0-0"), |redirect: &Redirect<'_>| {
+            if redirect.is_own {
+                facts.note(redirect.headers);
+            }
+            redirect.leads_away && facts.commit.is_some() && facts.etag().is_some()
+        })?;
     let status = response.status().as_u16();
     match status {
         // 416: the file is empty and has no first byte.
@@ -292,7 +293,8 @@ impl Transfer<'_> {
                 file.set_len(0).map_err(fail)?;
                 if !is_resumed {
                     let _ = std::fs::remove_file(self.part);
-                    let what = format!("it sent bytes of the SHA-256 `{found}`, expected `{}`", self.etag);
+                    let what =
+                        format!("it sent bytes of the SHA-256 `{found}`, expected `{}`", self.etag);
                     return Err(Fault::Strange(what));
                 }
                 // The part from before was damaged.

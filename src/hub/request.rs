@@ -116,14 +116,15 @@ impl Requester {
         for _ in 0..=MOST_REDIRECTS {
             is_own &= url.origin() == self.endpoint.origin();
             let response = self.patient(&url, range, is_own)?;
-            let location = response.headers().get("location").filter(|_| {
-                matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308)
-            });
+            let location = response
+                .headers()
+                .get("location")
+                .filter(|_| matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308));
             let Some(location) = location else { return Ok(Found { response, is_own }) };
             let next = std::str::from_utf8(location.as_bytes()).ok();
-            let next = next.and_then(|text| url.join(text).ok()).filter(|next| {
-                matches!(next.scheme(), "http" | "https") && next.has_host()
-            });
+            let next = next
+                .and_then(|text| url.join(text).ok())
+                .filter(|next| matches!(next.scheme(), "http" | "https") && next.has_host());
             let Some(mut next) = next else {
                 return Err(Fault::Strange("it redirects to what is no address".to_owned()));
             };
@@ -202,7 +203,10 @@ mod tests {
         for (path, expected) in [
             ("data/train #1 é.jsonl", "data/train%20%231%20%C3%A9.jsonl"),
             ("a?b=c&d+e%20f", "a%3Fb%3Dc%26d%2Be%2520f"),
-            ("x[1]{2}\\^`|\"<>'()*!$@:;,~", "x%5B1%5D%7B2%7D%5C%5E%60%7C%22%3C%3E%27%28%29%2A%21%24%40%3A%3B%2C~"),
+            (
+                "x[1]{2}\\^`|\"<>'()*!$@:;,~",
+                "x%5B1%5D%7B2%7D%5C%5E%60%7C%22%3C%3E%27%28%29%2A%21%24%40%3A%3B%2C~",
+            ),
         ] {
             assert_eq!(encoded(path), expected);
             let hub = Requester::new("http://h:1/hub/", None).unwrap();

@@ -99,6 +99,23 @@ impl fmt::Debug for Answer {
 }
 
 impl Answer {
+    /// Returns an answer with a status and a body.
+    pub fn new(status: u16, body: impl Into<String>) -> Self {
+        let (body, elapsed) = (body.into(), Duration::ZERO);
+        Self { status, body, server: None, elapsed, fault: None, key: None }
+    }
+
+    /// Returns the JSON of an answer of status 200 that holds no error.
+    ///
+    /// # Errors
+    /// What it is instead.
+    pub fn data(&self) -> Result<Value, String> {
+        inside::json_of(self).map_err(|unusable| match unusable {
+            Unusable::Status(status) => format!("{status}: {}", self.message()),
+            Unusable::Broken(what) | Unusable::Form(what) | Unusable::Final(what) => what,
+        })
+    }
+
     /// Returns the body as JSON; the `NaN` of Python is null.
     ///
     /// # Errors
@@ -108,7 +125,9 @@ impl Answer {
         serde_json::from_str(&self.body).or_else(|e| lenient().ok_or(e)).map_err(|e| {
             let what = match self.body.trim().is_empty() {
                 true => "the server's answer is empty, not JSON".to_owned(),
-                false => format!("the server's answer is not JSON ({e}): `{}`", self.shown(&self.body)),
+                false => {
+                    format!("the server's answer is not JSON ({e}): `{}`", self.shown(&self.body))
+                }
             };
             Error::new(ErrorKind::Server, what)
                 .hint("is the address that of an OpenAI-compatible API? It mostly ends in `/v1`")
@@ -290,26 +309,31 @@ impl Client {
                 Ok((mut answer, after)) => {
                     // Whether another try may help, and whether what is wrong is the caller's affair.
                     let (mut passes, mut is_told) = (true, false);
-                    match answer.status {
+                    let unusable = match answer.status {
                         200 => match read(&answer) {
                             Ok(value) => return Ok(Ok(value)),
-                            Err(Unusable::Status(status)) => answer.status = status,
-                            Err(Unusable::Broken(what)) => {
-                                answer.fault = Some(what);
-                                // An address that is looked at first is probably wrong.
-                                most_tries = most_tries.min(if body.is_none() { FEW_TRIES } else { u32::MAX });
-                            }
-                            Err(Unusable::Form(what)) => {
-                                answer.fault = Some(what);
-                                passes = tries < most_forms;
-                                is_told = true;
-                            }
-                            Err(Unusable::Final(what)) => {
-                                answer.fault = Some(what);
-                                passes = false;
-                            }
+                            Err(unusable) => Some(unusable),
                         },
-                        _ => {}
+                        _ => None,
+                    };
+                    match unusable {
+                        None => {}
+                        Some(Unusable::Status(status)) => answer.status = status,
+                        Some(Unusable::Broken(what)) => {
+                            answer.fault = Some(what);
+                            if body.is_none() {
+                                most_tries = most_tries.min(FEW_TRIES);
+                            }
+                        }
+                        Some(Unusable::Form(what)) => {
+                            answer.fault = Some(what);
+                            passes = tries < most_forms;
+                            is_told = true;
+                        }
+                        Some(Unusable::Final(what)) => {
+                            answer.fault = Some(what);
+                            passes = false;
+                        }
                     }
                     if answer.fault.is_none() {
                         passes = matches!(answer.status, 408 | 429 | 500..);
@@ -401,7 +425,7 @@ impl Client {
         // The body is data: nothing is cut out of it, whatever the key is.
         let body = String::from_utf8_lossy(&bytes).into_owned();
         let (elapsed, key) = (began.elapsed(), self.options.key.clone());
-        let answer = Answer { status, body, server, elapsed, fault: None, key };
+        let answer = Answer { server, elapsed, key, ..Answer::new(status, body) };
         Ok((answer, after.and_then(|text| retry_after(&text, SystemTime::now()))))
     }
 
@@ -542,14 +566,7 @@ mod tests {
 
     #[test]
     fn what_servers_say_is_found() {
-        let answer = |status, body: &str| Answer {
-            status,
-            body: body.into(),
-            server: None,
-            elapsed: Duration::ZERO,
-            fault: None,
-            key: None,
-        };
+        let answer = |status, body: &str| Answer::new(status, body);
         let message = |body: &str| answer(400, body).message();
         assert_eq!(message(r#"{"error":{"message":"no such\nthing"}}"#), "no such thing");
         assert_eq!(message(r#"{"object":"error","message":"m"}"#), "m");

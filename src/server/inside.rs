@@ -45,7 +45,8 @@ fn error_in(json: &Value, message: impl Fn() -> String) -> Option<Unusable> {
         (None, true, _) => json,
         (None, false, Some("error")) => choice?,
         (None, false, Some("content_filter")) => {
-            let what = "the server's content filter cut it short (`finish_reason` is `content_filter`)";
+            let what =
+                "the server's content filter cut it short (`finish_reason` is `content_filter`)";
             return Some(Unusable::Final(what.to_owned()));
         }
         _ => return None,
@@ -86,7 +87,8 @@ fn status_of(error: &Value, json: &Value) -> Option<u16> {
     }
     // `429 Too Many Requests`, `Error code: 502 - ..`
     static STATUS: LazyLock<Option<Regex>> = LazyLock::new(|| {
-        Regex::new(r"(?i)(?:^\s*|\b(?:http(?:/[\d.]+)?|error|code|status)[\s:=(]*)([45]\d\d)\b").ok()
+        Regex::new(r"(?i)(?:^\s*|\b(?:http(?:/[\d.]+)?|error|code|status)[\s:=(]*)([45]\d\d)\b")
+            .ok()
     });
     let texts = [Some(error), error.get("message"), json.get("message"), json.get("detail")];
     let mut texts = texts.into_iter().flatten().filter_map(Value::as_str);
@@ -192,14 +194,20 @@ mod tests {
             // OpenRouter, with and without an empty list of choices; in the choice.
             (json!({ "error": { "message": "m", "code": 502 }, "user_id": "u" }), 502),
             (json!({ "choices": [], "error": { "message": "overloaded", "code": 429 } }), 429),
-            (json!({ "choices": [{ "text": "", "finish_reason": "error", "error": { "code": 503 } }] }), 503),
+            (
+                json!({ "choices": [{ "text": "", "finish_reason": "error", "error": { "code": 503 } }] }),
+                503,
+            ),
             (json!({ "choices": [{ "text": "", "finish_reason": "error" }] }), 0),
             (json!({ "error": { "code": "429", "message": "m" } }), 429),
             (json!({ "error": { "code": 400.0 } }), 400),
             // OpenAI and vLLM by kinds.
             (json!({ "error": { "code": "rate_limit_exceeded", "type": "requests" } }), 429),
             (json!({ "error": { "code": null, "type": "invalid_request_error" } }), 400),
-            (json!({ "error": { "code": "insufficient_quota", "type": "insufficient_quota" } }), 402),
+            (
+                json!({ "error": { "code": "insufficient_quota", "type": "insufficient_quota" } }),
+                402,
+            ),
             (json!({ "object": "error", "type": "BadRequestError", "code": 400 }), 400),
             (json!({ "object": "error", "type": "InternalServerError" }), 500),
             (json!({ "error": "Error code: 502 - bad gateway" }), 502),

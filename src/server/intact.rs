@@ -31,6 +31,8 @@ const FLAGS: usize = 9;
 const PAGE_SIZE: usize = 12;
 const REGION_HEADER_PAGES: usize = 16;
 const REGION_MOST_PAGES: usize = 20;
+const NUM_REGIONS: usize = 24;
+const PAGES_OF_LAST: usize = 28;
 const SLOTS: usize = 64;
 const SLOT: usize = 128;
 const HEADER: usize = SLOTS + 2 * SLOT;
@@ -62,6 +64,17 @@ pub(super) fn damage(file: &File) -> io::Result<Option<String>> {
         return Ok(Some("its header has impossible sizes".to_owned()));
     }
     let flags = header[FLAGS];
+    let region = u64::from(number(REGION_HEADER_PAGES)) + u64::from(number(REGION_MOST_PAGES));
+    let last = match u64::from(number(PAGES_OF_LAST)) {
+        0 => 0,
+        pages => u64::from(number(REGION_HEADER_PAGES)) + pages,
+    };
+    let expected = u128::from(number(NUM_REGIONS)) * u128::from(region) + u128::from(last) + 1;
+    let expected = expected * PAGE as u128;
+    // One that was being written may have grown already.
+    if u128::from(length) < expected || (flags & REPAIR == 0 && u128::from(length) > expected) {
+        return Ok(Some(format!("it has {length} bytes, expected {expected}")));
+    }
     let in_force = usize::from(flags & SECOND_IN_FORCE);
     let first = try_slot(file, header, in_force);
     // A process that was killed while it wrote in one phase may have left the slot before in force.

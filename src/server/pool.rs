@@ -127,8 +127,9 @@ pub(crate) fn run_in_order<T: Sync, R: Send>(
 }
 
 fn panicked(what: &str) -> Error {
-    Error::new(ErrorKind::Internal, format!("a worker panicked: {what}"))
-        .hint("this is a bug in w2s; what was answered is kept, the same command goes on from there")
+    Error::new(ErrorKind::Internal, format!("a worker panicked: {what}")).hint(
+        "this is a bug in w2s; what was answered is kept, the same command goes on from there",
+    )
 }
 
 #[cfg(test)]
@@ -185,7 +186,8 @@ mod tests {
         for concurrency in [1, 4] {
             for payload in [false, true] {
                 // All wait for the first, which panics.
-                let jobs: Vec<Job<usize>> = (0..50).map(|i| Job { what: i, shared: 5000 }).collect();
+                let jobs: Vec<Job<usize>> =
+                    (0..50).map(|i| Job { what: i, shared: 5000 }).collect();
                 let failed = run_in_order(&jobs, concurrency, |&i| -> Result<usize> {
                     match i {
                         0 if payload => std::panic::resume_unwind(Box::new(7)),

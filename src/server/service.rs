@@ -66,9 +66,8 @@ impl Service {
     /// the model (lists those it does).
     pub fn connect(address: &ServerAddress, options: ServiceOptions) -> Result<Self> {
         let client = Client::new(&address.url, options.client)?;
-        let asked = client.ask(&format!("{}/models", address.url), None, FEW_TRIES, |json| {
-            Ok(json.clone())
-        })?;
+        let asked = client
+            .ask(&format!("{}/models", address.url), None, FEW_TRIES, |json| Ok(json.clone()))?;
         let list = match asked {
             Ok(list) => list,
             Err(answer) => Self::unlisted(&client, address, &answer)?,
