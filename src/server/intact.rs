@@ -134,7 +134,7 @@ impl Layer {
     }
 
     /// The page as it is in the file; what lies behind its end is 0.
-    fn from_file(&self, page: u64, least: u64) -> io::Result<Vec<u8>> {
+    fn page_of_file(&self, page: u64, least: u64) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; PAGE];
         let begin = page * PAGE as u64;
         let most = least.saturating_sub(begin).min(PAGE as u64) as usize;
@@ -188,7 +188,7 @@ impl StorageBackend for Layer {
             let end = within + part.len();
             match changed.pages.get(&page) {
                 Some(bytes) => part.copy_from_slice(&bytes[within..end]),
-                None => part.copy_from_slice(&self.from_file(page, changed.least)?[within..end]),
+                None => part.copy_from_slice(&self.page_of_file(page, changed.least)?[within..end]),
             }
         }
         Ok(())
@@ -212,7 +212,7 @@ impl StorageBackend for Layer {
         let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
         for (page, within, range) in pages(offset, data.len()) {
             if !changed.pages.contains_key(&page) {
-                let bytes = self.from_file(page, changed.least)?;
+                let bytes = self.page_of_file(page, changed.least)?;
                 changed.pages.insert(page, bytes);
             }
             if let Some(bytes) = changed.pages.get_mut(&page) {
