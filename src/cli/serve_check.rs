@@ -10,8 +10,8 @@ use super::progress::{self, count};
 use crate::error::Result;
 use crate::score::{LocalTokenizer, Route};
 use crate::server::{
-    Abilities, ApiKey, ClientOptions, Meter, Pace, Probe, ServerAddress, Service, ServiceOptions,
-    Verdict, agreement, pace,
+    Abilities, ApiKey, ClientOptions, DEADLINES, Meter, Pace, Probe, ServerAddress, Service,
+    ServiceOptions, Verdict, agreement, pace,
 };
 
 /// Say what a server can do, and how to start one
@@ -50,9 +50,7 @@ pub(super) struct ServeCheckArgs {
 pub(super) fn run(args: ServeCheckArgs) -> Result<()> {
     let address = ServerAddress::parse(&args.address)?;
     let local = args.tokenizer.as_deref().map(LocalTokenizer::open).transpose()?;
-    if !(args.deadline > 0.0 && args.deadline < 1e9) {
-        return Err(super::server_args::wrong("`--deadline` is not above 0", "choose another"));
-    }
+    super::server_args::within("deadline", Some(args.deadline), DEADLINES)?;
     let client = ClientOptions {
         key: ApiKey::find(args.api_key_file.as_deref())?,
         deadline: Duration::from_secs_f64(args.deadline),

@@ -1,6 +1,7 @@
 //! The options of commands that can ask a server instead of a local model.
 
 use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use clap::Args;
 use crate::error::{Error, ErrorKind, Result};
 use crate::score::{HttpScorer, HttpScorerOptions, Route};
 use crate::server::{
-    AnswerStore, ApiKey, ClientOptions, Meter, Prices, ServerAddress, Service, ServiceOptions,
+    AnswerStore, ApiKey, ClientOptions, DEADLINES, Meter, PACES, Prices, ServerAddress, Service,
+    ServiceOptions,
 };
 
 #[derive(Clone, Debug, Args)]
@@ -44,7 +46,8 @@ pub(super) struct ServerArgs {
     /// Longest time for one request [default: 120]
     #[arg(long, value_name = "SECONDS")]
     deadline: Option<f64>,
-    /// Times a request is sent again after 429, 5xx or a broken connection, with growing waits
+    /// Times a request is sent again after 429, 5xx, a broken connection or an answer that is none,
+    /// with growing waits
     /// [default: 6]
     #[arg(long, value_name = "N")]
     retries: Option<u32>,
@@ -118,19 +121,13 @@ impl ServerArgs {
 
     /// Connects to the model of a server.
     pub(super) fn connect(&self, address: &ServerAddress) -> Result<Service> {
-        let positive = |name: &str, value: Option<f64>| match value {
-            Some(x) if !(x.is_finite() && x > 0.0 && x < 1e9) => {
-                Err(wrong(format!("`--{name}` is {x}, expected more than 0"), "choose another"))
-            }
-            value => Ok(value),
-        };
         let default = ClientOptions::default();
-        let deadline = positive("deadline", self.deadline)?;
+        let deadline = within("deadline", self.deadline, DEADLINES)?;
         let client = ClientOptions {
             key: ApiKey::find(self.api_key_file.as_deref())?,
             deadline: deadline.map_or(default.deadline, Duration::from_secs_f64),
             num_retries: self.retries.unwrap_or(default.num_retries),
-            requests_per_second: positive("requests-per-second", self.requests_per_second)?,
+            requests_per_second: within("requests-per-second", self.requests_per_second, PACES)?,
             ..default
         };
         if let Some(amount) = self.max_cost
@@ -203,6 +200,21 @@ pub(super) fn store(option: Option<&PathBuf>) -> Result<Option<AnswerStore>> {
                 "name a folder with `--response-cache DIR`, or `--response-cache off`",
             )),
         },
+    }
+}
+
+/// Refuses a number that makes no sense: times and paces are made from it.
+pub(super) fn within(
+    name: &str,
+    value: Option<f64>,
+    range: RangeInclusive<f64>,
+) -> Result<Option<f64>> {
+    match value {
+        Some(x) if !range.contains(&x) => Err(wrong(
+            format!("`--{name}` is {x:?}, expected {} to {}", range.start(), range.end()),
+            "choose another",
+        )),
+        value => Ok(value),
     }
 }
 

@@ -283,6 +283,13 @@ impl TrainArgs {
                 return Err(usage(format!("`--{option}` is {value}, expected a number from 0 up")));
             }
         }
+        if 60.0 * self.checkpoint_minutes > MOST_SECONDS {
+            return Err(usage(format!(
+                "`--checkpoint-minutes` is {}, expected at most {:.0}",
+                self.checkpoint_minutes,
+                MOST_SECONDS / 60.0
+            )));
+        }
         for (option, seconds) in
             [("join-timeout", self.join_timeout), ("peer-timeout", self.peer_timeout)]
         {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::Value;
 use ureq::tls::{PemItem, RootCerts, TlsConfig};
 
+use super::inside::{self, Unusable};
 use super::key::ApiKey;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -17,7 +18,7 @@ pub struct ClientOptions {
     pub key: Option<ApiKey>,
     /// The longest time for one request, its answer included.
     pub deadline: Duration,
-    /// Times that a request is sent again after 429, 5xx or a broken connection.
+    /// Times that a request is sent again after 408, 429, 5xx, a broken connection or a broken answer.
     pub num_retries: u32,
     /// Most requests begun in a second; `None`: no limit.
     pub requests_per_second: Option<f64>,
@@ -62,38 +63,93 @@ const SHOWN: usize = 300;
 /// Time to connect; a host that is not there should not take the whole deadline.
 const CONNECT: Duration = Duration::from_secs(15);
 
+/// The slowest pace that makes sense, and the fastest, in requests begun in a second.
+pub const PACES: std::ops::RangeInclusive<f64> = 0.001..=1e6;
+/// The shortest time for a request that makes sense, and the longest, in seconds.
+pub const DEADLINES: std::ops::RangeInclusive<f64> = 0.001..=1e6;
+/// Times that an address which is only looked at is asked again for an answer that is none: it is
+/// probably wrong.
+pub(super) const FEW_TRIES: u32 = 1;
+
 /// An answer that came, whatever it says.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Answer {
-    /// The HTTP status.
+    /// The HTTP status, or that of the error which came under the status 200.
     pub status: u16,
-    /// The body, without the key.
+    /// The body as it came; the key may be in it, [`Answer::message`] is for people.
     pub body: String,
     /// The header `Server`.
     pub server: Option<String>,
     /// From sending to the last byte.
     pub elapsed: Duration,
+    /// What is wrong with it, where it has the status 200.
+    pub(super) fault: Option<String>,
+    /// What is not to be shown.
+    key: Option<ApiKey>,
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer")
+            .field("status", &self.status)
+            .field("message", &self.message())
+            .field("fault", &self.fault)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Answer {
-    /// Returns the body as JSON.
+    /// Returns an answer with a status and a body.
+    pub fn new(status: u16, body: impl Into<String>) -> Self {
+        let (body, elapsed) = (body.into(), Duration::ZERO);
+        Self { status, body, server: None, elapsed, fault: None, key: None }
+    }
+
+    /// Returns the JSON of an answer of status 200 that holds no error.
+    ///
+    /// # Errors
+    /// What it is instead.
+    pub fn data(&self) -> Result<Value, String> {
+        inside::json_of(self).map_err(|unusable| match unusable {
+            Unusable::Status(status) => format!("{status}: {}", self.message()),
+            Unusable::Broken(what) | Unusable::Form(what) | Unusable::Final(what) => what,
+        })
+    }
+
+    /// Returns the body as JSON; the `NaN` of Python is null.
     ///
     /// # Errors
     /// [`ErrorKind::Server`] when it is something else.
     pub fn json(&self) -> Result<Value> {
-        serde_json::from_str(&self.body).map_err(|e| {
-            let what = format!("the server's answer is not JSON ({e}): `{}`", shown(&self.body));
+        let lenient = || serde_json::from_str(&inside::without_nan(&self.body)?).ok();
+        serde_json::from_str(&self.body).or_else(|e| lenient().ok_or(e)).map_err(|e| {
+            let what = match self.body.trim().is_empty() {
+                true => "the server's answer is empty, not JSON".to_owned(),
+                false => {
+                    format!("the server's answer is not JSON ({e}): `{}`", self.shown(&self.body))
+                }
+            };
             Error::new(ErrorKind::Server, what)
                 .hint("is the address that of an OpenAI-compatible API? It mostly ends in `/v1`")
         })
     }
 
-    /// Returns what the server says about an error, shortened.
+    /// A text for a message: without the key, and short.
+    fn shown(&self, text: &str) -> String {
+        match &self.key {
+            Some(key) => shown(&key.hide(text)),
+            None => shown(text),
+        }
+    }
+
+    /// Returns what the server says about an error, shortened and without the key.
     pub fn message(&self) -> String {
+        let shown = |text: &str| self.shown(text);
         let json: Value = serde_json::from_str(&self.body).unwrap_or(Value::Null);
         // OpenAI and vLLM: `error.message`; FastAPI: `detail`; older vLLM: `message`.
         let said = json
             .pointer("/error/message")
+            .or_else(|| json.pointer("/choices/0/error/message"))
             .or_else(|| json.get("message"))
             .or_else(|| json.get("detail"))
             .or_else(|| json.get("error"));
@@ -106,6 +162,9 @@ impl Answer {
 
     /// Returns whether the server refuses a prompt because of its length.
     pub fn is_too_long(&self) -> bool {
+        if self.status < 400 && self.fault.is_none() {
+            return false;
+        }
         let text = self.body.to_lowercase();
         const SIGNS: [&str; 7] = [
             "context length",
@@ -116,7 +175,10 @@ impl Answer {
             "max_model_len",
             "maximum model length",
         ];
-        self.status == 413 || (self.status >= 400 && SIGNS.iter().any(|sign| text.contains(sign)))
+        // A web page may speak of anything.
+        let is_json = serde_json::from_str::<serde::de::IgnoredAny>(&self.body).is_ok();
+        let is_said = self.status >= 400 || is_json;
+        self.status == 413 || (is_said && SIGNS.iter().any(|sign| text.contains(sign)))
     }
 }
 
@@ -193,7 +255,7 @@ impl Client {
     /// # Errors
     /// As [`Client::post`].
     pub fn get(&self, url: &str) -> Result<Answer> {
-        self.send(url, None)
+        self.send(url, None, 0, |answer| Ok(answer.clone())).map(|sent| sent.unwrap_or_else(|a| a))
     }
 
     /// Returns the answer to a POST of JSON, which may be a refusal.
@@ -202,7 +264,27 @@ impl Client {
     /// [`ErrorKind::Server`] when the server cannot be reached, keeps failing or does not answer in
     /// time, after all retries.
     pub fn post(&self, url: &str, body: &Value) -> Result<Answer> {
-        self.send(url, Some(body))
+        let sent = self.send(url, Some(body), 0, |answer| Ok(answer.clone()));
+        sent.map(|sent| sent.unwrap_or_else(|a| a))
+    }
+
+    /// Returns what `read` makes of the JSON of an answer, or the answer that cannot be used: a refusal,
+    /// or the last of those whose form was wrong. An error in an answer of status 200 counts as the
+    /// status that it carries. What is no JSON is asked for again as after a failure, and what is JSON
+    /// of another form at most `most_forms` times.
+    ///
+    /// # Errors
+    /// As [`Client::post`].
+    pub(super) fn ask<T>(
+        &self,
+        url: &str,
+        body: Option<&Value>,
+        most_forms: u32,
+        read: impl Fn(&Value) -> Result<T, String>,
+    ) -> Result<Result<T, Answer>> {
+        self.send(url, body, most_forms, |answer| {
+            read(&inside::json_of(answer)?).map_err(Unusable::Form)
+        })
     }
 
     /// Returns the answer to a request that may well fail: it is sent once, and `None` if there is no
@@ -212,23 +294,59 @@ impl Client {
         self.once(url, body).ok().map(|(answer, _)| answer)
     }
 
-    fn send(&self, url: &str, body: Option<&Value>) -> Result<Answer> {
+    fn send<T>(
+        &self,
+        url: &str,
+        body: Option<&Value>,
+        most_forms: u32,
+        read: impl Fn(&Answer) -> Result<T, Unusable>,
+    ) -> Result<Result<T, Answer>> {
         let mut tries = 0;
         loop {
             self.wait_for_turn();
+            let mut most_tries = self.options.num_retries;
             let passing = match self.once(url, body) {
-                Ok(answer) => {
-                    let after = match answer.1 {
-                        // Some servers answer a prompt that is too long with 500.
-                        _ if answer.0.is_too_long() => return Ok(answer.0),
-                        after if answer.0.status == 429 || answer.0.status >= 500 => after,
-                        _ => return Ok(answer.0),
+                Ok((mut answer, after)) => {
+                    // Whether another try may help, and whether what is wrong is the caller's affair.
+                    let (mut passes, mut is_told) = (true, false);
+                    let unusable = match answer.status {
+                        200 => match read(&answer) {
+                            Ok(value) => return Ok(Ok(value)),
+                            Err(unusable) => Some(unusable),
+                        },
+                        _ => None,
                     };
-                    Passing::Status(answer.0, after)
+                    match unusable {
+                        None => {}
+                        Some(Unusable::Status(status)) => answer.status = status,
+                        Some(Unusable::Broken(what)) => {
+                            answer.fault = Some(what);
+                            if body.is_none() {
+                                most_tries = most_tries.min(FEW_TRIES);
+                            }
+                        }
+                        Some(Unusable::Form(what)) => {
+                            answer.fault = Some(what);
+                            passes = tries < most_forms;
+                            is_told = true;
+                        }
+                        Some(Unusable::Final(what)) => {
+                            answer.fault = Some(what);
+                            passes = false;
+                        }
+                    }
+                    if answer.fault.is_none() {
+                        passes = matches!(answer.status, 408 | 429 | 500..);
+                    }
+                    // Some servers answer a prompt that is too long with 500.
+                    if !passes || answer.is_too_long() || (is_told && tries >= most_tries) {
+                        return Ok(Err(answer));
+                    }
+                    Passing::Status(answer, after)
                 }
                 Err(reason) => Passing::Broken(reason),
             };
-            if tries >= self.options.num_retries {
+            if tries >= most_tries {
                 return Err(self.gave_up(url, &passing, tries));
             }
             let wait = self.wait(tries, &passing);
@@ -262,7 +380,10 @@ impl Client {
         let Some(rate) = self.options.requests_per_second else { return };
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let turn = (*next).max(now);
-        *next = turn + Duration::from_secs_f64(1.0 / rate);
+        // Of a rate that makes no sense the nearest that does.
+        let rate = rate.max(*PACES.start());
+        let apart = Duration::try_from_secs_f64(1.0 / rate).unwrap_or_default();
+        *next = turn.checked_add(apart).unwrap_or(turn);
         drop(next);
         if turn > now {
             (self.options.sleep)(turn - now);
@@ -301,8 +422,10 @@ impl Client {
         let status = response.status().as_u16();
         let bytes = response.body_mut().with_config().limit(MOST_ANSWER).read_to_vec();
         let bytes = bytes.map_err(|e| hide(self.reason(&e)))?;
-        let body = hide(String::from_utf8_lossy(&bytes).into_owned());
-        let answer = Answer { status, body, server, elapsed: began.elapsed() };
+        // The body is data: nothing is cut out of it, whatever the key is.
+        let body = String::from_utf8_lossy(&bytes).into_owned();
+        let (elapsed, key) = (began.elapsed(), self.options.key.clone());
+        let answer = Answer { server, elapsed, key, ..Answer::new(status, body) };
         Ok((answer, after.and_then(|text| retry_after(&text, SystemTime::now()))))
     }
 
@@ -336,6 +459,10 @@ impl Client {
                     "lower `--requests-per-second` or `--concurrency`, and go on later with the same command",
                 )
             }
+            Passing::Status(Answer { fault: Some(what), .. }, _) => (
+                format!("{url} answers with what is no answer{times}: {what}"),
+                "is the address that of an OpenAI-compatible API? It mostly ends in `/v1`; else see the server's own log, and go on with the same command: nothing that was answered is asked again",
+            ),
             Passing::Status(answer, _) => (
                 format!("{url} fails{times} ({}): {}", answer.status, answer.message()),
                 "see the server's own log; with the same command nothing that was answered is asked again",
@@ -439,12 +566,7 @@ mod tests {
 
     #[test]
     fn what_servers_say_is_found() {
-        let answer = |status, body: &str| Answer {
-            status,
-            body: body.into(),
-            server: None,
-            elapsed: Duration::ZERO,
-        };
+        let answer = |status, body: &str| Answer::new(status, body);
         let message = |body: &str| answer(400, body).message();
         assert_eq!(message(r#"{"error":{"message":"no such\nthing"}}"#), "no such thing");
         assert_eq!(message(r#"{"object":"error","message":"m"}"#), "m");

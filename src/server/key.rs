@@ -57,14 +57,39 @@ impl ApiKey {
         format!("Bearer {}", self.0)
     }
 
-    /// Returns a text without the key: servers repeat it in what they refuse, some of them a part.
+    /// Returns a text without the key, for messages: servers repeat it in what they refuse, some of
+    /// them a part. What a model wrote never goes through here.
     pub(super) fn hide(&self, text: &str) -> String {
+        if self.0.len() < LEAST_PART {
+            return self.hide_word(text);
+        }
         let text = text.replace(&self.0, HIDDEN);
+        // As JSON writes it.
+        let escaped = self.0.replace('\\', "\\\\").replace('"', "\\\"");
+        let text = text.replace(&escaped, HIDDEN);
         if self.0.len() < 2 * LEAST_PART {
             return text;
         }
         let (first, last) = (&self.0[..LEAST_PART], &self.0[self.0.len() - LEAST_PART..]);
         text.replace(first, HIDDEN).replace(last, HIDDEN)
+    }
+
+    /// A key of a few letters is in many words; as one of its own it is the key.
+    fn hide_word(&self, text: &str) -> String {
+        let is_part = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+        let mut out = String::with_capacity(text.len());
+        let mut at = 0;
+        for (from, found) in text.match_indices(&self.0) {
+            let (before, after) = (&text[..from], &text[from + found.len()..]);
+            if is_part(before.chars().next_back()) || is_part(after.chars().next()) {
+                continue;
+            }
+            out.push_str(&text[at..from]);
+            out.push_str(HIDDEN);
+            at = from + found.len();
+        }
+        out.push_str(&text[at..]);
+        out
     }
 }
 
@@ -78,6 +103,11 @@ mod tests {
         assert_eq!(format!("{key:?}"), "[key]");
         let told = key.hide("bad key sk-0123456789abcdefghij, sk-01234****cdefghij");
         assert!(!told.contains("01234") && !told.contains("cdefghij"), "{told}");
+        let short = ApiKey::new("a").unwrap();
+        assert_eq!(short.hide("bad key: a, not `a` or bar"), "bad key: [key], not `[key]` or bar");
+        let quoted = ApiKey::new(r#"sk-"01\23456789"#).unwrap();
+        let told = quoted.hide(r#"{"m": "sk-\"01\\23456789"}"#);
+        assert_eq!(told, r#"{"m": "[key]"}"#);
         for bad in ["", " \n", "two keys", "a\nb"] {
             assert!(ApiKey::new(bad).is_err(), "{bad}");
         }

@@ -10,6 +10,8 @@ mod address;
 mod check;
 mod client;
 mod cost;
+mod inside;
+mod intact;
 mod key;
 mod kind;
 mod pool;
@@ -20,7 +22,7 @@ mod store;
 
 pub use address::ServerAddress;
 pub use check::{Agreement, Pace, agreement, pace};
-pub use client::{Answer, Client, ClientOptions};
+pub use client::{Answer, Client, ClientOptions, DEADLINES, PACES};
 pub use cost::{Meter, Price, Prices, Spent};
 pub use key::ApiKey;
 pub use kind::Software;

@@ -4,9 +4,11 @@
 //! this order, never far ahead of the first that is not done. One whose beginning is being computed
 //! for another waits for that other: begun together, both would compute it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::guard::caught;
 
 /// A request and what it shares with the one before it.
 #[derive(Clone, Debug)]
@@ -59,6 +61,12 @@ pub(crate) fn run_in_order<T: Sync, R: Send>(
     concurrency: usize,
     work: impl Fn(&T) -> Result<R> + Sync,
 ) -> Result<Vec<R>> {
+    // A worker that panicked would leave the others waiting for it.
+    let work = |what: &T| match catch_unwind(AssertUnwindSafe(|| caught(|| work(what)))) {
+        Ok(Ok(result)) => result,
+        Ok(Err(panic)) => Err(panicked(&panic)),
+        Err(_) => Err(panicked("no message")),
+    };
     if concurrency <= 1 || jobs.len() <= 1 {
         return jobs.iter().map(|job| work(&job.what)).collect();
     }
@@ -118,6 +126,12 @@ pub(crate) fn run_in_order<T: Sync, R: Send>(
     state.results.into_iter().map(|result| result.ok_or_else(missing)).collect()
 }
 
+fn panicked(what: &str) -> Error {
+    Error::new(ErrorKind::Internal, format!("a worker panicked: {what}")).hint(
+        "this is a bug in w2s; what was answered is kept, the same command goes on from there",
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -164,6 +178,28 @@ mod tests {
             });
             assert!(failed.unwrap_err().to_string().contains("job 1"));
             assert!(num.load(Ordering::SeqCst) <= 10 + 2 * concurrency);
+        }
+    }
+
+    #[test]
+    fn a_panic_is_one_error_and_nobody_waits_for_it() {
+        for concurrency in [1, 4] {
+            for payload in [false, true] {
+                // All wait for the first, which panics.
+                let jobs: Vec<Job<usize>> =
+                    (0..50).map(|i| Job { what: i, shared: 5000 }).collect();
+                let failed = run_in_order(&jobs, concurrency, |&i| -> Result<usize> {
+                    match i {
+                        0 if payload => std::panic::resume_unwind(Box::new(7)),
+                        0 => panic!("no such {i}"),
+                        _ => Ok(i),
+                    }
+                });
+                let error = failed.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Internal);
+                let words = if payload { "panicked: no message" } else { "panicked: no such 0" };
+                assert!(error.message().contains(words), "{error}");
+            }
         }
     }
 }

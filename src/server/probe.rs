@@ -164,6 +164,9 @@ impl<'a> Probe<'a> {
     fn why(&self, answer: &Answer) -> Result<String> {
         match answer.status {
             401 | 403 => Err(self.service.refused(answer)),
+            status if answer.fault.is_some() => {
+                Ok(format!("{status}: {}", answer.fault.as_deref().unwrap_or_default()))
+            }
             status => Ok(format!("{status}: {}", answer.message())),
         }
     }

@@ -114,7 +114,7 @@ impl Reply {
             tokens_in: count("/usage/prompt_tokens"),
             tokens_remembered: count("/usage/prompt_tokens_details/cached_tokens"),
             tokens_out: count("/usage/completion_tokens"),
-            cost: json.pointer("/usage/cost").and_then(Value::as_f64),
+            cost: json.pointer("/usage/cost").and_then(Value::as_f64).filter(|cost| *cost >= 0.0),
             ..Self::default()
         }
     }
@@ -165,16 +165,40 @@ fn logprobs(value: &Value) -> Result<Vec<ReplyToken>, String> {
     let top = value.get("top_logprobs").and_then(Value::as_array);
     let mut read = Vec::with_capacity(tokens.len());
     for (at, (token, logprob)) in tokens.iter().zip(logprobs).enumerate() {
-        let text = token.as_str().ok_or("a token has no text")?;
-        let (text, id) = named(text);
+        let (text, id) = named(text_of(token)?);
         let top = match top.and_then(|top| top.get(at)) {
             Some(Value::Object(map)) => top_of_map(map)?,
-            Some(Value::Array(list)) => list.iter().map(top_token).collect::<Result<_, _>>()?,
+            Some(Value::Array(list)) => top_of_list(list)?,
             _ => Vec::new(),
         };
-        read.push(ReplyToken { text, id, logprob: logprob.as_f64(), top });
+        read.push(ReplyToken { text, id, logprob: logprob_of(logprob)?, top });
     }
     Ok(read)
+}
+
+/// What a sum of probabilities may pass 1 by because servers round it, in nats.
+const ROUNDING: f64 = 1e-3;
+
+/// A log-probability; `None` for what is no number, as servers write of a token that cannot be.
+///
+/// # Errors
+/// Of a number above 0: it is no log-probability, and nobody knows what it is.
+fn logprob_of(value: &Value) -> Result<Option<f64>, String> {
+    let Some(logprob) = value.as_f64().filter(|number| !number.is_nan()) else { return Ok(None) };
+    if logprob > ROUNDING {
+        return Err(format!("a log-probability is {logprob}, expected at most 0"));
+    }
+    // Not -0, which servers round to.
+    Ok(Some(if logprob >= 0.0 { 0.0 } else { logprob }))
+}
+
+/// A token's text; one that has none keeps its place.
+fn text_of(value: &Value) -> Result<&str, String> {
+    match value {
+        Value::String(text) => Ok(text),
+        Value::Null => Ok(""),
+        _ => Err("a token has no text".to_owned()),
+    }
 }
 
 /// vLLM can say a token's number in the place of its text.
@@ -185,31 +209,44 @@ fn named(text: &str) -> (String, Option<u32>) {
     }
 }
 
+fn number_of(value: Option<&Value>) -> Option<u32> {
+    value.and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok())
+}
+
+/// The most likely tokens; those without a number are left out, as if the server had not told of them.
 fn top_of_map(map: &Map<String, Value>) -> Result<Vec<TopToken>, String> {
     let mut top = Vec::with_capacity(map.len());
     for (text, logprob) in map {
         let (text, id) = named(text);
-        let logprob = logprob.as_f64().ok_or("a log-probability is no number")?;
-        top.push(TopToken { text, id, logprob });
+        if let Some(logprob) = logprob_of(logprob)? {
+            top.push(TopToken { text, id, logprob });
+        }
     }
     Ok(top)
 }
 
-fn top_token(value: &Value) -> Result<TopToken, String> {
-    let text = value.get("token").and_then(Value::as_str).ok_or("a token has no text")?;
-    let (text, id) = named(text);
-    let id = id.or_else(|| value.get("id").and_then(Value::as_u64).map(|id| id as u32));
-    let logprob = value.get("logprob").and_then(Value::as_f64);
-    Ok(TopToken { text, id, logprob: logprob.ok_or("a log-probability is no number")? })
+fn top_of_list(list: &[Value]) -> Result<Vec<TopToken>, String> {
+    let mut top = Vec::with_capacity(list.len());
+    for value in list {
+        let Some(text) = value.get("token").and_then(Value::as_str) else { continue };
+        let (text, id) = named(text);
+        let id = id.or_else(|| number_of(value.get("id")));
+        if let Some(logprob) = logprob_of(value.get("logprob").unwrap_or(&Value::Null))? {
+            top.push(TopToken { text, id, logprob });
+        }
+    }
+    Ok(top)
 }
 
 fn content_token(value: &Value) -> Result<ReplyToken, String> {
-    let TopToken { text, id, logprob } = top_token(value)?;
+    let (text, id) = named(text_of(value.get("token").unwrap_or(&Value::Null))?);
+    let id = id.or_else(|| number_of(value.get("id")));
+    let logprob = logprob_of(value.get("logprob").unwrap_or(&Value::Null))?;
     let top = match value.get("top_logprobs").and_then(Value::as_array) {
-        Some(list) => list.iter().map(top_token).collect::<Result<_, _>>()?,
+        Some(list) => top_of_list(list)?,
         None => Vec::new(),
     };
-    Ok(ReplyToken { text, id, logprob: Some(logprob), top })
+    Ok(ReplyToken { text, id, logprob, top })
 }
 
 /// One place of vLLM's `prompt_logprobs`: by number, the token that is there and the most likely ones.
@@ -222,14 +259,9 @@ fn prompt_logprob(value: &Value) -> Result<ReplyToken, String> {
         .max_by_key(|(_, entry)| rank(entry))
         .ok_or("a place of `prompt_logprobs` is empty")?;
     let text = entry.get("decoded_token").and_then(Value::as_str).unwrap_or_default();
-    let logprob = entry.get("logprob").and_then(Value::as_f64);
-    let logprob = logprob.ok_or("a log-probability is no number")?;
-    Ok(ReplyToken {
-        text: text.to_owned(),
-        id: id.parse().ok(),
-        logprob: Some(logprob),
-        top: Vec::new(),
-    })
+    // Older vLLM: the number alone.
+    let logprob = logprob_of(entry.get("logprob").unwrap_or(entry))?;
+    Ok(ReplyToken { text: text.to_owned(), id: id.parse().ok(), logprob, top: Vec::new() })
 }
 
 #[cfg(test)]
@@ -289,8 +321,34 @@ mod tests {
             json!({"choices": [{"text": "x", "logprobs": {"tokens": ["a"], "token_logprobs": []}}]}),
             json!({"choices": [{"text": "x", "logprobs": {"tokens": ["a"], "token_logprobs": [1],
                 "top_logprobs": [{"a": "b"}]}}]}),
+            json!({"choices": [{"text": "x", "logprobs": {"tokens": ["a"], "token_logprobs": [-1],
+                "top_logprobs": [{"a": 0.7}]}}]}),
+            json!({"choices": [{"text": "x", "logprobs": {"content": [
+                {"token": "a", "logprob": -1, "top_logprobs": [{"token": "a", "logprob": 2}]}]}}]}),
+            json!({"choices": [{"text": "x", "prompt_logprobs": [null, {"1": {"logprob": 0.5}}]}]}),
         ] {
             assert!(Reply::completion(&bad, "", false).is_err(), "{bad}");
         }
+    }
+
+    /// What has no number is left out; rounding above 0 is 0.
+    #[test]
+    fn tokens_without_a_number_are_left_out() {
+        let legacy = json!({"choices": [{"text": "x", "logprobs": {"tokens": ["a", null],
+            "token_logprobs": [null, 0.0005],
+            "top_logprobs": [{"a": -0.5, "b": null, "c": "-1", "d": 1e-7}, null]}}]});
+        let reply = Reply::completion(&legacy, "", false).unwrap();
+        let [first, second] = reply.written.as_slice() else { panic!("{reply:?}") };
+        let top: Vec<_> = first.top.iter().map(|t| (t.text.as_str(), t.logprob)).collect();
+        assert_eq!((first.logprob, top), (None, vec![("a", -0.5), ("d", 0.0)]));
+        assert_eq!((second.text.as_str(), second.logprob), ("", Some(0.0)));
+        let chat = json!({"choices": [{"message": {"content": "x"}, "logprobs": {"content": [
+            {"token": "a", "id": 4_294_967_299_u64, "top_logprobs": [
+                {"token": null, "logprob": -1}, {"token": "b"}, {"token": "c", "logprob": -2}, null]}]}}]});
+        let reply = Reply::chat(&chat).unwrap();
+        let token = &reply.written[0];
+        assert_eq!((token.logprob, token.id, token.top.len()), (None, None, 1));
+        let vllm = json!({"choices": [{"text": "x", "prompt_logprobs": [null, {"7": {"logprob": null}}]}]});
+        assert_eq!(Reply::completion(&vllm, "", false).unwrap().prompt[1].logprob, None);
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::address::ServerAddress;
-use super::client::{Answer, Client, ClientOptions};
+use super::client::{Answer, Client, ClientOptions, FEW_TRIES};
 use super::cost::Meter;
 use super::kind::Software;
 use super::reply::Reply;
@@ -66,19 +66,11 @@ impl Service {
     /// the model (lists those it does).
     pub fn connect(address: &ServerAddress, options: ServiceOptions) -> Result<Self> {
         let client = Client::new(&address.url, options.client)?;
-        let answer = client.get(&format!("{}/models", address.url))?;
-        let list = match answer.status {
-            200 => answer.json()?,
-            401 | 403 => return Err(wrong_key(&client, &address.url, &answer)),
-            // Not every server lists its models.
-            _ if address.model.is_some() => Value::Null,
-            status => {
-                return Err(Error::new(
-                    ErrorKind::Server,
-                    format!("{} does not list its models ({status})", address.url),
-                )
-                .hint("name one: `--model URL#NAME`; is the address that of the API, such as `http://host:8000/v1`?"));
-            }
+        let asked = client
+            .ask(&format!("{}/models", address.url), None, FEW_TRIES, |json| Ok(json.clone()))?;
+        let list = match asked {
+            Ok(list) => list,
+            Err(answer) => Self::unlisted(&client, address, &answer)?,
         };
         let entries = list.get("data").and_then(Value::as_array).cloned().unwrap_or_default();
         let id = |entry: &Value| entry.get("id").and_then(Value::as_str).map(str::to_owned);
@@ -126,6 +118,20 @@ impl Service {
             store: options.store,
             meter: options.meter,
         })
+    }
+
+    /// Of a server that does not list its models.
+    fn unlisted(client: &Client, address: &ServerAddress, answer: &Answer) -> Result<Value> {
+        match answer.status {
+            401 | 403 => Err(wrong_key(client, &address.url, answer)),
+            // Not every server does.
+            _ if address.model.is_some() => Ok(Value::Null),
+            status => Err(Error::new(
+                ErrorKind::Server,
+                format!("{} does not list its models ({status})", address.url),
+            )
+            .hint("name one: `--model URL#NAME`; is the address that of the API, such as `http://host:8000/v1`?")),
+        }
     }
 
     /// Returns the address with the model's name.
@@ -228,7 +234,9 @@ impl Service {
         let most_out = body.get("max_tokens").and_then(Value::as_u64).unwrap_or(1);
         // A token has a byte at least.
         let reserved = self.meter.reserve(num_bytes as u64 + MOST_ADDED, most_out)?;
-        let asked = self.send(endpoint, body, read);
+        // What is only tried may be what the server cannot do.
+        let most_forms = if kept { u32::MAX } else { FEW_TRIES };
+        let asked = self.send(endpoint, body, most_forms, read);
         self.meter.settle(&reserved, asked.as_ref().ok().and_then(|asked| asked.as_ref().ok()));
         let asked = asked?;
         if let (Ok(reply), Some(store)) = (&asked, store) {
@@ -241,25 +249,14 @@ impl Service {
         &self,
         endpoint: &str,
         body: &Value,
+        most_forms: u32,
         read: impl Fn(&Value) -> Result<Reply, String>,
     ) -> Result<Asked> {
         let url = format!("{}/{endpoint}", self.address.url);
-        let answer = self.client.post(&url, body)?;
-        if answer.status != 200 {
-            return Ok(Err(answer));
-        }
-        let json = answer.json()?;
-        // Some servers answer 200 with an error in it.
-        if json.get("choices").is_none() && json.get("error").is_some() {
-            return Ok(Err(Answer { status: 400, ..answer }));
-        }
-        let reply = read(&json).map_err(|what| {
-            Error::new(
-                ErrorKind::Server,
-                format!("{url} answered with something that is no completion: {what}"),
-            )
-            .hint("is the address that of an OpenAI-compatible API?")
-        })?;
+        let reply = match self.client.ask(&url, Some(body), most_forms, read)? {
+            Ok(reply) => reply,
+            Err(answer) => return Ok(Err(answer)),
+        };
         if let Some(model) = reply.model.as_deref().filter(|model| !self.is_model(model)) {
             return Err(Error::new(
                 ErrorKind::Server,
@@ -300,6 +297,16 @@ impl Service {
                 format!("the prompt is too long for the server: {said}"),
             )
             .hint("use fewer demonstrations or shorter examples, set `--max-context` to what the server takes, or start it with a longer context");
+        }
+        if let Some(what) = &answer.fault {
+            let error = Error::new(
+                ErrorKind::Server,
+                format!("{url} answered with something that is no completion: {what}"),
+            );
+            return error.hint(match what.contains("content_filter") {
+                true => "leave the example out, or use a provider without a filter; the other answers are kept",
+                false => "is the address that of an OpenAI-compatible API? `w2s serve-check URL` says what it can do",
+            });
         }
         match answer.status {
             401 | 403 => wrong_key(&self.client, url, answer),

@@ -1,8 +1,11 @@
 //! Answers on the disk, by the digest of what was asked: what was paid for once is never paid again.
 //!
 //! One file for all runs of a user, in a store that survives a kill at any instant. It is opened for
-//! each reading and writing and closed again, so that several runs can share it.
+//! each reading and writing and closed again, so that several runs can share it. Before its first use
+//! in a process the whole file is checked ([`super::intact`]): one that something else has damaged is
+//! named, and left as it is.
 
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -12,14 +15,18 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::intact;
 use crate::error::{Error, ErrorKind, Result};
+use crate::guard::caught;
 
 const ANSWERS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("answers");
 /// Changes when answers of older versions cannot be used any more.
 const VERSION: &str = "w2s answers 1";
 const FILE: &str = "answers.redb";
-/// How long another process may hold the file.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long another process may hold the file: it checks all of it once.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Between two looks whether it still does.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// The digest of what was asked.
 pub(super) type Key = [u8; 32];
@@ -75,8 +82,67 @@ impl AnswerStore {
     pub fn open(folder: &Path) -> Result<Self> {
         std::fs::create_dir_all(folder).map_err(|e| Error::io("make the folder", folder, &e))?;
         let store = Self { path: folder.join(FILE), lock: Mutex::new(()) };
+        store.make()?;
+        store.check()?;
         store.with(|_| Ok(()))?;
         Ok(store)
+    }
+
+    /// Makes the file if there is none, whole or not at all: others may look, and a kill may come.
+    fn make(&self) -> Result<()> {
+        if self.path.symlink_metadata().is_ok_and(|facts| facts.is_symlink() || facts.len() > 0) {
+            return Ok(());
+        }
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        let fail = |e: &std::io::Error| Error::io("write", &self.path, e);
+        let new = tempfile::Builder::new().prefix(".answers-").tempfile_in(folder);
+        let new = new.map_err(|e| fail(&e))?;
+        let made = caught(|| Database::create(new.path()).map(drop));
+        match made {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => return Err(self.broken(&e.into())),
+            Err(panic) => return Err(self.damaged(&panic)),
+        }
+        // One that is empty holds nothing.
+        let kept = match self.path.exists() {
+            true => new.persist(&self.path).map(drop),
+            false => new.persist_noclobber(&self.path).map(drop),
+        };
+        match kept {
+            Err(e) if e.error.kind() != std::io::ErrorKind::AlreadyExists => Err(fail(&e.error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks all of the file, and changes nothing.
+    fn check(&self) -> Result<()> {
+        let _one = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = File::options().read(true).write(true).open(&self.path);
+        let file = file.map_err(|e| Error::io("open", &self.path, &e))?;
+        let began = Instant::now();
+        let is_locked = loop {
+            match file.try_lock() {
+                Ok(()) => break true,
+                Err(TryLockError::WouldBlock) if began.elapsed() < PATIENCE => {
+                    std::thread::sleep(PAUSE);
+                }
+                Err(TryLockError::WouldBlock) => {
+                    return Err(self.broken(&redb::Error::DatabaseAlreadyOpen));
+                }
+                // As the database does where files cannot be locked.
+                Err(TryLockError::Error(_)) => break false,
+            }
+        };
+        let found = intact::damage(&file);
+        if is_locked {
+            // A copy of the handle may live on in a database that panicked.
+            let _ = file.unlock();
+        }
+        match found {
+            Ok(None) => Ok(()),
+            Ok(Some(what)) => Err(self.damaged(&what)),
+            Err(e) => Err(Error::io("read", &self.path, &e)),
+        }
     }
 
     /// Returns the store in a folder if there is one.
@@ -187,7 +253,8 @@ impl AnswerStore {
             }
         })?;
         self.with(|database| {
-            let transaction = database.begin_write()?;
+            let mut transaction = database.begin_write()?;
+            transaction.set_quick_repair(true);
             {
                 let mut table = transaction.open_table(ANSWERS)?;
                 for key in &doomed {
@@ -230,27 +297,47 @@ impl AnswerStore {
     fn with<T>(&self, mut work: impl FnMut(&mut Database) -> Result<T, redb::Error>) -> Result<T> {
         let _one = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         let began = Instant::now();
-        let mut database = loop {
-            match Database::create(&self.path) {
-                Ok(database) => break database,
-                Err(DatabaseError::DatabaseAlreadyOpen) if began.elapsed() < PATIENCE => {
-                    std::thread::sleep(Duration::from_millis(5));
+        // The file was whole when it was first looked at; the database may panic if it is not now.
+        let done = caught(|| {
+            let mut database = loop {
+                match Database::create(&self.path) {
+                    Ok(database) => break database,
+                    Err(DatabaseError::DatabaseAlreadyOpen) if began.elapsed() < PATIENCE => {
+                        std::thread::sleep(PAUSE);
+                    }
+                    Err(e) => return Err(self.broken(&e.into())),
                 }
-                Err(e) => return Err(self.broken(&e.into())),
-            }
-        };
-        work(&mut database).map_err(|e| self.broken(&e))
+            };
+            work(&mut database).map_err(|e| self.broken(&e))
+        });
+        done.unwrap_or_else(|panic| Err(self.damaged(&panic)))
     }
 
     fn broken(&self, source: &redb::Error) -> Error {
+        use redb::Error as E;
         let error =
             Error::new(ErrorKind::Io, format!("the store of answers cannot be used: {source}"));
-        error.at(&self.path).hint(match source {
-            redb::Error::DatabaseAlreadyOpen => {
-                "another process holds it; wait, or name another folder with `--response-cache`"
+        let error = error.at(&self.path);
+        match source {
+            E::DatabaseAlreadyOpen => error.hint(
+                "another process holds it; wait, or name another folder with `--response-cache`",
+            ),
+            E::Io(e) if e.kind() == std::io::ErrorKind::StorageFull => {
+                error.hint("the disk is full; free some space, or name a folder on another disk with `--response-cache`")
             }
-            _ => "check the disk; name another folder with `--response-cache`, or remove the file and pay for the answers again",
-        })
+            E::Io(e) if e.kind() != std::io::ErrorKind::InvalidData => {
+                error.hint("check the disk and the permissions, or name another folder with `--response-cache`")
+            }
+            _ => self.damaged(&source.to_string()),
+        }
+    }
+
+    /// The error of a file that is not what was written.
+    fn damaged(&self, what: &str) -> Error {
+        let path = self.path.display();
+        Error::new(ErrorKind::Io, format!("the store of answers is damaged: {what}"))
+            .at(&self.path)
+            .hint(format!("something other than w2s changed the file, and it was left as it is; move it aside (`mv {path} {path}.damaged`) to begin a new one, put a copy in its place, or name another folder with `--response-cache`"))
     }
 }
 

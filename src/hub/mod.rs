@@ -2,20 +2,26 @@
 //!
 //! Layer 1: knows repositories, revisions and paths, and nothing of records or tasks. The cache has
 //! the layout of `huggingface_hub`, so what Python has fetched is here, and the other way round.
+//! Paths in the cache and of the API are those of the crate hf-hub; its requests are not used, because
+//! they take the token to other hosts and do not encode names.
+
+mod fetch;
+mod request;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
-use hf_hub::{Cache, Repo, RepoType};
+use hf_hub::{Repo, RepoType};
+use serde_json::Value;
 
+use self::fetch::Place;
+use self::request::{Fault, Requester};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The hub that is asked unless `HF_ENDPOINT` names another.
 const ENDPOINT: &str = "https://huggingface.co";
-
-/// Times a broken transfer is taken up again.
-const NUM_RETRIES: usize = 2;
+/// The largest list of files that is read, in bytes.
+const MOST_LIST: u64 = 256 << 20;
 
 /// Where files come from and are kept.
 #[derive(Clone)]
@@ -32,7 +38,9 @@ pub struct HubSettings {
 
 impl HubSettings {
     /// Returns the settings of the environment, by the variables of `huggingface_hub`:
-    /// `HF_ENDPOINT`, `HF_HUB_CACHE`, `HF_HOME`, `HF_TOKEN`, `HF_TOKEN_PATH`, `HF_HUB_OFFLINE`.
+    /// `HF_ENDPOINT`, `HF_HUB_CACHE`, `HF_HOME`, `HF_TOKEN`, `HF_TOKEN_PATH`, `HF_HUB_OFFLINE`, and
+    /// the older `HUGGINGFACE_HUB_CACHE`, `HUGGING_FACE_HUB_TOKEN` and `TRANSFORMERS_OFFLINE`.
+    /// `HF_HUB_DISABLE_IMPLICIT_TOKEN` leaves the token at home.
     ///
     /// # Errors
     /// [`ErrorKind::Hub`] if there is no home folder and no variable says where the cache is.
@@ -41,36 +49,77 @@ impl HubSettings {
     }
 
     fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
-        let home = variable("HF_HOME").map(PathBuf::from).or_else(|| {
-            let cache = variable("XDG_CACHE_HOME").map(PathBuf::from);
-            let cache = cache.or_else(|| Some(PathBuf::from(variable("HOME")?).join(".cache")))?;
+        let path = |name: &str| Some(expanded(&variable(name)?, &variable));
+        let home = path("HF_HOME").or_else(|| {
+            let cache = path("XDG_CACHE_HOME");
+            let cache = cache.or_else(|| Some(path("HOME")?.join(".cache")))?;
             Some(cache.join("huggingface"))
         });
-        let cache = variable("HF_HUB_CACHE").map(PathBuf::from);
+        let cache = path("HF_HUB_CACHE").or_else(|| path("HUGGINGFACE_HUB_CACHE"));
         let Some(cache) = cache.or_else(|| Some(home.as_ref()?.join("hub"))) else {
             return Err(Error::new(ErrorKind::Hub, "there is no folder for the hub's cache")
                 .hint("set HF_HOME or HF_HUB_CACHE"));
         };
-        let token_path = variable("HF_TOKEN_PATH").map(PathBuf::from);
-        let token = variable("HF_TOKEN")
-            .or_else(|| variable("HUGGING_FACE_HUB_TOKEN"))
-            .or_else(|| {
-                let path = token_path.or_else(|| Some(home.as_ref()?.join("token")))?;
-                std::fs::read_to_string(path).ok()
-            })
-            .map(|token| token.trim().to_owned())
-            .filter(|token| !token.is_empty());
-        let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned());
         let is_on = |value: String| {
             matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on")
         };
+        let is_left_out = variable("HF_HUB_DISABLE_IMPLICIT_TOKEN").is_some_and(is_on);
+        let token = variable("HF_TOKEN")
+            .or_else(|| variable("HUGGING_FACE_HUB_TOKEN"))
+            .or_else(|| {
+                let path = path("HF_TOKEN_PATH").or_else(|| Some(home.as_ref()?.join("token")))?;
+                std::fs::read_to_string(path).ok()
+            })
+            .map(|token| token.replace(['\r', '\n'], "").trim().to_owned())
+            .filter(|token| !token.is_empty() && !is_left_out);
+        let endpoint = variable("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned());
         Ok(Self {
             endpoint: endpoint.trim_end_matches('/').to_owned(),
             cache,
             token,
-            offline: variable("HF_HUB_OFFLINE").is_some_and(is_on),
+            offline: variable("HF_HUB_OFFLINE")
+                .or_else(|| variable("TRANSFORMERS_OFFLINE"))
+                .is_some_and(is_on),
         })
     }
+}
+
+/// A path with `~` and `$NAME` or `${NAME}` as Python's `expanduser` and `expandvars` read them.
+fn expanded(text: &str, variable: impl Fn(&str) -> Option<String>) -> PathBuf {
+    let home = variable("HOME").filter(|_| text == "~" || text.starts_with("~/"));
+    let text = match home {
+        Some(home) => home + &text[1..],
+        None => text.to_owned(),
+    };
+    let mut out = String::new();
+    let mut rest = text.as_str();
+    while let Some(at) = rest.find('$') {
+        out.push_str(&rest[..at]);
+        let after = &rest[at + 1..];
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let (name, num) = match after.strip_prefix('{').and_then(|after| after.split_once('}')) {
+            Some((name, _)) => (name, name.len() + 2),
+            None => {
+                let num = after.find(|c| !is_name(c)).unwrap_or(after.len());
+                (&after[..num], num)
+            }
+        };
+        // What is not set stays as it is.
+        match variable(name).filter(|_| !name.is_empty()) {
+            Some(value) => out.push_str(&value),
+            None => out.push_str(&rest[at..at + 1 + num]),
+        }
+        rest = &after[num..];
+    }
+    out.push_str(rest);
+    PathBuf::from(out)
+}
+
+/// Whether a name is that of a file in a repository, and leads nowhere else.
+fn is_path(file: &str) -> bool {
+    !file.is_empty()
+        && !file.contains(char::is_control)
+        && !file.split('/').any(|part| matches!(part, "" | "." | ".."))
 }
 
 /// One revision of a data set's repository.
@@ -78,7 +127,6 @@ pub struct HubDataset {
     settings: HubSettings,
     name: String,
     repo: Repo,
-    cache: Cache,
 }
 
 /// A file of a data set.
@@ -114,8 +162,7 @@ impl HubDataset {
                 .hint("a revision is a branch, a tag or a commit"));
         }
         let repo = Repo::with_revision(name.to_owned(), RepoType::Dataset, revision.to_owned());
-        let cache = Cache::new(settings.cache.clone());
-        Ok(Self { settings, name: name.to_owned(), repo, cache })
+        Ok(Self { settings, name: name.to_owned(), repo })
     }
 
     /// Returns a file of the data set, from the cache or, if it is not there or `refresh` asks for
@@ -125,10 +172,10 @@ impl HubDataset {
     /// [`ErrorKind::Hub`] if the hub refuses, cannot be reached or breaks off, and offline if the
     /// file is not in the cache; [`ErrorKind::Usage`] if `file` leads out of the repository.
     pub fn file(&self, file: &str, refresh: bool) -> Result<HubFile> {
-        if file.is_empty() || file.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        if !is_path(file) {
             return Err(Error::new(
                 ErrorKind::Usage,
-                format!("`{file}` is no path in a repository"),
+                format!("`{}` is no path in a repository", file.escape_debug()),
             ));
         }
         let cached = self.cached(file);
@@ -143,8 +190,10 @@ impl HubDataset {
             .at(&self.settings.cache)
             .hint("HF_HUB_OFFLINE is set: unset it, or fetch the file on another machine"));
         }
-        let fetched = self.api()?.repo(self.repo.clone()).download(file);
-        let path = fetched.map_err(|source| self.refused(&source, &format!("`{file}` of ")))?;
+        let hub = self.hub()?;
+        let place = Place { cache: &self.settings.cache, repo: &self.repo };
+        let fetched = place.fetch(&hub, file, std::io::stderr().is_terminal());
+        let path = fetched.map_err(|fault| self.refused(&hub, fault, &format!("`{file}` of ")))?;
         Ok(HubFile { path, was_cached: false })
     }
 
@@ -167,9 +216,8 @@ impl HubDataset {
                 .hint("HF_HUB_OFFLINE is set: unset it to ask the hub"));
             }
         } else {
-            let info = self.api()?.repo(self.repo.clone()).info();
-            let info = info.map_err(|source| self.refused(&source, ""))?;
-            files.extend(info.siblings.into_iter().map(|sibling| sibling.rfilename));
+            let hub = self.hub()?;
+            files = self.list(&hub).map_err(|fault| self.refused(&hub, fault, ""))?;
         }
         files.sort();
         Ok(files)
@@ -181,42 +229,37 @@ impl HubDataset {
         let commit = std::fs::read_to_string(folder.join("refs").join(self.repo.revision()));
         // A revision that is a commit has no ref.
         let commit = commit.unwrap_or_else(|_| self.repo.revision().to_owned());
-        Some(folder.join("snapshots").join(commit.trim())).filter(|path| path.is_dir())
+        let commit = Some(commit.trim()).filter(|commit| fetch::is_commit(commit))?;
+        Some(folder.join("snapshots").join(commit)).filter(|path| path.is_dir())
     }
 
     fn cached(&self, file: &str) -> Option<PathBuf> {
-        let found = self.cache.repo(self.repo.clone()).get(file);
-        found.or_else(|| Some(self.snapshot()?.join(file)).filter(|path| path.exists()))
+        Some(self.snapshot()?.join(file)).filter(|path| path.is_file())
     }
 
-    fn api(&self) -> Result<Api> {
-        ApiBuilder::from_cache(self.cache.clone())
-            .with_endpoint(self.settings.endpoint.clone())
-            .with_token(self.settings.token.clone())
-            .with_retries(NUM_RETRIES)
-            .with_progress(std::io::stderr().is_terminal())
-            .build()
-            .map_err(|source| Error::new(ErrorKind::Hub, format!("cannot ask the hub: {source}")))
+    fn hub(&self) -> Result<Requester> {
+        Requester::new(&self.settings.endpoint, self.settings.token.as_deref())
+    }
+
+    /// The files that the hub lists.
+    fn list(&self, hub: &Requester) -> Result<Vec<String>, Fault> {
+        let url = hub.url(&format!("api/{}", self.repo.api_url()));
+        let mut response = hub.get(&url, None, |_| false)?.response;
+        if response.status() != 200 {
+            return Err(Fault::Status(response.status().as_u16()));
+        }
+        let body = response.body_mut().with_config().limit(MOST_LIST).read_to_vec();
+        let body = body.map_err(|e| Fault::Broken(e.to_string()))?;
+        listed(&body).map_err(Fault::Strange)
     }
 
     /// Returns what went wrong in words that help: the status tells more than its number.
-    fn refused(&self, source: &ApiError, what: &str) -> Error {
-        let endpoint = &self.settings.endpoint;
+    fn refused(&self, asked: &Requester, fault: Fault, what: &str) -> Error {
+        let endpoint = asked.shown();
         let dataset = format!("{what}data set `{}`", self.name);
         let hub = |message: String| Error::new(ErrorKind::Hub, message);
-        let source = match source {
-            ApiError::TooManyRetries(last) => last.as_ref(),
-            source => source,
-        };
-        let status = match source {
-            ApiError::RequestError(request) => match request.as_ref() {
-                ureq::Error::StatusCode(status) => Some(*status),
-                _ => None,
-            },
-            _ => None,
-        };
-        match (status, source) {
-            (Some(status @ (401 | 403)), _) => {
+        match fault {
+            Fault::Status(status @ (401 | 403)) => {
                 let error = hub(format!("{endpoint} does not give {dataset} to you ({status})"));
                 error.hint(if self.settings.token.is_none() {
                     "give a token in HF_TOKEN or by `hf auth login`, and accept the data set's \
@@ -226,30 +269,44 @@ impl HubDataset {
                      the token and the name"
                 })
             }
-            (Some(404), _) => {
+            Fault::Status(404) => {
                 let revision = self.repo.revision();
                 hub(format!("{endpoint} has no {dataset} at revision `{revision}` (404)"))
                     .hint("check the name, the revision and the file's path")
             }
-            (Some(429), _) => hub(format!("{endpoint} was asked too often (429)"))
+            Fault::Status(429) => hub(format!("{endpoint} was asked too often (429)"))
                 .hint("wait a while; with a token in HF_TOKEN more is allowed"),
-            (Some(status), _) => {
+            Fault::Status(status) => {
                 hub(format!("{endpoint} answered {status} for {dataset}")).hint("try again later")
             }
-            (None, ApiError::MissingHeader(_) | ApiError::InvalidHeader(_)) => {
-                hub(format!("{endpoint} does not answer like the hub: {source}"))
-                    .hint("check HF_ENDPOINT")
+            Fault::Strange(what) => {
+                hub(format!("{endpoint} does not answer like the hub for {dataset}: {what}"))
+                    .hint("check HF_ENDPOINT, and try again")
             }
-            (None, ApiError::LockAcquisition(path)) => {
-                hub("another program is fetching the file".to_owned())
-                    .at(path)
-                    .hint("wait for it, or remove the lock if there is none")
-            }
-            (None, _) => hub(format!("cannot fetch {dataset} from {endpoint}: {source}")).hint(
-                "check the connection and HF_ENDPOINT; the same command goes on where it stopped",
-            ),
+            Fault::Broken(what) => hub(format!("cannot fetch {dataset} from {endpoint}: {what}"))
+                .hint(
+                    "check the connection and HF_ENDPOINT; the same command goes on where it stopped",
+                ),
+            Fault::Local(error) => error,
         }
     }
+}
+
+/// Returns the files of the hub's answer about a repository.
+///
+/// # Errors
+/// What of the answer is not as it should be.
+pub fn listed(body: &[u8]) -> Result<Vec<String>, String> {
+    let json: Value =
+        serde_json::from_slice(body).map_err(|e| format!("its list of files is not JSON ({e})"))?;
+    let siblings = json.get("siblings").and_then(Value::as_array);
+    let siblings = siblings.ok_or("its answer has no list `siblings`")?;
+    let name = |sibling: &Value| match sibling.get("rfilename").and_then(Value::as_str) {
+        Some(name) if is_path(name) => Ok(name.to_owned()),
+        Some(name) => Err(format!("it lists `{}`, which is no path", name.escape_debug())),
+        None => Err("it lists a file without a name".to_owned()),
+    };
+    siblings.iter().map(name).collect()
 }
 
 fn walk(root: &Path, folder: &Path, files: &mut Vec<String>) {
@@ -292,6 +349,26 @@ mod tests {
         let cache = settings(&[("HF_HUB_CACHE", "/c"), ("HF_HUB_OFFLINE", "0")]).unwrap();
         assert_eq!((cache.cache.as_path(), cache.offline), (Path::new("/c"), false));
         assert!(settings(&[]).is_err());
+        let older = settings(&[
+            ("HOME", "/h"),
+            ("U", "me"),
+            ("HF_HOME", "~/x/$U/${U}a/$NONE/${U"),
+            ("HUGGINGFACE_HUB_CACHE", "$HOME/c"),
+            ("TRANSFORMERS_OFFLINE", "yes"),
+            ("HF_TOKEN", "t"),
+            ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1"),
+        ])
+        .unwrap();
+        assert_eq!((older.cache.as_path(), older.offline), (Path::new("/h/c"), true));
+        assert_eq!(older.token, None);
+        let variable = |name: &str| match name {
+            "HOME" => Some("/h".to_owned()),
+            "U" => Some("me".to_owned()),
+            _ => None,
+        };
+        // os.path.expandvars(os.path.expanduser(..)) of Python 3.
+        let found = expanded("~/x/$U/${U}a/$NONE/${U", variable);
+        assert_eq!(found, Path::new("/h/x/me/mea/$NONE/${U"));
     }
 
     #[test]
@@ -302,7 +379,7 @@ mod tests {
         }
         assert!(HubDataset::new(settings.clone(), "a/b", "../x").is_err());
         let dataset = HubDataset::new(settings, "a/b", "refs/convert/parquet").unwrap();
-        for file in ["", "/etc/passwd", "../x", "a/../b", "a//b"] {
+        for file in ["", "/etc/passwd", "../x", "a/../b", "a//b", "a\nb", "a/.."] {
             assert_eq!(dataset.file(file, false).unwrap_err().kind(), ErrorKind::Usage, "{file}");
         }
     }
