@@ -9,6 +9,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`error`] | the one error type: what, where, and what to do |
+//! | [`guard`] | panics of foreign readers as errors with the file |
 //! | [`data`] | records, tasks, labels; gold in a type of its own |
 //! | [`run`] | run folders: manifest, journal for resuming, seeds |
 //! | [`prompt`] | examples and demonstrations as text |
@@ -32,6 +33,7 @@ pub mod data;
 pub mod error;
 pub mod eval;
 pub mod filter;
+pub mod guard;
 pub mod hub;
 pub mod label;
 pub mod lm;

@@ -1,0 +1,105 @@
+//! The boundary to crates that may panic on damaged input: a panic becomes one error with the file.
+//!
+//! It is for foreign decoders (tokenizers, Parquet, databases), not for our own bugs, and it cannot
+//! stop an allocation that fails or a stack that runs over: those abort. Sizes are checked before
+//! memory is asked for, and depths where a format nests.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::Path;
+
+use crate::error::{Error, ErrorKind, Result};
+
+thread_local! {
+    /// How many guards this thread is in.
+    static DEPTH: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Returns whether a panic of this thread will be caught here and told as an error: a panic hook
+/// has nothing to print then.
+pub fn is_guarded() -> bool {
+    DEPTH.get() > 0
+}
+
+/// Returns what `work` returns, or what it said when it panicked.
+///
+/// What `work` has changed by then is half done: give it values of its own and drop them.
+///
+/// # Errors
+/// The panic's message, on one line.
+pub fn caught<T>(work: impl FnOnce() -> T) -> std::result::Result<T, String> {
+    struct Leave;
+    impl Drop for Leave {
+        fn drop(&mut self) {
+            DEPTH.set(DEPTH.get() - 1);
+        }
+    }
+    DEPTH.set(DEPTH.get() + 1);
+    let leave = Leave;
+    let result = catch_unwind(AssertUnwindSafe(work));
+    drop(leave);
+    result.map_err(|panic| {
+        let text = match panic.downcast::<String>() {
+            Ok(text) => *text,
+            Err(other) => match other.downcast::<&'static str>() {
+                Ok(text) => (*text).to_owned(),
+                // Not a message but a value that someone means to catch.
+                Err(other) => resume_unwind(other),
+            },
+        };
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    })
+}
+
+/// Returns what `work` returns; a panic in it is an error of `kind` about the file `path`, which
+/// `reader` (such as `the Parquet reader`) could not cope with.
+///
+/// # Errors
+/// Those of `work`, and the one for a panic.
+pub fn guarded<T>(
+    reader: &str,
+    kind: ErrorKind,
+    path: &Path,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    caught(work).unwrap_or_else(|panic| {
+        Err(Error::new(kind, format!("{reader} fails on this file: {panic}"))
+            .at(path)
+            .hint("the file is damaged, or of a kind that its reader does not know; write or download it again"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_one_error_with_the_file() {
+        let path = Path::new("a/b.bin");
+        let error = guarded("the reader of b", ErrorKind::Data, path, || -> Result<()> {
+            assert!(is_guarded());
+            panic!("index {} out\n of range", 3)
+        })
+        .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Data);
+        assert_eq!(
+            error.to_string().lines().take(2).collect::<Vec<_>>(),
+            ["the reader of b fails on this file: index 3 out of range", "  in: `a/b.bin`"]
+        );
+        assert!(!is_guarded());
+    }
+
+    #[test]
+    fn results_and_errors_pass_through_and_guards_nest() {
+        let path = Path::new("x");
+        let five = guarded("r", ErrorKind::Data, path, || {
+            assert_eq!(caught(|| panic!("inner")), Err::<(), _>("inner".to_owned()));
+            assert!(is_guarded());
+            Ok(5)
+        });
+        assert_eq!(five.unwrap(), 5);
+        let own = Error::new(ErrorKind::Io, "own");
+        let error = guarded("r", ErrorKind::Data, path, || Err::<(), _>(own)).unwrap_err();
+        assert_eq!((error.kind(), error.message()), (ErrorKind::Io, "own"));
+    }
+}
