@@ -84,7 +84,10 @@ fn panicked(info: &PanicHookInfo<'_>) {
         }
     }
     restore_terminal();
-    let text = info.payload_as_str().unwrap_or("a panic without a message");
+    let payload = info.payload();
+    let owned = payload.downcast_ref::<String>().map(String::as_str);
+    let text = owned.or_else(|| payload.downcast_ref::<&str>().copied());
+    let text = text.unwrap_or("a panic without a message");
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let place = info.location().map_or_else(String::new, |place| {
         format!("\n  in: `{}`, line {}", place.file(), place.line())
@@ -132,9 +135,8 @@ pub(super) fn rehearse() {
     match std::env::var("W2S_REHEARSE_PANIC").as_deref() {
         Ok("main") => std::panic::panic_any("a rehearsed panic"),
         Ok("thread") => {
-            let threads = (0..4).map(|_| {
-                std::thread::spawn(|| std::panic::panic_any("a rehearsed panic"))
-            });
+            let threads =
+                (0..4).map(|_| std::thread::spawn(|| std::panic::panic_any("a rehearsed panic")));
             threads.collect::<Vec<_>>().into_iter().for_each(|thread| drop(thread.join()));
         }
         Ok("guarded") => {

@@ -32,7 +32,7 @@ pub enum OpenMode {
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
-    manifest: Manifest,
+    manifest: Box<Manifest>,
     complete: bool,
     /// Of the process that works here, until the run is complete.
     lock: Option<File>,
@@ -60,7 +60,7 @@ impl RunDir {
         fs::create_dir_all(path).map_err(|e| Error::io("make the run folder", path, &e))?;
         let folder = |complete, lock| Self {
             path: path.to_path_buf(),
-            manifest: manifest.clone(),
+            manifest: Box::new(manifest.clone()),
             complete,
             lock,
         };
@@ -100,7 +100,7 @@ impl RunDir {
         match read_manifest(path)? {
             Some(manifest) => {
                 let complete = path.join(TIMING).exists();
-                let (path, kept) = (path.to_path_buf(), manifest.clone());
+                let (path, kept) = (path.to_path_buf(), Box::new(manifest.clone()));
                 Ok((Self { path, manifest: kept, complete, lock: None }, manifest))
             }
             None => Err(Error::new(ErrorKind::Run, "there is no run in this folder")
@@ -446,9 +446,8 @@ fn whole_name(name: &str) -> Option<&str> {
 fn partials(folder: &Path, manifest: &Manifest, with_findings: bool) -> Vec<PathBuf> {
     let all = files_of(manifest).into_iter();
     let meant = all.filter(|(_, stage)| with_findings || *stage != Stage::Finding);
-    let patterns = meant.flat_map(|(pattern, _)| {
-        [format!("{pattern}{PARTIAL}"), format!("{pattern}.*{PARTIAL}")]
-    });
+    let patterns = meant
+        .flat_map(|(pattern, _)| [format!("{pattern}{PARTIAL}"), format!("{pattern}.*{PARTIAL}")]);
     patterns.flat_map(|pattern| expand(folder, &pattern)).collect()
 }
 

@@ -155,7 +155,9 @@ fn open_error(path: &Path, source: &std::io::Error) -> Error {
 
 fn lock_error(path: &Path, source: &std::io::Error) -> Error {
     let hint = match source.raw_os_error() {
-        Some(libc::ENOLCK) => "the system has no locks left, or the network file system's lock service does not answer; choose a folder for `--out` on a local disk",
+        Some(libc::ENOLCK) => {
+            "the system has no locks left, or the network file system's lock service does not answer; choose a folder for `--out` on a local disk"
+        }
         Some(libc::ENOTSUP | libc::ENOSYS | libc::EINVAL) => {
             "the file system has no locks; choose a folder for `--out` on a local disk"
         }

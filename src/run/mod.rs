@@ -12,11 +12,11 @@ mod manifest;
 mod rounds;
 mod seed;
 
-pub use diff::{Difference, LabelCounts, Parting, RunDiff, diff_runs};
-pub(crate) use atomic::{AtomicFile, create_anew};
 pub use atomic::write_atomic;
-pub use files::{LOOP, ROUNDS};
+pub(crate) use atomic::{AtomicFile, create_anew};
+pub use diff::{Difference, LabelCounts, Parting, RunDiff, diff_runs};
 pub(crate) use files::EXPLANATION;
+pub use files::{LOOP, ROUNDS};
 pub use folder::{OpenMode, RunDir, copy_run};
 pub use journal::Journal;
 pub use list::{FoundRun, RunState, find_run, find_runs};

@@ -103,7 +103,8 @@ static int change_fd(const char *call, int fd, int needs_space, int writes) {
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     ssize_t length = readlink(link, path, sizeof path - 1);
     errno = saved;
-    if (length <= 0) return GO;
+    /* Pipes and sockets have names without a folder. */
+    if (length <= 0 || path[0] != '/') return GO;
     path[length] = 0;
     return change(call, path, needs_space, writes);
 }

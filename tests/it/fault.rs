@@ -40,7 +40,9 @@ impl Kind {
     pub fn applies(self, call: &str) -> bool {
         match self {
             Self::Error | Self::Kill => true,
-            Self::Full => matches!(call, "write" | "pwrite" | "open" | "mkdir" | "copy" | "truncate"),
+            Self::Full => {
+                matches!(call, "write" | "pwrite" | "open" | "mkdir" | "copy" | "truncate")
+            }
             Self::Short | Self::Torn => matches!(call, "write" | "pwrite"),
         }
     }
@@ -58,7 +60,8 @@ fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/fault.c");
-        let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fault-{}.so", std::process::id()));
+        let out =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fault-{}.so", std::process::id()));
         let built = Command::new("cc")
             .args(["-shared", "-fPIC", "-O1", "-pthread", "-o"])
             .args([&out, &source])
@@ -90,7 +93,11 @@ fn command(folder: &Path, args: &[String]) -> Command {
     command.args(["-k", "5", "120", env!("CARGO_BIN_EXE_w2s")]).args(args).current_dir(&folder);
     // All that `w2s` would start itself again for, so that it need not.
     command
-        .envs([("OMP_WAIT_POLICY", "passive"), ("GOMP_SPINCOUNT", "5000"), ("OMP_NUM_THREADS", "1")])
+        .envs([
+            ("OMP_WAIT_POLICY", "passive"),
+            ("GOMP_SPINCOUNT", "5000"),
+            ("OMP_NUM_THREADS", "1"),
+        ])
         .envs([("MALLOC_MMAP_THRESHOLD_", "33554432"), ("MALLOC_TRIM_THRESHOLD_", "268435456")])
         .env("XDG_CACHE_HOME", folder.join("cache"))
         .env("W2S_FAULT_ROOTS", &folder)
@@ -122,9 +129,9 @@ pub fn changes(folder: &Path) -> Vec<Change> {
 
 /// The path without what differs from run to run: numbers of processes, times.
 pub fn plain(path: &str) -> String {
-    let name = path.strip_suffix(".partial").map_or(path, |whole| {
-        whole.rsplit_once('.').map_or(whole, |(name, _)| name)
-    });
+    let name = path
+        .strip_suffix(".partial")
+        .map_or(path, |whole| whole.rsplit_once('.').map_or(whole, |(name, _)| name));
     match name.split_once("events.out.tfevents.") {
         Some((head, _)) => format!("{head}events"),
         None => name.to_owned(),

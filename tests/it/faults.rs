@@ -2,7 +2,7 @@
 //! such run ends with one clean error, or goes on to the bytes of the run that nothing happened to.
 //!
 //! `W2S_FAULT_STRIDE=1` tries all points, as `scripts/torture` does. Without it every kind of change
-//! of every file is tried at its first and its last place, and at every 97th between.
+//! of every file is tried at its first and its last place.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -17,8 +17,6 @@ use crate::common::tiny;
 use crate::fault::{self, Change, Kind};
 use crate::server_stub::{ALL, Model, Say, Stub};
 
-/// Places between which one is left out, without `W2S_FAULT_STRIDE`.
-const STRIDE: usize = 97;
 /// Runs at a time.
 const WORKERS: usize = 2;
 
@@ -170,30 +168,32 @@ fn same(folder: &Path, straight: &BTreeMap<String, Vec<u8>>) -> Result<(), Strin
     }
 }
 
-/// The points at which a case is tried: all, or some of every call on every file.
+/// The points at which a case is tried: all; or without `W2S_FAULT_STRIDE` the first and the last of
+/// every call on every file, with one kind of fault after the other.
 fn points(changes: &[Change]) -> Vec<(Kind, usize)> {
     let stride = std::env::var("W2S_FAULT_STRIDE").ok().and_then(|text| text.parse().ok());
-    let stride: usize = stride.unwrap_or(STRIDE).max(1);
-    let mut places: BTreeMap<(Kind, String, String), Vec<usize>> = BTreeMap::new();
-    for (index, change) in changes.iter().enumerate() {
-        for kind in Kind::ALL.into_iter().filter(|kind| kind.applies(&change.call)) {
-            // Batches and rounds are alike.
-            let path: String =
-                fault::plain(&change.path).chars().map(|c| if c.is_ascii_digit() { '#' } else { c }).collect();
-            places.entry((kind, change.call.clone(), path)).or_default().push(index + 1);
-        }
-    }
+    let kinds =
+        |call: &str| Kind::ALL.into_iter().filter(|kind| kind.applies(call)).collect::<Vec<_>>();
     let mut all = Vec::new();
-    for ((kind, ..), places) in places {
-        let last = places.len() - 1;
-        let chosen = places.iter().enumerate().filter(|(i, _)| match stride {
-            1 => true,
-            // A kill is a failure without an error: one place of the middle will do.
-            _ => matches!(kind, Kind::Error | Kind::Kill) && (*i == 0 || *i == last)
-                || *i == last / 2 && !matches!(kind, Kind::Error | Kind::Kill)
-                || i % stride == stride - 1,
-        });
-        all.extend(chosen.map(|(_, place)| (kind, *place)));
+    if let Some(stride) = stride {
+        for (index, change) in changes.iter().enumerate() {
+            all.extend(kinds(&change.call).into_iter().map(|kind| (kind, index + 1)));
+        }
+        return all.into_iter().step_by(std::cmp::max(1, stride)).collect();
+    }
+    let mut places: BTreeMap<(String, String), Vec<usize>> = BTreeMap::new();
+    for (index, change) in changes.iter().enumerate() {
+        // Batches, rounds and searches are alike.
+        let path = fault::plain(&change.path);
+        let path = path.chars().map(|c| if c.is_ascii_digit() { '#' } else { c }).collect();
+        places.entry((change.call.clone(), path)).or_default().push(index + 1);
+    }
+    for (number, ((call, _), places)) in places.into_iter().enumerate() {
+        let kinds = kinds(&call);
+        all.push((kinds[number % kinds.len()], places[places.len() - 1]));
+        if places.len() > 1 {
+            all.push((kinds[(number + 1) % kinds.len()], places[0]));
+        }
     }
     all.sort_by_key(|(kind, place)| (*place, *kind));
     all

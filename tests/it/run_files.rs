@@ -31,8 +31,16 @@ fn force_keeps_nothing_of_another_run() {
     let place = Place::new();
     let zero = ["--method", "zero-shot"];
     good(&strs(&place.label("run", &["--restarts", "2", "--iterations", "3"])));
-    let left = ["server.json", "explanation.json", "eval.json", "curve.jsonl", "basins.json",
-        "diagnostics.json", "labels.jsonl.77-0.partial", "summary.json.partial"];
+    let left = [
+        "server.json",
+        "explanation.json",
+        "eval.json",
+        "curve.jsonl",
+        "basins.json",
+        "diagnostics.json",
+        "labels.jsonl.77-0.partial",
+        "summary.json.partial",
+    ];
     for name in left {
         place.write(&format!("run/{name}"), "{}");
     }
@@ -109,22 +117,65 @@ fn the_end_mark_comes_after_every_other_file() {
     let stub = of_model("llama", ALL);
     let model = stub.model();
     let served = |words: &[&str]| -> Vec<String> {
-        words.iter().map(|word| if *word == "MODEL" { model.clone() } else { (*word).into() }).collect()
+        words
+            .iter()
+            .map(|word| if *word == "MODEL" { model.clone() } else { (*word).into() })
+            .collect()
     };
     let data = place.path("claims.jsonl");
     // Other texts: a test example is never a demonstration.
     let test = place.write("test.jsonl", place.read("claims.jsonl").replace('+', " + "));
     let task = "gsm8k-verification";
     run(
-        served(&["label", "--model", "MODEL", "--task", task, "--data", &data, "--out", "served", "--method", "zero-shot"]),
+        served(&[
+            "label",
+            "--model",
+            "MODEL",
+            "--task",
+            task,
+            "--data",
+            &data,
+            "--out",
+            "served",
+            "--method",
+            "zero-shot",
+        ]),
         "served",
     );
     run(
-        served(&["relabel", "--model", "MODEL", "--task", task, "--data", &data, "--labels", "served/labels.jsonl", "--out", "again"]),
+        served(&[
+            "relabel",
+            "--model",
+            "MODEL",
+            "--task",
+            task,
+            "--data",
+            &data,
+            "--labels",
+            "served/labels.jsonl",
+            "--out",
+            "again",
+        ]),
         "again",
     );
     run(
-        served(&["eval", "--model", "MODEL", "--test", &test, "--gold", &test, "--task", task, "--demonstrations", "served/labels.jsonl", "--demonstration-data", &data, "--out", "held"]),
+        served(&[
+            "eval",
+            "--model",
+            "MODEL",
+            "--test",
+            &test,
+            "--gold",
+            &test,
+            "--task",
+            task,
+            "--demonstrations",
+            "served/labels.jsonl",
+            "--demonstration-data",
+            &data,
+            "--out",
+            "held",
+        ]),
         "held",
     );
     for out in ["served", "again"] {
@@ -148,7 +199,8 @@ fn a_training_killed_after_its_last_step_makes_none_again() {
     let whole = fault::results(&root);
     let changes = fault::changes(&root);
     let place_of = |name: &str, call: &str| {
-        let is_it = |c: &fault::Change| fault::plain(&c.path) == format!("run/{name}") && c.call == call;
+        let is_it =
+            |c: &fault::Change| fault::plain(&c.path) == format!("run/{name}") && c.call == call;
         1 + changes.iter().rposition(is_it).unwrap()
     };
     for n in [place_of("adapter_model.safetensors", "rename"), place_of("timing.json", "rename")] {
@@ -182,7 +234,13 @@ fn nothing_is_written_without_the_lock() {
         // Another seed: the manifest would be another.
         let message = bad(&strs(&place.label(
             name,
-            &["--method", "few-shot-random", "--seed", "7", if name == "run" { "--force" } else { "--resume" }],
+            &[
+                "--method",
+                "few-shot-random",
+                "--seed",
+                "7",
+                if name == "run" { "--force" } else { "--resume" },
+            ],
         )));
         has(&message, &["another process", &format!("({})", std::process::id())]);
     }
@@ -262,7 +320,9 @@ run = "label --model {{model}} --task gsm8k-verification --data {{data}}/claims.
     // What was found of a run is not the run's.
     place.write("all/one/labels/eval.json", "{}");
     has(&run("all/two"), &["it was copied"]);
-    for name in ["restarts/0/labels.jsonl", "restarts/1/trace.jsonl", "journal.jsonl", "summary.json"] {
+    for name in
+        ["restarts/0/labels.jsonl", "restarts/1/trace.jsonl", "journal.jsonl", "summary.json"]
+    {
         assert_eq!(
             place.read(&format!("all/one/labels/{name}")),
             place.read(&format!("all/two/labels/{name}")),
@@ -279,7 +339,9 @@ run = "label --model {{model}} --task gsm8k-verification --data {{data}}/claims.
 fn signals_end_every_run_with_a_word() {
     let place = Place::new();
     let slow = ["--run-all-iterations", "--iterations", "30000", "--renew-order-every", "1"];
-    for (signal, name, status) in [("INT", "interrupted", 130), ("TERM", "terminated", 143), ("HUP", "hung up", 129)] {
+    for (signal, name, status) in
+        [("INT", "interrupted", 130), ("TERM", "terminated", 143), ("HUP", "hung up", 129)]
+    {
         let out = format!("run-{signal}");
         let mut child = Command::new(env!("CARGO_BIN_EXE_w2s"))
             .args(place.label(&out, &slow))
@@ -288,12 +350,17 @@ fn signals_end_every_run_with_a_word() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        while fs::read_to_string(at(&place, &out).join("journal.jsonl")).map_or(0, |t| t.lines().count()) < 2 {
+        while fs::read_to_string(at(&place, &out).join("journal.jsonl"))
+            .map_or(0, |t| t.lines().count())
+            < 2
+        {
             assert!(child.try_wait().unwrap().is_none());
             std::thread::yield_now();
         }
         let id = child.id().to_string();
-        assert!(Command::new("kill").args([&format!("-{signal}"), &id]).status().unwrap().success());
+        assert!(
+            Command::new("kill").args([&format!("-{signal}"), &id]).status().unwrap().success()
+        );
         let mut said = String::new();
         child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(status), "{said}");
@@ -314,8 +381,15 @@ fn a_bug_ends_the_program_with_one_message() {
         let message = text(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{message}");
         assert!(output.status.signal().is_none());
-        has(&message, &["error: a bug in w2s: a rehearsed panic", "  in: `src/cli/ending.rs`, line ",
-            "nothing is lost", "report it"]);
+        has(
+            &message,
+            &[
+                "error: a bug in w2s: a rehearsed panic",
+                "  in: `src/cli/ending.rs`, line ",
+                "nothing is lost",
+                "report it",
+            ],
+        );
         assert_eq!(message.matches("rehearsed").count(), 1, "{message}");
         assert!(!message.contains("panicked at") && !message.contains('\u{1b}'), "{message}");
     }
