@@ -509,3 +509,78 @@ fn peak_memory_bytes() -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|size| size * 1024)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, json};
+
+    use super::super::manifest::GoldUse;
+    use super::*;
+
+    fn manifest(command: &str, seed: u64) -> Manifest {
+        Manifest {
+            command: command.into(),
+            command_line: Vec::new(),
+            settings: Map::new(),
+            seed,
+            inputs: Vec::new(),
+            gold_used: GoldUse::no(),
+            versions: Map::new(),
+        }
+    }
+
+    /// What is not the order of a run's life is a bug that is told, not a run that is wrong.
+    #[test]
+    fn results_come_before_the_end_mark_and_findings_after_it() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("run");
+        let label = manifest("label", 0);
+        let kind = |result: Result<()>| result.err().map(|error| error.kind());
+        let folder = RunDir::open(&path, &label, OpenMode::New).unwrap();
+        assert_eq!(kind(folder.write("labels.jsonl", b"")), None);
+        for name in ["eval.json", "weights.jsonl", "timing.json", "manifest.json", "../x", "x"] {
+            assert_eq!(kind(folder.write(name, b"")), Some(ErrorKind::Internal), "{name}");
+        }
+        let folder = folder.finish(1.0, 1.0).unwrap();
+        assert_eq!(kind(folder.write_json("eval.json", &json!({}))), None);
+        assert_eq!(kind(folder.write("labels.jsonl", b"")), Some(ErrorKind::Internal));
+        assert!(folder.journal().is_err() && folder.is_complete());
+        // A folder that is only read is not written to, complete or not.
+        fs::remove_file(path.join(TIMING)).unwrap();
+        let (folder, _) = RunDir::existing(&path).unwrap();
+        for name in ["labels.jsonl", "eval.json"] {
+            assert_eq!(kind(folder.write(name, b"")), Some(ErrorKind::Internal), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_run_is_locked_until_it_is_complete() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("run");
+        let open = |seed, mode| RunDir::open(&path, &manifest("label", seed), mode);
+        let first = open(0, OpenMode::New).unwrap();
+        for (seed, mode) in [(0, OpenMode::Resume), (1, OpenMode::Force)] {
+            assert!(open(seed, mode).unwrap_err().message().contains("another process"));
+        }
+        assert!(RunDir::delete(&path).is_err());
+        assert_eq!(read_manifest(&path).unwrap().unwrap().seed, 0);
+        first.finish(1.0, 1.0).unwrap();
+        assert!(open(0, OpenMode::Resume).unwrap().is_complete());
+        assert!(!open(1, OpenMode::Force).unwrap().is_complete());
+        assert_eq!(read_manifest(&path).unwrap().unwrap().seed, 1);
+        RunDir::delete(&path).unwrap();
+        assert!(!path.exists());
+    }
+
+    /// Nothing is written where no run may be made.
+    #[test]
+    fn a_folder_of_something_else_stays_as_it_is() {
+        let place = tempfile::tempdir().unwrap();
+        fs::write(place.path().join("notes.txt"), "mine").unwrap();
+        for mode in [OpenMode::New, OpenMode::Resume, OpenMode::Force] {
+            let error = RunDir::open(place.path(), &manifest("label", 0), mode).unwrap_err();
+            assert!(error.message().contains("holds no run"), "{error}");
+        }
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
+    }
+}

@@ -43,6 +43,7 @@ impl Journal {
         let mut good = 0;
         for (i, line) in bytes.split_inclusive(|&b| b == b'\n').enumerate() {
             let complete = line.ends_with(b"\n")
+                && std::str::from_utf8(line).is_ok()
                 && serde_json::from_slice::<serde::de::IgnoredAny>(line).is_ok();
             if !complete {
                 if good + line.len() < bytes.len() {
