@@ -12,7 +12,7 @@ use super::run_args::RunArgs;
 use super::session::Session;
 use crate::data::{Task, join_records};
 use crate::error::{Error, ErrorKind, Result};
-use crate::run::{GoldUse, Manifest, RunDir, SeedStream, write_atomic};
+use crate::run::{GoldUse, Manifest, RunDir, SeedStream};
 
 /// Draw parts of a data file that have no record in common
 ///
@@ -109,12 +109,13 @@ pub(super) fn run(args: &DrawArgs, session: &Session) -> Result<()> {
             say(format_args!("warning: part `{name}` has {size} records, fewer than {num}"));
         }
         sizes.insert(name.clone(), size.into());
-        let path = folder.file(&format!("{name}.jsonl"));
-        write_atomic(&path, text.as_bytes())?;
-        say(format_args!("  {}: {} records", path.display(), count(size as u64)));
+        let name = format!("{name}.jsonl");
+        folder.write(&name, text.as_bytes())?;
+        say(format_args!("  {}: {} records", folder.file(&name).display(), count(size as u64)));
     }
     folder.write_json("summary.json", &json!({ "num_fit": num_fit, "parts": sizes }))?;
-    folder.finish(began.elapsed().as_secs_f64(), 0.0)
+    folder.finish(began.elapsed().as_secs_f64(), 0.0)?;
+    Ok(())
 }
 
 fn manifest(args: &DrawArgs, task: Option<&Task>, session: &Session) -> Result<Manifest> {

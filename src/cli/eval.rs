@@ -242,7 +242,7 @@ fn evaluate_run(
             text.push_str(&json);
             text.push('\n');
         }
-        write_atomic(&folder.file("curve.jsonl"), text.as_bytes())?;
+        folder.write("curve.jsonl", text.as_bytes())?;
         search = Some(diagnose_trace(&trace, &names)?);
     }
     let diagnostics = Diagnostics { margins: margins(&all_margins), search };

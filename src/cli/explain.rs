@@ -112,7 +112,7 @@ pub(super) fn run(args: ExplainArgs, session: &mut Session) -> Result<()> {
         "w2s": env!("CARGO_PKG_VERSION"),
     });
     labels.folder.write_json(EXPLANATION, &explanation)?;
-    opened.tell_cost(None)?;
+    opened.tell_cost();
     opened.give_back(session);
     let named: Vec<String> = groups
         .iter()

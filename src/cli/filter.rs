@@ -106,7 +106,7 @@ pub(super) fn run(args: FilterArgs, session: &mut Session) -> Result<()> {
         write_atomic(path, &table)?;
     }
     let seconds = began.elapsed().as_secs_f64();
-    folder.finish(seconds, found.work_seconds)?;
+    let folder = folder.finish(seconds, found.work_seconds)?;
     tell(&summary, &judged, task.answers.is_open, seconds, &folder);
     Ok(())
 }
@@ -212,7 +212,7 @@ fn ask(
         say(format_args!("continuing after {} recorded passes", journal.num_left()));
     }
     progress::on_interrupt(format!(
-        "interrupted; nothing is lost. Continue with the same command and --resume (run folder {})",
+        "nothing is lost. Continue with the same command and --resume (run folder {})",
         args.run.out.display()
     ));
     let total = dataset.examples.len();
@@ -229,7 +229,8 @@ fn ask(
     };
     bar.finish();
     let work_seconds = work_began.elapsed().as_secs_f64();
-    scorer.tell_cost(Some(&folder))?;
+    scorer.write_cost(&folder)?;
+    scorer.tell_cost();
     scorer.give_back(session);
     Ok(Some((folder, Found { answers, usage, work_seconds })))
 }
@@ -379,10 +380,10 @@ fn write(folder: &RunDir, answers: &[Vec<AnswerRecord>], judged: &Judged) -> Res
         ("kept.jsonl", json_lines(&judged.kept)?),
     ];
     for (name, bytes) in files {
-        write_atomic(&folder.file(name), &bytes)?;
+        folder.write(name, &bytes)?;
     }
     if !judged.sample.is_empty() {
-        write_atomic(&folder.file("sample.jsonl"), &json_lines(&judged.sample)?)?;
+        folder.write("sample.jsonl", &json_lines(&judged.sample)?)?;
     }
     Ok(())
 }

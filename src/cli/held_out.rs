@@ -22,7 +22,8 @@ use crate::data::{Dataset, Example, Task, read_demonstrations, write_labels};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{NoiseBy, noisy_labels};
 use crate::label::{Method, OrderOptions, TraceEvent, label};
-use crate::run::{GoldUse, Input, Manifest, OpenMode, RunDir, SeedStream, write_atomic};
+use crate::run::files::LABELS;
+use crate::run::{GoldUse, Input, Manifest, OpenMode, RunDir, SeedStream};
 use crate::score::{Cached, Calibration, Journaled};
 
 /// Options of the held-out evaluation; they ask for `--test`.
@@ -145,7 +146,7 @@ pub(super) fn label_test(
         return Ok(out.clone());
     }
     progress::on_interrupt(format!(
-        "interrupted; nothing is lost. Continue with the same command and --resume (run folder {})",
+        "nothing is lost. Continue with the same command and --resume (run folder {})",
         out.display()
     ));
     let mut bar = LabelProgress::new(None, dataset.examples.len());
@@ -172,9 +173,10 @@ pub(super) fn label_test(
     bar.finish();
     let mut bytes = Vec::new();
     write_labels(&mut bytes, &labelling.records)?;
-    write_atomic(&folder.file("labels.jsonl"), &bytes)?;
+    folder.write(LABELS, &bytes)?;
     folder.write_json("summary.json", &labelling.summary)?;
     let seconds = began.elapsed().as_secs_f64();
+    scorer.write_cost(&folder)?;
     folder.finish(seconds, work_seconds)?;
     say(format_args!(
         "labelled {} test examples behind {} demonstrations in {} ({} tokens computed)",
@@ -183,7 +185,7 @@ pub(super) fn label_test(
         duration(seconds),
         count(labelling.summary.tokens_computed)
     ));
-    scorer.tell_cost(Some(&folder))?;
+    scorer.tell_cost();
     scorer.give_back(session);
     Ok(out.clone())
 }

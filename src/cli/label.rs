@@ -19,7 +19,8 @@ use crate::eval::Basins;
 use crate::label::{
     BatchSize, DemonstrationLabels, Labelling, Method, OrderOptions, Summary, TraceEvent, label,
 };
-use crate::run::{GoldUse, Input, Manifest, RunDir, SeedStream, write_atomic};
+use crate::run::files::{LABELS, TRACE};
+use crate::run::{GoldUse, Input, Manifest, RunDir, SeedStream};
 use crate::score::{Cached, Journaled};
 
 fn method_settings(method: &Method, settings: &mut Map<String, Value>) -> Result<()> {
@@ -122,7 +123,7 @@ pub(super) fn run(mut args: LabelArgs, session: &mut Session) -> Result<()> {
         say(format_args!("continuing after {} recorded passes", journal.num_left()));
     }
     progress::on_interrupt(format!(
-        "interrupted; nothing is lost. Continue with the same command and --resume (run folder {})",
+        "nothing is lost. Continue with the same command and --resume (run folder {})",
         args.run.out.display()
     ));
     let mut trace = Trace::new(&folder, &method)?;
@@ -149,7 +150,7 @@ pub(super) fn run(mut args: LabelArgs, session: &mut Session) -> Result<()> {
     trace.finish()?;
     let mut bytes = Vec::new();
     write_labels(&mut bytes, &labelling.records)?;
-    write_atomic(&folder.file("labels.jsonl"), &bytes)?;
+    folder.write(LABELS, &bytes)?;
     match &labelling.summary.restarts {
         Some(all) => {
             let found = restarts::write(&folder, &labelling.restarts, all, &task)?;
@@ -160,9 +161,10 @@ pub(super) fn run(mut args: LabelArgs, session: &mut Session) -> Result<()> {
         None => folder.write_json("summary.json", &labelling.summary)?,
     }
     let seconds = began.elapsed().as_secs_f64();
-    folder.finish(seconds, work_seconds)?;
+    scorer.write_cost(&folder)?;
+    let folder = folder.finish(seconds, work_seconds)?;
     tell(&labelling, seconds, &folder);
-    scorer.tell_cost(Some(&folder))?;
+    scorer.tell_cost();
     scorer.give_back(session);
     Ok(())
 }
@@ -234,33 +236,29 @@ fn manifest(
 
 /// Writes `trace.jsonl`, or one for each of several searches. A resumed run writes it anew from the
 /// beginning: its journal holds all that is needed.
-struct Trace {
-    folder: PathBuf,
+struct Trace<'a> {
+    folder: &'a RunDir,
     path: PathBuf,
     file: Option<BufWriter<File>>,
 }
 
-impl Trace {
-    fn new(folder: &RunDir, method: &Method) -> Result<Self> {
-        let path = folder.file("trace.jsonl");
+impl<'a> Trace<'a> {
+    fn new(folder: &'a RunDir, method: &Method) -> Result<Self> {
         let file = match method {
-            Method::Icm { .. } => {
-                let file = File::create(&path).map_err(|e| Error::io("write", &path, &e))?;
-                Some(BufWriter::new(file))
-            }
+            Method::Icm { .. } => Some(BufWriter::new(folder.create(TRACE)?)),
             _ => None,
         };
-        Ok(Self { folder: folder.path().to_path_buf(), path, file })
+        Ok(Self { folder, path: folder.file(TRACE), file })
     }
 
     /// Goes on with the trace of one of several searches. The run's own is written at the end, when
     /// it is known whose it is.
     fn restart(&mut self, restart: usize) -> Result<()> {
-        let folder = restarts::folder(&self.folder, restart);
-        std::fs::create_dir_all(&folder).map_err(|e| Error::io("make the folder", &folder, &e))?;
-        self.path = folder.join("trace.jsonl");
-        let file = File::create(&self.path).map_err(|e| Error::io("write", &self.path, &e))?;
-        self.file = Some(BufWriter::new(file));
+        // What was written of the search before is not to be lost in a buffer.
+        self.sync()?;
+        let name = restarts::file(restart, TRACE);
+        self.file = Some(BufWriter::new(self.folder.create(&name)?));
+        self.path = self.folder.file(&name);
         Ok(())
     }
 
@@ -277,8 +275,13 @@ impl Trace {
             .map_err(|e| Error::io("write", &self.path, &e))
     }
 
-    fn finish(self) -> Result<()> {
-        let Some(file) = self.file else { return Ok(()) };
+    fn finish(mut self) -> Result<()> {
+        self.sync()
+    }
+
+    /// Brings what was written to the disk.
+    fn sync(&mut self) -> Result<()> {
+        let Some(file) = self.file.take() else { return Ok(()) };
         file.into_inner()
             .map_err(std::io::IntoInnerError::into_error)
             .and_then(|file| file.sync_all())

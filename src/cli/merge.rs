@@ -12,7 +12,8 @@ use super::session::Session;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::{Adapter, Decoder, write_tensors};
 use crate::report::{code_span, plain, yaml_scalar};
-use crate::run::{GoldUse, Manifest, OpenMode, RunDir, write_atomic};
+use crate::run::files::{CARD, MODEL_FILES};
+use crate::run::{GoldUse, Manifest, OpenMode, RunDir};
 
 /// Add an adapter to its model's weights
 ///
@@ -64,32 +65,16 @@ pub(super) fn run(args: MergeArgs, session: &mut Session) -> Result<()> {
     };
     let mode = if args.force { OpenMode::Force } else { OpenMode::New };
     let folder = RunDir::open(&args.out, &manifest, mode)?;
-    write_model(&args.model.model, decoder, folder.path())?;
+    write_model(&args.model.model, decoder, &folder)?;
     write_card(&folder, &manifest, adapter_folder)?;
     let seconds = began.elapsed().as_secs_f64();
-    folder.finish(seconds, seconds)?;
+    let folder = folder.finish(seconds, seconds)?;
     say(format_args!("merged in {}; wrote {}", duration(seconds), folder.path().display()));
     Ok(())
 }
 
-/// Files of a model's folder that a trained or merged model keeps.
-const KEPT: [&str; 12] = [
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    "generation_config.json",
-    "LICENSE",
-    "merges.txt",
-    "special_tokens_map.json",
-    "spiece.model",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "vocab.json",
-];
-
-/// Writes `decoder`, a model of the folder `from`, to the folder `to`.
-pub(super) fn write_model(from: &Path, decoder: &Decoder, to: &Path) -> Result<()> {
+/// Writes `decoder`, a model of the folder `from`, to the run folder `to`.
+pub(super) fn write_model(from: &Path, decoder: &Decoder, to: &RunDir) -> Result<()> {
     let path = from.join("config.json");
     let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, &e))?;
     let mut config: Value = serde_json::from_str(&text)
@@ -107,14 +92,17 @@ pub(super) fn write_model(from: &Path, decoder: &Decoder, to: &Path) -> Result<(
     if config.get("tie_word_embeddings").and_then(Value::as_bool) != Some(tied) {
         config["tie_word_embeddings"] = tied.into();
     }
-    write_tensors(&to.join("model.safetensors"), &decoder.export(), None)?;
-    for name in KEPT.iter().map(|name| from.join(name)).filter(|path| path.exists()) {
-        let bytes = std::fs::read(&name).map_err(|e| Error::io("read", &name, &e))?;
-        write_atomic(&to.join(name.file_name().unwrap_or_default()), &bytes)?;
+    write_tensors(&to.place("model.safetensors")?, &decoder.export(), None)?;
+    for name in MODEL_FILES {
+        let path = from.join(name);
+        if path.exists() {
+            let bytes = std::fs::read(&path).map_err(|e| Error::io("read", &path, &e))?;
+            to.write(name, &bytes)?;
+        }
     }
     let mut text = format!("{config:#}");
     text.push('\n');
-    write_atomic(&to.join("config.json"), text.as_bytes())
+    to.write("config.json", text.as_bytes())
 }
 
 /// Writes the model card, with that of the adapter's training if there is one.
@@ -144,5 +132,5 @@ fn write_card(folder: &RunDir, manifest: &Manifest, adapter: &Path) -> Result<()
         let body = body.map_or(text.as_str(), |(_, body)| body).trim_start();
         card += &format!("\n---\n\n{body}");
     }
-    write_atomic(&folder.file("README.md"), card.as_bytes())
+    folder.write(CARD, card.as_bytes())
 }

@@ -8,6 +8,7 @@ mod compare_runs;
 mod data;
 mod diff;
 mod draw;
+mod ending;
 mod environment;
 mod eval;
 mod eval_loop;
@@ -106,6 +107,7 @@ enum Command {
 
 /// Runs the program on the process's arguments and returns its exit status.
 pub fn main() -> ExitCode {
+    ending::install();
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(e) => {
@@ -115,6 +117,8 @@ pub fn main() -> ExitCode {
             return ExitCode::from(status);
         }
     };
+    #[cfg(debug_assertions)]
+    ending::rehearse();
     match args.command.run(&mut session::Session::new()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),

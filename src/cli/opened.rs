@@ -7,6 +7,7 @@ use super::progress::{count, say};
 use super::server_args::ServerArgs;
 use super::session::Session;
 use crate::error::Result;
+use crate::run::files::SERVER;
 use crate::run::{Input, RunDir};
 use crate::score::{
     Generator, HttpScorer, LabelScores, LmScorer, PromptTree, Route, Scorer, Usage, Written,
@@ -110,14 +111,18 @@ impl Opened {
         }
     }
 
-    /// Says what a server's answers cost, and writes it to the run's folder.
-    pub(super) fn tell_cost(&self, folder: Option<&RunDir>) -> Result<()> {
-        let Self::Server(served) = self else { return Ok(()) };
-        let found = served.report();
-        tell_spent(&served.scorer);
-        match folder {
-            Some(folder) => folder.write_json("server.json", &found),
-            None => Ok(()),
+    /// Writes what a server's answers cost and missed to the run's folder, before the run ends.
+    pub(super) fn write_cost(&self, folder: &RunDir) -> Result<()> {
+        match self {
+            Self::Server(served) => folder.write_json(SERVER, &served.report()),
+            Self::Local(_) => Ok(()),
+        }
+    }
+
+    /// Says what a server's answers cost.
+    pub(super) fn tell_cost(&self) {
+        if let Self::Server(served) = self {
+            tell_spent(&served.scorer);
         }
     }
 

@@ -63,6 +63,11 @@ pub(super) fn print(line: fmt::Arguments<'_>) -> crate::error::Result<()> {
         return Ok(());
     }
     let write = writeln!(std::io::stdout(), "{}", printable(&line.to_string()));
+    // Whoever read it has seen enough, as `head` has; the work goes on to its end.
+    if write.as_ref().is_err_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe) {
+        SILENT.store(true, Ordering::Relaxed);
+        return Ok(());
+    }
     write.map_err(|e| crate::error::Error::io("write", std::path::Path::new("stdout"), &e))
 }
 
@@ -70,7 +75,7 @@ pub(super) fn print(line: fmt::Arguments<'_>) -> crate::error::Result<()> {
 /// word counts.
 static WORDS: Mutex<[Option<String>; 2]> = Mutex::new([None, None]);
 
-/// Makes Ctrl-C end the program with a word on how to go on, instead of silently.
+/// Says how to go on when the program is ended by a signal or by a bug.
 pub(super) fn on_interrupt(message: String) {
     put_word(0, message);
 }
@@ -84,23 +89,12 @@ pub(super) fn on_interrupt_of_all(message: String) {
 fn put_word(place: usize, message: String) {
     let mut words = WORDS.lock().unwrap_or_else(PoisonError::into_inner);
     words[place] = Some(message);
-    drop(words);
-    // Fails only if the handler is set already, which reads the words anew.
-    let _ = ctrlc::set_handler(|| {
-        let words = WORDS.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(message) = words.iter().rev().flatten().next() {
-            say(format_args!("\n{message}"));
-        }
-        exit_now(130);
-    });
 }
 
-/// Ends the process without running its destructors: the main thread is at work in libtorch, which
-/// must not be taken down under it. Everything that matters is on the disk already.
-#[expect(unsafe_code, reason = "the standard library has no way to end without destructors")]
-fn exit_now(status: i32) -> ! {
-    // SAFETY: `_exit` may be called at any time from any thread.
-    unsafe { libc::_exit(status) }
+/// Returns what is to be said of how to go on.
+pub(super) fn word() -> Option<String> {
+    let words = WORDS.lock().unwrap_or_else(PoisonError::into_inner);
+    words.iter().rev().flatten().next().cloned()
 }
 
 /// The progress of a labelling.

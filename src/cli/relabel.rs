@@ -20,7 +20,8 @@ use super::session::Session;
 use crate::data::{Dataset, LabelRecord, Task, json_lines, read_labels, write_labels};
 use crate::error::{Error, ErrorKind, Result};
 use crate::label::{Method, TraceEvent, label};
-use crate::run::{GoldUse, Input, Manifest, RunDir, SeedStream, write_atomic};
+use crate::run::files::LABELS;
+use crate::run::{GoldUse, Input, Manifest, RunDir, SeedStream};
 use crate::score::{Cached, Calibration, Journaled};
 
 /// Margin from which on a label is changed or dropped, in nats.
@@ -153,7 +154,7 @@ pub(super) fn run(args: RelabelArgs, session: &mut Session) -> Result<()> {
         say(format_args!("gold is used: {reason}"));
     }
     progress::on_interrupt(format!(
-        "interrupted; nothing is lost. Continue with the same command and --resume (run folder {})",
+        "nothing is lost. Continue with the same command and --resume (run folder {})",
         args.run.out.display()
     ));
     let mut bar = LabelProgress::new(None, dataset.examples.len());
@@ -176,8 +177,8 @@ pub(super) fn run(args: RelabelArgs, session: &mut Session) -> Result<()> {
     let (records, history) = changed(labelling.records, &before, args.by, margin);
     let mut bytes = Vec::new();
     write_labels(&mut bytes, &records)?;
-    write_atomic(&folder.file("labels.jsonl"), &bytes)?;
-    write_atomic(&folder.file("history.jsonl"), &json_lines(&history)?)?;
+    folder.write(LABELS, &bytes)?;
+    folder.write("history.jsonl", &json_lines(&history)?)?;
     let num = |action: &str| history.iter().filter(|change| change.action == action).count();
     let num_contradicted = history.iter().filter(|change| change.before != change.model).count();
     let share = |name: &String| {
@@ -196,9 +197,10 @@ pub(super) fn run(args: RelabelArgs, session: &mut Session) -> Result<()> {
     };
     folder.write_json("summary.json", &summary)?;
     let seconds = began.elapsed().as_secs_f64();
-    folder.finish(seconds, work_seconds)?;
+    scorer.write_cost(&folder)?;
+    let folder = folder.finish(seconds, work_seconds)?;
     tell(&summary, seconds, &folder);
-    scorer.tell_cost(Some(&folder))?;
+    scorer.tell_cost();
     scorer.give_back(session);
     Ok(())
 }

@@ -168,7 +168,7 @@ pub(super) fn run(args: &ReproduceArgs, session: &mut Session) -> Result<()> {
     let around = args.reuse.clone().or_else(|| out.parent().map(Path::to_path_buf));
     session.reuse_from(around);
     progress::on_interrupt_of_all(format!(
-        "interrupted; nothing is lost. Continue with the same command (results in {})",
+        "nothing is lost. Continue with the same command (results in {})",
         out.display()
     ));
     run_steps(&steps, session)?;

@@ -1,7 +1,7 @@
 //! The searches of a run with `--restarts`: their folders, and which of them found the same.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -10,14 +10,15 @@ use crate::data::{LabelRecord, Task, read_label_records, write_labels};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{Basins, LabelledRun, basins};
 use crate::label::{Restart, RestartSummary};
-use crate::run::{RunDir, write_atomic};
+use crate::run::RunDir;
+use crate::run::files::{LABELS, TRACE};
 
 /// Agreement from which on two searches found the same, unless a command says otherwise.
 pub(super) const BASIN_AGREEMENT: f64 = 0.9;
 
-/// The folder of one of several searches.
-pub(super) fn folder(run: &Path, restart: usize) -> PathBuf {
-    run.join("restarts").join(restart.to_string())
+/// A file of one of several searches, in the run's folder.
+pub(super) fn file(restart: usize, name: &str) -> String {
+    format!("restarts/{restart}/{name}")
 }
 
 /// Writes the labels of each search, and the trace of the kept one as the run's; returns which of
@@ -31,13 +32,12 @@ pub(super) fn write(
     for restart in restarts {
         let mut bytes = Vec::new();
         write_labels(&mut bytes, &restart.records)?;
-        let folder = folder(folder_of_run.path(), restart.restart);
-        write_atomic(&folder.join("labels.jsonl"), &bytes)?;
+        folder_of_run.write(&file(restart.restart, LABELS), &bytes)?;
     }
     for kept in summaries.iter().filter(|restart| restart.kept) {
-        let trace = folder(folder_of_run.path(), kept.restart).join("trace.jsonl");
+        let trace = folder_of_run.file(&file(kept.restart, TRACE));
         let bytes = std::fs::read(&trace).map_err(|e| Error::io("read", &trace, &e))?;
-        write_atomic(&folder_of_run.file("trace.jsonl"), &bytes)?;
+        folder_of_run.write(TRACE, &bytes)?;
     }
     Ok(find_basins(restarts, task))
 }
@@ -107,7 +107,7 @@ pub(super) fn read(run: &Path, summary: &Value, task: &Task) -> Result<Vec<Found
                     .at(run.join("summary.json"))
                     .hint("the file is damaged or edited; make the run again"));
             };
-            let labels = folder(run, number as usize).join("labels.jsonl");
+            let labels = run.join(file(number as usize, LABELS));
             Ok(Found {
                 name: format!("{} {}", run.display(), name(number as usize)),
                 records: read_label_records(&labels, task)?,

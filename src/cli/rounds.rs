@@ -23,8 +23,9 @@ use crate::data::{
     split_ids, write_labels,
 };
 use crate::error::{Error, ErrorKind, Result};
+use crate::run::files::{LABELS, SUMMARY};
 use crate::run::{
-    Alarm, GoldUse, Input, LOOP, LoopRecord, Manifest, OpenMode, ROUNDS, Round, RunDir, SeedStream,
+    Alarm, GoldUse, Input, LOOP, LoopRecord, Manifest, ROUNDS, Round, RunDir, SeedStream,
     class_entropy, write_atomic,
 };
 use crate::server::ServerAddress;
@@ -51,23 +52,18 @@ pub(super) fn run(args: LoopArgs, session: &mut Session) -> Result<()> {
     settings.check_steps(&task, &dataset)?;
     let parts = Parts::split(&settings, &dataset)?;
     let manifest = manifest(&settings, &task, &dataset, &parts, session);
-    if settings.mode == OpenMode::Force {
-        delete_steps(&settings)?;
-    }
     let folder = RunDir::open(&settings.out, &manifest, settings.mode)?;
     if folder.is_complete() {
         say(format_args!("the loop in {} is complete; nothing to do", settings.out.display()));
         return Ok(());
     }
-    // No other process can work on this loop while it is held.
-    let _lock = folder.journal()?;
     say(format_args!("{}", settings::block(&manifest.settings, manifest.seed)));
     if let GoldUse::Because(reason) = &manifest.gold_used {
         say(format_args!("gold is used: {reason}"));
     }
     parts.write(&settings)?;
     progress::on_interrupt_of_all(format!(
-        "interrupted; nothing is lost. Continue the loop with: {}",
+        "nothing is lost. Continue the loop with: {}",
         again(&typed)
     ));
     let mut work = Work {
@@ -88,8 +84,9 @@ pub(super) fn run(args: LoopArgs, session: &mut Session) -> Result<()> {
     let stopped = work.all()?;
     let record = work.finish(stopped.as_ref())?;
     let work_seconds = work.rounds.iter().map(|round| round.seconds).sum();
-    folder.finish(began.elapsed().as_secs_f64(), work_seconds)?;
-    tell(&record, &work.rounds, &folder);
+    let rounds = work.rounds;
+    let folder = folder.finish(began.elapsed().as_secs_f64(), work_seconds)?;
+    tell(&record, &rounds, &folder);
     Ok(())
 }
 
@@ -199,42 +196,6 @@ fn manifest(
     }
 }
 
-/// Deletes the steps of an old loop, if the folder holds one.
-fn delete_steps(settings: &LoopSettings) -> Result<()> {
-    let is_loop = RunDir::existing(&settings.out).is_ok_and(|(_, old)| old.command == "loop");
-    if !is_loop {
-        return Ok(());
-    }
-    // The lock shows that no process is at work on it.
-    drop(RunDir::existing(&settings.out)?.0.journal()?);
-    let folders = |path: &Path| -> Vec<PathBuf> {
-        let entries = fs::read_dir(path).into_iter().flatten().flatten();
-        entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
-    };
-    for round in folders(&settings.out) {
-        let name = round.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if !name.starts_with("round-") {
-            continue;
-        }
-        for step in folders(&round) {
-            if RunDir::existing(&step).is_ok() {
-                RunDir::delete(&step)?;
-            }
-        }
-        // Fails where the user keeps something there, which then stays.
-        let _ = fs::remove_dir(&round);
-    }
-    let data = settings.folder("data");
-    for file in fs::read_dir(&data).into_iter().flatten().flatten().map(|entry| entry.path()) {
-        if file.extension().is_some_and(|end| end == "jsonl") {
-            fs::remove_file(&file)
-                .map_err(|e| Error::io("delete the old loop's file", &file, &e))?;
-        }
-    }
-    let _ = fs::remove_dir(&data);
-    Ok(())
-}
-
 /// What the steps of a round cost.
 #[derive(Clone, Copy, Debug, Default)]
 struct Spent {
@@ -285,7 +246,7 @@ impl Work<'_> {
             (round.tokens, round.seconds) = (spent.tokens, spent.seconds);
             round.alarm.clone_from(&alarm);
             self.rounds.push(round);
-            write_atomic(&self.folder.file(ROUNDS), &json_lines(&self.rounds)?)?;
+            self.folder.write(ROUNDS, &json_lines(&self.rounds)?)?;
             if alarm.is_some() {
                 return Ok(alarm);
             }
@@ -482,7 +443,7 @@ impl Work<'_> {
         records.sort_by_key(|record| place.get(record.id.as_str()).copied());
         let mut bytes = Vec::new();
         write_labels(&mut bytes, &records)?;
-        write_atomic(&self.folder.file("labels.jsonl"), &bytes)?;
+        self.folder.write(LABELS, &bytes)?;
         let last_good_round =
             self.rounds.iter().rev().find(|round| round.alarm.is_none()).map_or(0, |r| r.round);
         let record = LoopRecord {
@@ -502,7 +463,7 @@ impl Work<'_> {
         let summary = json!({ "method": "loop", "num_examples": num_examples,
             "num_unlabelled": num_examples - records.len(), "share": record.share,
             "tokens_computed": record.tokens });
-        self.folder.write_json("summary.json", &summary)?;
+        self.folder.write_json(SUMMARY, &summary)?;
         Ok(record)
     }
 }

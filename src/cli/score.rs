@@ -85,7 +85,7 @@ pub(super) fn run(args: ScoreArgs, session: &mut Session) -> Result<()> {
             progress::print(format_args!("{text}"))?;
         }
     }
-    scorer.tell_cost(None)?;
+    scorer.tell_cost();
     scorer.give_back(session);
     Ok(())
 }

@@ -12,12 +12,13 @@ use super::progress::{self, count, duration, say};
 use super::session::Session;
 use super::train_args::TrainArgs;
 use super::train_items::{Making, Training, Weighing};
-use super::train_run::{BEST, Run};
+use super::train_run::Run;
 use crate::data::{Dataset, Task, split_ids};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::{Adapter, Decoder, Devices, OwnTensor, Tokenizer, end_tokens};
 use crate::report::{code_span, plain, yaml_scalar};
-use crate::run::{GoldUse, Input, Journal, Manifest, RunDir, SeedStream, write_atomic};
+use crate::run::files::CARD;
+use crate::run::{GoldUse, Input, Manifest, RunDir, SeedStream};
 use crate::train::{
     Group, Item, ItemBuilder, Loss, Parameter, Seat, State, StepReport, TrainSettings, Trainer,
 };
@@ -100,7 +101,7 @@ fn train(
     if seat.is_none() {
         session.reuse(&manifest, &args.run.out)?;
     }
-    let Some((folder, _lock)) = open_folder(args, group, &manifest)? else {
+    let Some(folder) = open_folder(args, group, &manifest)? else {
         say(format_args!("the run in {} is complete; nothing to do", args.run.out.display()));
         if !args.full {
             session.give_back(model);
@@ -127,20 +128,20 @@ fn train(
     let work_began = Instant::now();
     let reports = if session.counts() { Vec::new() } else { run.train(&mut trainer)? };
     let work_seconds = work_began.elapsed().as_secs_f64();
-    let Some(folder) = &folder else { return Ok(()) };
-    let written_step = run.take_best(&trainer, folder)?;
+    let (state, session_tokens) = (run.state.clone(), run.session_tokens);
+    let best = folder.as_ref().map(|folder| run.take_best(&trainer, folder)).transpose()?;
+    let (Some(folder), Some(written_step)) = (folder, best) else { return Ok(()) };
     match &trained {
         Trained::Adapter(adapter) => adapter.save(folder.path())?,
-        Trained::All(_) => write_model(&args.model.model, decoder, folder.path())?,
+        Trained::All(_) => write_model(&args.model.model, decoder, &folder)?,
     }
-    let summary = summary(&training, cut, &reports, &trainer, &run.state, written_step);
+    let summary = summary(&training, cut, &reports, &trainer, &state, written_step);
     folder.write_json("summary.json", &summary)?;
-    write_card(folder, &manifest, &summary)?;
-    run.checkpoints.delete()?;
-    let _ = std::fs::remove_file(folder.file(BEST));
+    write_card(&folder, &manifest, &summary)?;
     let seconds = began.elapsed().as_secs_f64();
-    folder.finish_training(seconds, work_seconds, run.session_tokens)?;
-    tell(&summary, seconds, folder);
+    // The checkpoint goes after the end mark: a kill before it loses no step.
+    let folder = folder.finish_training(seconds, work_seconds, session_tokens)?;
+    tell(&summary, seconds, &folder);
     let (num_trained, num_targets) = if session.counts() { trainer.count_work() } else { (0, 0) };
     drop(trainer);
     if let Some(counted) = model.counted_mut() {
@@ -179,17 +180,13 @@ fn open_folder(
     args: &TrainArgs,
     group: &Group,
     manifest: &Manifest,
-) -> Result<Option<(Option<RunDir>, Option<Journal>)>> {
-    let open = || {
-        if !group.is_first() {
-            return Ok((None, None));
-        }
-        let folder = RunDir::open(&args.run.out, manifest, args.run.mode())?;
-        let lock = if folder.is_complete() { None } else { Some(folder.journal()?) };
-        Ok((Some(folder), lock))
+) -> Result<Option<Option<RunDir>>> {
+    let open = || match group.is_first() {
+        true => RunDir::open(&args.run.out, manifest, args.run.mode()).map(Some),
+        false => Ok(None),
     };
     let opened = group.agree(open())?;
-    let is_complete = opened.0.as_ref().is_some_and(RunDir::is_complete);
+    let is_complete = opened.as_ref().is_some_and(RunDir::is_complete);
     let is_complete = group.sum(Ok(vec![f64::from(u8::from(is_complete))]), 1)?[0] > 0.0;
     Ok((!is_complete).then_some(opened))
 }
@@ -476,7 +473,7 @@ fn write_card(folder: &RunDir, manifest: &Manifest, summary: &Summary) -> Result
         manifest.seed,
         Value::Object(manifest.settings.clone())
     );
-    write_atomic(&folder.file("README.md"), card.as_bytes())
+    folder.write(CARD, card.as_bytes())
 }
 
 fn tell(summary: &Summary, seconds: f64, folder: &RunDir) {

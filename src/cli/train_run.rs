@@ -13,11 +13,9 @@ use super::progress::{self, say};
 use super::train_args::TrainArgs;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::{read_tensors, write_tensors};
+use crate::run::files::{BEST, METRICS};
 use crate::run::{RunDir, write_atomic};
 use crate::train::{Checkpointing, EventFile, Group, Item, State, StepReport, Trainer};
-
-/// What the lowest validation loss was seen with, while the training goes on.
-pub(super) const BEST: &str = "best.safetensors";
 
 /// A training in its folder.
 pub(super) struct Run<'a> {
@@ -47,7 +45,7 @@ impl Run<'_> {
     pub(super) fn train(&mut self, trainer: &mut Trainer<'_>) -> Result<Vec<StepReport>> {
         let (mut log, mut reports) = self.begin(trainer)?;
         progress::on_interrupt(format!(
-            "interrupted. Continue from the last checkpoint with the same command and --resume (run folder {})",
+            "continue from the last checkpoint with the same command and --resume (run folder {})",
             self.args.run.out.display()
         ));
         let bar = bar(trainer.num_steps());
@@ -80,14 +78,16 @@ impl Run<'_> {
                 reports.push(report);
             }
             self.validate(trainer, &mut log)?;
-            if self.folder.is_some() {
-                self.checkpoints.after_step(trainer, &self.state)?;
+            if let Some((metrics, _)) = &log {
+                // What a checkpoint says was done must be in the metrics whatever happens.
+                let is_last = trainer.num_done() >= trainer.num_steps() || self.state.stopped;
+                if is_last || self.checkpoints.is_due(&self.state) {
+                    metrics.sync()?;
+                    self.checkpoints.write(trainer, &self.state)?;
+                }
             }
         }
         bar.finish_and_clear();
-        if let Some((metrics, _)) = log {
-            metrics.finish()?;
-        }
         Ok(reports)
     }
 
@@ -156,7 +156,7 @@ impl Run<'_> {
                     .iter()
                     .map(|p| (p.name.clone(), p.tensor.shallow_clone()))
                     .collect();
-                write_tensors(&folder.file(BEST), &tensors, None)?;
+                write_tensors(&folder.place(BEST)?, &tensors, None)?;
             }
         } else {
             self.state.num_worse += 1;
@@ -191,7 +191,7 @@ struct Metrics {
 impl Metrics {
     /// Returns the file with the lines up to `step`, and the reports among them.
     fn open(folder: &RunDir, step: usize) -> Result<(Self, Vec<StepReport>)> {
-        let path = folder.file("metrics.jsonl");
+        let path = folder.place(METRICS)?;
         let text = if step == 0 {
             String::new()
         } else {
@@ -227,7 +227,7 @@ impl Metrics {
         writeln!(self.file, "{text}").map_err(|e| Error::io("write", &self.path, &e))
     }
 
-    fn finish(self) -> Result<()> {
+    fn sync(&self) -> Result<()> {
         self.file.sync_all().map_err(|e| Error::io("write", &self.path, &e))
     }
 }

@@ -1,7 +1,6 @@
 //! Tensors to safetensors files, one at a time, all or nothing; and back.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
@@ -11,6 +10,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::adapter::tensor_of;
 use crate::error::{Error, ErrorKind, Result};
+use crate::run::AtomicFile;
 
 /// Writes `tensors` in their order and number types such that a reader, or a kill, finds the old
 /// file or the new, never a part. `note` is a text that travels in the header.
@@ -54,19 +54,15 @@ pub(crate) fn write_tensors(
     let mut header = Value::Object(header).to_string();
     // The data begins on a multiple of eight bytes.
     header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(8) - header.len()));
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(".partial");
-    let partial = path.with_file_name(name);
     let io = |e: std::io::Error| Error::io("write", path, &e);
-    let mut file = BufWriter::new(File::create(&partial).map_err(io)?);
+    let mut file = BufWriter::new(AtomicFile::create(path).map_err(io)?);
     file.write_all(&(header.len() as u64).to_le_bytes()).map_err(io)?;
     file.write_all(header.as_bytes()).map_err(io)?;
     for (_, tensor) in tensors {
         file.write_all(&bytes_of(tensor)?).map_err(io)?;
     }
     let file = file.into_inner().map_err(|e| io(e.into_error()))?;
-    file.sync_all().map_err(io)?;
-    std::fs::rename(&partial, path).map_err(io)
+    file.commit().map_err(io)
 }
 
 fn bytes_of(tensor: &Tensor) -> Result<Vec<u8>> {

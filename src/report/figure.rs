@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::png::render_png;
 use crate::error::{Error, Result};
+use crate::run::write_atomic;
 
 /// Pixels to the user unit in the PNG; two keeps it sharp on dense screens.
 const PNG_SCALE: f32 = 2.0;
@@ -30,19 +31,5 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir).map_err(|source| Error::io("create the folder", dir, &source))?;
     }
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".{}.tmp", std::process::id()));
-    let temporary = path.with_file_name(name);
-    let written = fs::write(&temporary, bytes)
-        .map_err(|source| Error::io("write the file", &temporary, &source))
-        .and_then(|()| {
-            fs::rename(&temporary, path)
-                .map_err(|source| Error::io("move the file into place", path, &source))
-        });
-    if written.is_err() {
-        // The failure that matters is already known; the leftover is only litter.
-        let _ = fs::remove_file(&temporary);
-    }
-    written
+    write_atomic(path, bytes)
 }

@@ -1,12 +1,18 @@
 //! Making, continuing and protecting run folders.
+//!
+//! The life of a run has one order, and no other can be written with what is here: the lock is taken,
+//! the manifest is written, the work writes its results, the end mark is set, and what was there for
+//! going on after a kill is deleted. A kill at any instant leaves a run that goes on, or is complete.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::journal::Journal;
+use super::atomic::{AtomicFile, PARTIAL, create_anew, write_atomic};
+use super::files::{JOURNAL, MANIFEST, Stage, TIMING, files_of, matches, stage_of};
+use super::journal::{self, Journal};
 use super::manifest::Manifest;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -22,105 +28,81 @@ pub enum OpenMode {
     Force,
 }
 
-/// A run folder, open for work.
+/// A run folder: open for work, and then locked, or to be read.
 #[derive(Debug)]
 pub struct RunDir {
     path: PathBuf,
+    manifest: Box<Manifest>,
     complete: bool,
+    /// Of the process that works here, until the run is complete.
+    lock: Option<File>,
 }
 
-pub(super) const MANIFEST: &str = "manifest.json";
-/// What the name of a file ends in while it is written.
-const PARTIAL: &str = ".partial";
-pub(super) const JOURNAL: &str = "journal.jsonl";
-pub(super) const TIMING: &str = "timing.json";
-/// The files that commands write into run folders; `--force` deletes these and no others.
-const OURS: &[&str] = &[
-    MANIFEST,
-    JOURNAL,
-    TIMING,
-    "labels.jsonl",
-    "trace.jsonl",
-    "summary.json",
-    "eval.json",
-    "curve.jsonl",
-    "diagnostics.json",
-    "basins.json",
-    "metrics.jsonl",
-    "adapter_config.json",
-    "adapter_model.safetensors",
-    "config.json",
-    "model.safetensors",
-    "checkpoint.safetensors",
-    "best.safetensors",
-    "README.md",
-    "answers.jsonl",
-    "kept.jsonl",
-    "dropped.jsonl",
-    "weights.jsonl",
-    "sample.jsonl",
-    "history.jsonl",
-    "rounds.jsonl",
-    "loop.json",
-];
-/// The folder of several searches, each with files of these names in a folder of its own.
-const RESTARTS: &str = "restarts";
-const RESTART_FILES: [&str; 2] = ["labels.jsonl", "trace.jsonl"];
+/// What is in a folder that a run is to be made in.
+enum Found {
+    /// Nothing, or what a run leaves that was killed before its manifest was written.
+    Nothing,
+    /// A run, which is complete or not.
+    Run(Box<Manifest>, bool),
+    /// Something else.
+    Other,
+}
 
 impl RunDir {
-    /// Returns the run folder at `path` for the run that `manifest` describes.
+    /// Returns the run folder at `path` for the run that `manifest` describes, locked as long as the
+    /// value lives and the run is not complete.
     ///
     /// # Errors
     /// [`ErrorKind::Run`] when a run is there and `mode` does not allow it, when the folder holds
-    /// something else, or when a run to be continued had other settings, data or another command.
+    /// something else, when a run to be continued had other settings, data or another command, or
+    /// when another process is at work there. Then nothing was changed.
     pub fn open(path: &Path, manifest: &Manifest, mode: OpenMode) -> Result<Self> {
-        let run = |message: String| Error::new(ErrorKind::Run, message).at(path);
         fs::create_dir_all(path).map_err(|e| Error::io("make the run folder", path, &e))?;
-        let entries = fs::read_dir(path).map_err(|e| Error::io("read the run folder", path, &e))?;
-        let folder = Self { path: path.to_path_buf(), complete: false };
-        // A run that was killed as it began leaves a part of its first file and nothing else.
-        let begun = format!("{MANIFEST}{PARTIAL}");
-        if entries.flatten().any(|entry| entry.file_name() != begun.as_str()) {
-            let Some(old) = folder.read_manifest()? else {
-                return Err(run("the folder is not empty and holds no run".into())
-                    .hint("choose a new folder for `--out`; nothing was changed"));
-            };
-            if old.command != manifest.command {
-                return Err(run(format!(
-                    "the folder holds a run of `w2s {}`, not of `w2s {}`",
-                    old.command, manifest.command
-                ))
-                .hint("choose a new folder for `--out`; nothing was changed"));
-            }
-            match mode {
-                OpenMode::New => {
-                    return Err(run("the folder already holds a run".into()).hint(
-                        "continue it with `--resume`, replace it with `--force`, or choose a new folder for `--out`",
-                    ));
-                }
-                OpenMode::Resume => {
-                    if let Some(difference) = old.first_difference(manifest) {
-                        return Err(run(format!("the run cannot be continued: {difference}"))
-                            .hint("use the settings the run began with (manifest.json), or a new `--out`"));
-                    }
-                    let complete = folder.file(TIMING).exists();
-                    return Ok(Self { complete, ..folder });
-                }
-                OpenMode::Force => folder.delete_files()?,
-            }
+        let folder = |complete, lock| Self {
+            path: path.to_path_buf(),
+            manifest: Box::new(manifest.clone()),
+            complete,
+            lock,
+        };
+        // Once without the lock: it is a file, and nothing is to be written where no run may be made.
+        if permit(path, manifest, mode)? == Allowed::Nothing {
+            let done = folder(true, None);
+            done.tidy();
+            return Ok(done);
         }
-        folder.write_json(MANIFEST, manifest)?;
+        let lock = journal::lock(&path.join(JOURNAL))?;
+        // And once more under it: another process may have been at work until now.
+        let allowed = permit(path, manifest, mode)?;
+        let folder = folder(allowed == Allowed::Nothing, Some(lock));
+        match allowed {
+            Allowed::Nothing => folder.tidy(),
+            Allowed::Continue => folder.delete_partials()?,
+            Allowed::Replace(old) => {
+                folder.delete_files(&old, false)?;
+                folder.begin()?;
+            }
+            Allowed::Begin => folder.begin()?,
+        }
         Ok(folder)
     }
 
-    /// Returns the folder of an existing run.
+    /// Writes the manifest. Only the lock is there.
+    fn begin(&self) -> Result<()> {
+        self.delete_partials()?;
+        self.write_any(MANIFEST, &self.manifest)
+    }
+
+    /// Returns the folder of an existing run, to be read.
     ///
     /// # Errors
     /// [`ErrorKind::Run`] when there is none at `path`.
     pub fn existing(path: &Path) -> Result<(Self, Manifest)> {
-        let folder = Self { path: path.to_path_buf(), complete: path.join(TIMING).exists() };
-        match folder.read_manifest()? {
-            Some(manifest) => Ok((folder, manifest)),
+        match read_manifest(path)? {
+            Some(manifest) => {
+                let complete = path.join(TIMING).exists();
+                let (path, kept) = (path.to_path_buf(), Box::new(manifest.clone()));
+                Ok((Self { path, manifest: kept, complete, lock: None }, manifest))
+            }
             None => Err(Error::new(ErrorKind::Run, "there is no run in this folder")
                 .at(path)
                 .hint("expected a folder that `w2s label --out` or another command made, with a manifest.json")),
@@ -132,68 +114,91 @@ impl RunDir {
     /// # Errors
     /// [`ErrorKind::Run`] when a process is at work there, [`ErrorKind::Io`].
     pub fn delete(path: &Path) -> Result<()> {
-        let (folder, _) = Self::existing(path)?;
-        folder.delete_files()?;
+        let (mut folder, manifest) = Self::existing(path)?;
+        folder.lock = Some(journal::lock(&path.join(JOURNAL))?);
+        folder.delete_files(&manifest, true)?;
         // Fails where the user keeps something there, which then stays.
         let _ = fs::remove_dir(path);
         Ok(())
     }
 
-    fn delete_files(&self) -> Result<()> {
-        // The lock shows that no process is at work here.
-        drop(Journal::open(&self.file(JOURNAL))?);
-        for name in OURS {
-            let file = self.file(name);
-            if file.exists() {
-                fs::remove_file(&file)
-                    .map_err(|e| Error::io("delete the old run's file", &file, &e))?;
+    /// Deletes the files of the run of `old`: with the lock and the manifest, or all but these.
+    fn delete_files(&self, old: &Manifest, with_last: bool) -> Result<()> {
+        let mut folders = Vec::new();
+        for (pattern, stage) in files_of(old) {
+            if stage == Stage::Lock {
+                // Before the journal ends: an end mark is gone by now, a loop's steps are not.
+                self.delete_steps(old)?;
             }
-        }
-        self.delete_events()?;
-        self.delete_restarts()
-    }
-
-    /// Deletes the event files of an old training, whose names hold the time.
-    fn delete_events(&self) -> Result<()> {
-        let Ok(entries) = fs::read_dir(&self.path) else { return Ok(()) };
-        for path in entries.flatten().map(|entry| entry.path()) {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if name.starts_with("events.out.tfevents.") && name.contains(".w2s.") {
-                fs::remove_file(&path)
-                    .map_err(|e| Error::io("delete the old run's file", &path, &e))?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Deletes what an old run with several searches left, and the folders if nothing else is there.
-    fn delete_restarts(&self) -> Result<()> {
-        let all = self.file(RESTARTS);
-        let Ok(entries) = fs::read_dir(&all) else { return Ok(()) };
-        for entry in entries.flatten().map(|entry| entry.path()) {
-            for file in RESTART_FILES.map(|name| entry.join(name)) {
-                if file.exists() {
-                    fs::remove_file(&file)
-                        .map_err(|e| Error::io("delete the old run's file", &file, &e))?;
+            for file in expand(&self.path, &pattern) {
+                match stage {
+                    Stage::Lock if !with_last => self.empty_journal()?,
+                    Stage::Manifest if !with_last => {}
+                    _ => remove("delete the old run's file", &file)?,
+                }
+                if pattern.contains('/') {
+                    folders.extend(file.parent().map(Path::to_path_buf));
                 }
             }
-            // Fails where the user keeps something there, which then stays.
-            let _ = fs::remove_dir(&entry);
         }
-        let _ = fs::remove_dir(&all);
+        self.delete_partials()?;
+        for folder in folders {
+            // Fails where the user keeps something there, which then stays.
+            let _ = fs::remove_dir(&folder);
+            if let Some(above) = folder.parent().filter(|above| *above != self.path) {
+                let _ = fs::remove_dir(above);
+            }
+        }
         Ok(())
     }
 
-    fn read_manifest(&self) -> Result<Option<Manifest>> {
-        let path = self.file(MANIFEST);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(Error::io("read the run's manifest", &path, &e)),
-        };
-        serde_json::from_str(&text).map(Some).map_err(|e| {
-            Error::new(ErrorKind::Run, format!("the run's manifest cannot be read: {e}")).at(&path)
-        })
+    fn empty_journal(&self) -> Result<()> {
+        let Some(lock) = &self.lock else { return Ok(()) };
+        let path = self.file(JOURNAL);
+        lock.set_len(0).map_err(|e| Error::io("empty the old run's journal", &path, &e))
+    }
+
+    /// Deletes the steps of an old loop, which are runs of their own.
+    fn delete_steps(&self, old: &Manifest) -> Result<()> {
+        if old.command != "loop" {
+            return Ok(());
+        }
+        for round in expand(&self.path, "round-*") {
+            for step in expand(&round, "*") {
+                if Self::existing(&step).is_ok() {
+                    Self::delete(&step)?;
+                }
+            }
+            let _ = fs::remove_dir(&round);
+        }
+        Ok(())
+    }
+
+    /// Deletes what a kill left of files that were being written. It is called under the lock.
+    fn delete_partials(&self) -> Result<()> {
+        for file in partials(&self.path, &self.manifest, true) {
+            remove("delete what is left of a killed run", &file)?;
+        }
+        Ok(())
+    }
+
+    /// Deletes what a kill after the end mark left; a folder that may only be read stays as it is.
+    fn tidy(&self) {
+        let left: Vec<PathBuf> =
+            self.scratch().chain(partials(&self.path, &self.manifest, false)).collect();
+        if left.is_empty() {
+            return;
+        }
+        let own = if self.lock.is_none() { journal::lock(&self.file(JOURNAL)).ok() } else { None };
+        if own.is_some() || self.lock.is_some() {
+            left.iter().for_each(|file| drop(fs::remove_file(file)));
+        }
+    }
+
+    fn scratch(&self) -> impl Iterator<Item = PathBuf> {
+        let all = files_of(&self.manifest).into_iter();
+        let names = all.filter(|(_, stage)| *stage == Stage::Scratch);
+        names.flat_map(|(pattern, _)| expand(&self.path, &pattern))
     }
 
     /// Returns the folder's path.
@@ -206,24 +211,79 @@ impl RunDir {
         self.path.join(name)
     }
 
-    /// Returns whether the run had ended when the folder was opened.
+    /// Returns whether the run has ended.
     pub fn is_complete(&self) -> bool {
         self.complete
     }
 
-    /// Returns the run's journal.
+    /// Returns the run's journal, before its first entry.
     ///
     /// # Errors
     /// As [`Journal::open`].
     pub fn journal(&self) -> Result<Journal> {
-        Journal::open(&self.file(JOURNAL))
+        let path = self.file(JOURNAL);
+        let Some(lock) = &self.lock else {
+            return Err(self.bug("the journal of a run that is not open for work"));
+        };
+        let file = lock.try_clone().map_err(|e| Error::io("open the journal", &path, &e))?;
+        Journal::of_locked(&path, file)
+    }
+
+    /// Writes a file of the run, all or nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`], and [`ErrorKind::Internal`] when the file is not in the table of
+    /// [`files`](super::files) or it is not the time for it: results before the end mark, findings
+    /// after it.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        write_atomic(&self.place(name)?, bytes)
     }
 
     /// Writes `value` as indented JSON, all or nothing.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`].
+    /// As [`RunDir::write`].
     pub fn write_json<T: Serialize>(&self, name: &str, value: &T) -> Result<()> {
+        self.place(name)?;
+        self.write_any(name, value)
+    }
+
+    /// Returns a new, empty file of the run that is written in place, so that others see it grow.
+    ///
+    /// # Errors
+    /// As [`RunDir::write`].
+    pub fn create(&self, name: &str) -> Result<File> {
+        let path = self.place(name)?;
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(|e| Error::io("make the folder", folder, &e))?;
+        }
+        create_anew(&path).map_err(|e| Error::io("write", &path, &e))
+    }
+
+    /// Returns the path of a file that may be written now.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] as [`RunDir::write`].
+    pub fn place(&self, name: &str) -> Result<PathBuf> {
+        match stage_of(&self.manifest, name) {
+            Some(Stage::Result | Stage::Scratch) if self.lock.is_some() && !self.complete => {}
+            Some(Stage::Finding) if self.complete => {}
+            Some(stage) => return Err(self.bug(&format!("`{name}` ({stage:?})"))),
+            None => {
+                let command = &self.manifest.command;
+                return Err(self.bug(&format!("`{name}`, which is no file of `w2s {command}`")));
+            }
+        }
+        Ok(self.file(name))
+    }
+
+    fn bug(&self, what: &str) -> Error {
+        let state = if self.complete { "complete" } else { "not complete" };
+        Error::new(ErrorKind::Internal, format!("writing {what}, the run is {state}"))
+            .at(&self.path)
+    }
+
+    fn write_any<T: Serialize>(&self, name: &str, value: &T) -> Result<()> {
         let mut text = serde_json::to_string_pretty(value).map_err(|e| {
             Error::new(ErrorKind::Internal, format!("`{name}` cannot be written: {e}"))
         })?;
@@ -231,13 +291,14 @@ impl RunDir {
         write_atomic(&self.file(name), text.as_bytes())
     }
 
-    /// Marks the run as ended and writes how long its last session took: as a whole, and without
-    /// opening the model, in seconds.
+    /// Marks the run as complete and returns it to be read: from now on no result can be written and
+    /// the lock is free. Writes how long its last session took, as a whole and without opening the
+    /// model, in seconds.
     ///
     /// # Errors
     /// [`ErrorKind::Io`].
-    pub fn finish(&self, session_seconds: f64, work_seconds: f64) -> Result<()> {
-        self.write_timing(session_seconds, work_seconds, None)
+    pub fn finish(self, session_seconds: f64, work_seconds: f64) -> Result<Self> {
+        self.end(session_seconds, work_seconds, None)
     }
 
     /// Does what [`RunDir::finish`] does, and writes too how many tokens the last session ran.
@@ -245,46 +306,189 @@ impl RunDir {
     /// # Errors
     /// [`ErrorKind::Io`].
     pub fn finish_training(
-        &self,
+        self,
         session_seconds: f64,
         work_seconds: f64,
         tokens: u64,
-    ) -> Result<()> {
-        self.write_timing(session_seconds, work_seconds, Some(tokens))
+    ) -> Result<Self> {
+        self.end(session_seconds, work_seconds, Some(tokens))
     }
 
-    fn write_timing(&self, session: f64, work: f64, tokens: Option<u64>) -> Result<()> {
+    fn end(mut self, session: f64, work: f64, tokens: Option<u64>) -> Result<Self> {
         let timing = Timing {
             session_seconds: session,
             work_seconds: work,
             session_tokens: tokens,
             peak_memory_bytes: peak_memory_bytes(),
         };
-        self.write_json(TIMING, &timing)
+        self.write_any(TIMING, &timing)?;
+        for file in self.scratch() {
+            remove("delete (the run is complete)", &file)?;
+        }
+        (self.complete, self.lock) = (true, None);
+        Ok(self)
     }
 }
 
+/// What is to be done in a folder.
+#[derive(PartialEq)]
+enum Allowed {
+    /// The run is complete.
+    Nothing,
+    Begin,
+    Continue,
+    Replace(Box<Manifest>),
+}
+
+/// Returns what a run of `manifest` may do in a folder.
+fn permit(path: &Path, manifest: &Manifest, mode: OpenMode) -> Result<Allowed> {
+    let run = |message: String| Error::new(ErrorKind::Run, message).at(path);
+    let (old, complete) = match look(path)? {
+        Found::Nothing => return Ok(Allowed::Begin),
+        Found::Other => {
+            return Err(run("the folder is not empty and holds no run".into())
+                .hint("choose a new folder for `--out`; nothing was changed"));
+        }
+        Found::Run(old, complete) => (old, complete),
+    };
+    if old.command != manifest.command {
+        return Err(run(format!(
+            "the folder holds a run of `w2s {}`, not of `w2s {}`",
+            old.command, manifest.command
+        ))
+        .hint("choose a new folder for `--out`; nothing was changed"));
+    }
+    match mode {
+        OpenMode::New => Err(run("the folder already holds a run".into()).hint(
+            "continue it with `--resume`, replace it with `--force`, or choose a new folder for `--out`",
+        )),
+        OpenMode::Force => Ok(Allowed::Replace(old)),
+        OpenMode::Resume => match old.first_difference(manifest) {
+            Some(difference) => Err(run(format!("the run cannot be continued: {difference}"))
+                .hint("use the settings the run began with (manifest.json), or a new `--out`")),
+            None if complete => Ok(Allowed::Nothing),
+            None => Ok(Allowed::Continue),
+        },
+    }
+}
+
+fn look(path: &Path) -> Result<Found> {
+    if let Some(manifest) = read_manifest(path)? {
+        return Ok(Found::Run(Box::new(manifest), path.join(TIMING).exists()));
+    }
+    let fail = |e: io::Error| Error::io("read the run folder", path, &e);
+    for entry in fs::read_dir(path).map_err(fail)? {
+        let entry = entry.map_err(fail)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let is_lock = name == JOURNAL && entry.metadata().map_err(fail)?.len() == 0;
+        if !is_lock && whole_name(&name).is_none_or(|name| !name.starts_with(MANIFEST)) {
+            return Ok(Found::Other);
+        }
+    }
+    Ok(Found::Nothing)
+}
+
+fn read_manifest(folder: &Path) -> Result<Option<Manifest>> {
+    let path = folder.join(MANIFEST);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(Error::io("read the run's manifest", &path, &e)),
+    };
+    serde_json::from_str(&text).map(Some).map_err(|e| {
+        Error::new(ErrorKind::Run, format!("the run's manifest cannot be read: {e}"))
+            .at(&path)
+            .hint("the file is damaged or edited; delete the folder or choose a new one")
+    })
+}
+
+fn remove(action: &'static str, file: &Path) -> Result<()> {
+    match fs::remove_file(file) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io(action, file, &e)),
+        _ => Ok(()),
+    }
+}
+
+/// Returns what is in a folder by a pattern of the table.
+fn expand(folder: &Path, pattern: &str) -> Vec<PathBuf> {
+    let (part, rest) = match pattern.split_once('/') {
+        Some((part, rest)) => (part, Some(rest)),
+        None => (pattern, None),
+    };
+    let mut found: Vec<PathBuf> = if part.contains('*') {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        let fits = |entry: &fs::DirEntry| {
+            entry.file_name().to_str().is_some_and(|name| matches(part, name))
+        };
+        entries.filter(fits).map(|entry| entry.path()).collect()
+    } else {
+        // A link that leads nowhere is there too.
+        Some(folder.join(part)).filter(|path| path.symlink_metadata().is_ok()).into_iter().collect()
+    };
+    found.sort();
+    match rest {
+        None => found,
+        // A link to a folder is not the run's.
+        Some(rest) => {
+            let real = found.iter().filter(|path| path.is_dir() && !path.is_symlink());
+            real.flat_map(|path| expand(path, rest)).collect()
+        }
+    }
+}
+
+/// The name of the file that a partial file was to become, perhaps with a number behind it.
+fn whole_name(name: &str) -> Option<&str> {
+    name.strip_suffix(PARTIAL)
+}
+
+/// Returns what a kill left of files of a run that were being written; findings are written without
+/// the lock, and what seems to be left of one may be at work.
+fn partials(folder: &Path, manifest: &Manifest, with_findings: bool) -> Vec<PathBuf> {
+    let all = files_of(manifest).into_iter();
+    let meant = all.filter(|(_, stage)| with_findings || *stage != Stage::Finding);
+    let patterns = meant
+        .flat_map(|(pattern, _)| [format!("{pattern}{PARTIAL}"), format!("{pattern}.*{PARTIAL}")]);
+    patterns.flat_map(|pattern| expand(folder, &pattern)).collect()
+}
+
 /// Copies the files of a complete run to a folder that is not there yet, with the manifest of a run
-/// that comes to the same.
+/// that comes to the same: all that the run itself made, and nothing that was found of it later.
 ///
 /// # Errors
-/// [`ErrorKind::Io`].
+/// [`ErrorKind::Io`], and those of [`RunDir::open`].
 pub fn copy_run(from: &Path, to: &Path, manifest: &Manifest) -> Result<()> {
-    let fail = |what: &'static str, path: &Path, e: &std::io::Error| Error::io(what, path, e);
-    fs::create_dir_all(to).map_err(|e| fail("make the run folder", to, &e))?;
-    let copy = RunDir { path: to.to_path_buf(), complete: false };
-    copy.write_json(MANIFEST, manifest)?;
-    let entries = fs::read_dir(from).map_err(|e| fail("read the run folder", from, &e))?;
-    for path in entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file()) {
-        let Some(name) = path.file_name().filter(|name| *name != MANIFEST && *name != TIMING)
-        else {
-            continue;
-        };
-        fs::copy(&path, to.join(name)).map_err(|e| fail("copy the file", &path, &e))?;
+    let (_, old) = RunDir::existing(from)?;
+    let copy = RunDir::open(to, manifest, OpenMode::New)?;
+    let mut files: Vec<(PathBuf, Stage)> = files_of(&old)
+        .into_iter()
+        .filter(|(_, stage)| matches!(stage, Stage::Lock | Stage::Result | Stage::End))
+        .flat_map(|(pattern, stage)| expand(from, &pattern).into_iter().map(move |p| (p, stage)))
+        .collect();
+    // The end mark last: it says that all are there.
+    files.sort_by_key(|(_, stage)| *stage);
+    for (path, stage) in files {
+        let Ok(name) = path.strip_prefix(from) else { continue };
+        let place = to.join(name);
+        let fail = |e: io::Error| Error::io("copy the file", &path, &e);
+        let into = |e: io::Error| Error::io("write", &place, &e);
+        let mut source = File::open(&path).map_err(fail)?;
+        match (stage, &copy.lock) {
+            (Stage::Lock, Some(lock)) => {
+                let mut journal = lock;
+                io::copy(&mut source, &mut journal).map_err(into)?;
+                lock.sync_all().map_err(into)?;
+            }
+            _ => {
+                if let Some(folder) = place.parent() {
+                    fs::create_dir_all(folder)
+                        .map_err(|e| Error::io("make the folder", folder, &e))?;
+                }
+                let mut file = AtomicFile::create(&place).map_err(into)?;
+                io::copy(&mut source, &mut file).map_err(into)?;
+                file.commit().map_err(into)?;
+            }
+        }
     }
-    // Last: it says that the run is complete.
-    let path = from.join(TIMING);
-    fs::copy(&path, to.join(TIMING)).map_err(|e| fail("copy the file", &path, &e))?;
     Ok(())
 }
 
@@ -306,19 +510,77 @@ fn peak_memory_bytes() -> Option<u64> {
     line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|size| size * 1024)
 }
 
-/// Writes a file such that a reader, or a kill, finds the old contents or the new, never a part.
-///
-/// # Errors
-/// [`ErrorKind::Io`].
-pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(PARTIAL);
-    let partial = path.with_file_name(name);
-    let write = || {
-        let mut file = File::create(&partial)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&partial, path)
-    };
-    write().map_err(|e| Error::io("write", path, &e))
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, json};
+
+    use super::super::manifest::GoldUse;
+    use super::*;
+
+    fn manifest(command: &str, seed: u64) -> Manifest {
+        Manifest {
+            command: command.into(),
+            command_line: Vec::new(),
+            settings: Map::new(),
+            seed,
+            inputs: Vec::new(),
+            gold_used: GoldUse::no(),
+            versions: Map::new(),
+        }
+    }
+
+    /// What is not the order of a run's life is a bug that is told, not a run that is wrong.
+    #[test]
+    fn results_come_before_the_end_mark_and_findings_after_it() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("run");
+        let label = manifest("label", 0);
+        let kind = |result: Result<()>| result.err().map(|error| error.kind());
+        let folder = RunDir::open(&path, &label, OpenMode::New).unwrap();
+        assert_eq!(kind(folder.write("labels.jsonl", b"")), None);
+        for name in ["eval.json", "weights.jsonl", "timing.json", "manifest.json", "../x", "x"] {
+            assert_eq!(kind(folder.write(name, b"")), Some(ErrorKind::Internal), "{name}");
+        }
+        let folder = folder.finish(1.0, 1.0).unwrap();
+        assert_eq!(kind(folder.write_json("eval.json", &json!({}))), None);
+        assert_eq!(kind(folder.write("labels.jsonl", b"")), Some(ErrorKind::Internal));
+        assert!(folder.journal().is_err() && folder.is_complete());
+        // A folder that is only read is not written to, complete or not.
+        fs::remove_file(path.join(TIMING)).unwrap();
+        let (folder, _) = RunDir::existing(&path).unwrap();
+        for name in ["labels.jsonl", "eval.json"] {
+            assert_eq!(kind(folder.write(name, b"")), Some(ErrorKind::Internal), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_run_is_locked_until_it_is_complete() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("run");
+        let open = |seed, mode| RunDir::open(&path, &manifest("label", seed), mode);
+        let first = open(0, OpenMode::New).unwrap();
+        for (seed, mode) in [(0, OpenMode::Resume), (1, OpenMode::Force)] {
+            assert!(open(seed, mode).unwrap_err().message().contains("another process"));
+        }
+        assert!(RunDir::delete(&path).is_err());
+        assert_eq!(read_manifest(&path).unwrap().unwrap().seed, 0);
+        first.finish(1.0, 1.0).unwrap();
+        assert!(open(0, OpenMode::Resume).unwrap().is_complete());
+        assert!(!open(1, OpenMode::Force).unwrap().is_complete());
+        assert_eq!(read_manifest(&path).unwrap().unwrap().seed, 1);
+        RunDir::delete(&path).unwrap();
+        assert!(!path.exists());
+    }
+
+    /// Nothing is written where no run may be made.
+    #[test]
+    fn a_folder_of_something_else_stays_as_it_is() {
+        let place = tempfile::tempdir().unwrap();
+        fs::write(place.path().join("notes.txt"), "mine").unwrap();
+        for mode in [OpenMode::New, OpenMode::Resume, OpenMode::Force] {
+            let error = RunDir::open(place.path(), &manifest("label", 0), mode).unwrap_err();
+            assert!(error.message().contains("holds no run"), "{error}");
+        }
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
+    }
 }

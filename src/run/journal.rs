@@ -1,7 +1,8 @@
 //! An append-only file of answers that survives being killed at any instant.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{ErrorKind as IoErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -26,28 +27,23 @@ impl Journal {
     /// Returns the journal at `path`, made if it is not there, positioned before its first entry.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`], or [`ErrorKind::Run`] when another process has it open or a line other
-    /// than the last is damaged.
+    /// [`ErrorKind::Io`], or [`ErrorKind::Run`] when another process has it open, its file system
+    /// cannot lock files, or a line other than the last is damaged.
     pub fn open(path: &Path) -> Result<Self> {
+        Self::of_locked(path, lock(path)?)
+    }
+
+    /// Returns the journal in a file that is locked.
+    pub(super) fn of_locked(path: &Path, mut file: File) -> Result<Self> {
         let io = |action: &'static str| move |e: std::io::Error| Error::io(action, path, &e);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)
-            .map_err(io("open the journal"))?;
-        file.try_lock().map_err(|_| {
-            Error::new(ErrorKind::Run, "another process is working on this run")
-                .at(path)
-                .hint("wait for it, or stop it first")
-        })?;
+        file.seek(SeekFrom::Start(0)).map_err(io("read the journal"))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(io("read the journal"))?;
         let mut lines = Vec::new();
         let mut good = 0;
         for (i, line) in bytes.split_inclusive(|&b| b == b'\n').enumerate() {
             let complete = line.ends_with(b"\n")
+                && std::str::from_utf8(line).is_ok()
                 && serde_json::from_slice::<serde::de::IgnoredAny>(line).is_ok();
             if !complete {
                 if good + line.len() < bytes.len() {
@@ -111,9 +107,107 @@ impl Journal {
     }
 }
 
+/// Returns the file at `path`, made if it is not there, locked against other processes.
+///
+/// # Errors
+/// [`ErrorKind::Run`] when another process has it or the file system cannot lock files,
+/// [`ErrorKind::Io`] when it cannot be opened; a symbolic link is not followed.
+pub(super) fn lock(path: &Path) -> Result<File> {
+    loop {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(path)
+            .map_err(|e| open_error(path, &e))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let who = holder(&file).map_or_else(String::new, |pid| format!(" ({pid})"));
+                return Err(Error::new(
+                    ErrorKind::Run,
+                    format!("another process{who} is working on this run"),
+                )
+                .at(path)
+                .hint("wait for it, or stop it first"));
+            }
+            Err(TryLockError::Error(e)) if e.kind() == IoErrorKind::Interrupted => continue,
+            Err(TryLockError::Error(e)) => return Err(lock_error(path, &e)),
+        }
+        // Another process may have deleted the run in the meantime, and the file with it.
+        let id = |facts: std::fs::Metadata| (facts.dev(), facts.ino());
+        let ours = file.metadata().map(id).map_err(|e| Error::io("open the journal", path, &e))?;
+        if std::fs::symlink_metadata(path).map(id).is_ok_and(|there| there == ours) {
+            return Ok(file);
+        }
+    }
+}
+
+fn open_error(path: &Path, source: &std::io::Error) -> Error {
+    let error = Error::io("open the journal", path, source);
+    match source.raw_os_error() {
+        Some(libc::ELOOP) => error.hint("the journal is a symbolic link, which is not followed; remove the link, or choose a new folder for `--out`"),
+        Some(libc::EROFS) => error.hint("the file system is read-only; choose a folder for `--out` that can be written"),
+        _ => error,
+    }
+}
+
+fn lock_error(path: &Path, source: &std::io::Error) -> Error {
+    let hint = match source.raw_os_error() {
+        Some(libc::ENOLCK) => {
+            "the system has no locks left, or the network file system's lock service does not answer; choose a folder for `--out` on a local disk"
+        }
+        Some(libc::ENOTSUP | libc::ENOSYS | libc::EINVAL) => {
+            "the file system has no locks; choose a folder for `--out` on a local disk"
+        }
+        _ => "choose a folder for `--out` on a local disk",
+    };
+    Error::new(ErrorKind::Run, format!("the run cannot be locked: {source}")).at(path).hint(hint)
+}
+
+/// Returns the process that has the lock of a file, where the system tells.
+fn holder(file: &File) -> Option<u32> {
+    let facts = file.metadata().ok()?;
+    let id = format!(
+        "{:02x}:{:02x}:{}",
+        libc::major(facts.dev()),
+        libc::minor(facts.dev()),
+        facts.ino()
+    );
+    let table = std::fs::read_to_string("/proc/locks").ok()?;
+    let line = table.lines().find(|line| line.split_whitespace().any(|word| word == id))?;
+    // `1: FLOCK ADVISORY WRITE 4711 fe:01:123 0 EOF`
+    line.split_whitespace().nth(4)?.parse().ok().filter(|pid| *pid > 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lock_that_fails_is_not_called_another_process() {
+        let path = Path::new("run/journal.jsonl");
+        for code in [libc::ENOLCK, libc::EOPNOTSUPP, libc::ENOSYS, libc::EIO] {
+            let error = lock_error(path, &std::io::Error::from_raw_os_error(code));
+            let text = error.to_string();
+            assert!(!text.contains("another process"), "{text}");
+            assert!(text.contains("cannot be locked") && text.contains("hint:"), "{text}");
+            assert!(text.contains("in: `run/journal.jsonl`"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_journal_that_is_a_link_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (victim, path) = (folder.path().join("victim"), folder.path().join("journal.jsonl"));
+        std::fs::write(&victim, "not a journal").unwrap();
+        std::os::unix::fs::symlink(&victim, &path).unwrap();
+        let error = Journal::open(&path).unwrap_err().to_string();
+        assert!(error.contains("symbolic link"), "{error}");
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "not a journal");
+    }
 
     fn entries(path: &Path) -> Vec<u32> {
         let mut journal = Journal::open(path).unwrap();
@@ -158,5 +252,7 @@ mod tests {
         let _first = Journal::open(&path).unwrap();
         let error = Journal::open(&path).unwrap_err();
         assert!(error.message().contains("another process"));
+        let own = format!("({})", std::process::id());
+        assert!(error.message().contains(&own) || !Path::new("/proc/locks").exists(), "{error}");
     }
 }

@@ -8,15 +8,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::folder::{JOURNAL, MANIFEST, TIMING};
+use super::files::{JOURNAL, MANIFEST, METRICS, SIGNS, SUMMARY, TIMING};
 use super::manifest::Manifest;
 use crate::error::{Error, Result};
 
 /// Folders within folders are followed this deep; a loop of links ends here at the latest.
 const MAX_DEPTH: usize = 16;
-/// Files whose time is the time of a run's last sign of life.
-const SIGNS: [&str; 6] =
-    [TIMING, "checkpoint.safetensors", "metrics.jsonl", "trace.jsonl", JOURNAL, MANIFEST];
 
 /// How far a run came.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -205,7 +202,7 @@ fn read_results(path: &Path, run: &mut FoundRun) -> std::result::Result<(), Stri
         }
         _ => Ok(None),
     };
-    let summary = read("summary.json")?;
+    let summary = read(SUMMARY)?;
     if is_complete && summary.is_none() {
         return Err("summary.json is missing".to_owned());
     }
@@ -223,7 +220,7 @@ fn read_results(path: &Path, run: &mut FoundRun) -> std::result::Result<(), Stri
 
 /// How far an unfinished run came: steps of a training, answers of the model of others.
 fn progress(path: &Path) -> Option<String> {
-    if let Ok(text) = fs::read_to_string(path.join("metrics.jsonl")) {
+    if let Ok(text) = fs::read_to_string(path.join(METRICS)) {
         let step = text.lines().rev().find_map(|line| {
             serde_json::from_str::<Value>(line).ok().and_then(|line| line["step"].as_u64())
         });

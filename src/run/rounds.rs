@@ -5,11 +5,6 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// The file with a line for each round.
-pub const ROUNDS: &str = "rounds.jsonl";
-/// The file that says what the rounds came to.
-pub const LOOP: &str = "loop.json";
-
 /// One round: a line of `rounds.jsonl`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Round {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::trainer::Trainer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::{read_tensors, write_tensors};
+use crate::run::files::CHECKPOINT;
 
 /// What a checkpoint says besides its tensors.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -37,26 +38,16 @@ pub struct Checkpointing {
     last: Instant,
 }
 
-/// The file of a run folder.
-pub(crate) const CHECKPOINT: &str = "checkpoint.safetensors";
-
 impl Checkpointing {
     /// Returns checkpoints in `folder` every so many steps and every so much time.
     pub fn new(folder: &Path, every_steps: Option<usize>, every: Option<Duration>) -> Self {
         Self { path: folder.join(CHECKPOINT), every_steps, every, last: Instant::now() }
     }
 
-    /// Writes a checkpoint if one is due.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Io`].
-    pub fn after_step(&mut self, trainer: &Trainer<'_>, state: &State) -> Result<()> {
+    /// Returns whether a checkpoint is due after a step.
+    pub fn is_due(&self, state: &State) -> bool {
         let by_steps = self.every_steps.is_some_and(|every| state.step.is_multiple_of(every));
-        let by_time = self.every.is_some_and(|every| self.last.elapsed() >= every);
-        if by_steps || by_time {
-            self.write(trainer, state)?;
-        }
-        Ok(())
+        by_steps || self.every.is_some_and(|every| self.last.elapsed() >= every)
     }
 
     /// Writes a checkpoint, all or nothing.
@@ -103,18 +94,5 @@ impl Checkpointing {
         }
         trainer.restore(state.step, |name| tensors.remove(name)).map_err(|e| e.at(&self.path))?;
         Ok(state)
-    }
-
-    /// Deletes the checkpoint of a training that has ended.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Io`].
-    pub fn delete(&self) -> Result<()> {
-        match std::fs::remove_file(&self.path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::io("delete the checkpoint", &self.path, &e))
-            }
-            _ => Ok(()),
-        }
     }
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::error::{Error, Result};
+use crate::run::create_anew;
 
 /// An event file, open for writing.
 #[derive(Debug)]
@@ -30,7 +31,7 @@ impl EventFile {
             now as u64,
             std::process::id()
         ));
-        let file = File::create(&path).map_err(|e| Error::io("write", &path, &e))?;
+        let file = create_anew(&path).map_err(|e| Error::io("write", &path, &e))?;
         let mut events = Self { path, file };
         let mut event = Vec::new();
         double(&mut event, 1, now);
