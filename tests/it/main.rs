@@ -10,6 +10,7 @@ mod cli;
 mod common;
 mod compare_runs;
 mod comparison;
+mod coverage;
 mod data;
 mod demo_data;
 mod diagnostics;
