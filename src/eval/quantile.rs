@@ -3,7 +3,7 @@
 use std::f64::consts::{FRAC_2_PI, PI, TAU};
 
 /// Steps of a bisection that leave no more than rounding between its ends.
-const NUM_HALVINGS: usize = 80;
+const NUM_HALVINGS: usize = 55;
 /// Beyond it the two tails of a normal curve hold less than a double can tell from nothing beside 1.
 const NORMAL_END: f64 = 8.3;
 
@@ -20,7 +20,16 @@ impl Quantiles {
     /// Returns the two-sided quantiles of coverage `level` for up to `max_degrees` degrees of freedom.
     pub(super) fn new(level: f64, max_degrees: usize) -> Self {
         let level = level.clamp(0.0, 1.0);
-        let z = inverse(level, middle_normal);
+        Self::at(inverse(level, middle_normal), level, max_degrees)
+    }
+
+    /// Returns those of the coverage that the normal has within `z` standard errors, and that coverage.
+    pub(super) fn of_normal(z: f64, max_degrees: usize) -> (Self, f64) {
+        let level = middle_normal(z);
+        (Self::at(z, level, max_degrees), level)
+    }
+
+    fn at(z: f64, level: f64, max_degrees: usize) -> Self {
         let t = (1..=max_degrees).map(|degrees| inverse(level, |x| middle_t(x, degrees))).collect();
         Self { z, t }
     }

@@ -255,8 +255,7 @@ fn of_filter(num_items: usize, num_draws: usize) -> [usize; 2] {
     covered
 }
 
-/// Five standard errors of a share of .95 of so many draws below what the table says, so that the fixed
-/// seed is not what holds the test.
+/// Holds a share to the table's, less three standard errors of a share of .95 of so many draws.
 fn at_least(share: f64, num: usize, draws: usize) {
     let found = num as f64 / draws as f64;
     let error = (0.95 * 0.05 / draws as f64).sqrt();
@@ -265,7 +264,7 @@ fn at_least(share: f64, num: usize, draws: usize) {
 
 #[test]
 fn intervals_hold_the_truth_as_often_as_they_say() {
-    let draws = 300;
+    let draws = 200;
     for (world, num_items, num_seeds) in
         [(WORLDS[1], 100, 1), (WORLDS[2], 30, 3), (WORLDS[3], 60, 3), (WORLDS[4], 60, 5)]
     {
@@ -280,9 +279,9 @@ fn intervals_hold_the_truth_as_often_as_they_say() {
     at_least(0.93, balanced, draws);
     at_least(0.93, auroc, draws);
     at_least(0.93, brier, draws);
-    let [gain, auroc] = of_filter(60, 100);
-    at_least(0.93, gain, 100);
-    at_least(0.93, auroc, 100);
+    let [gain, auroc] = of_filter(60, 60);
+    at_least(0.93, gain, 60);
+    at_least(0.93, auroc, 60);
 }
 
 /// Runs that are right everywhere: as sure as one run, and never without doubt.
