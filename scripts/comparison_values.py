@@ -72,24 +72,27 @@ def paired() -> None:
     print(f"alone: {alone.low!r} {alone.high!r}")
 
 
-def crossed(num_runs: int, num_items: int = 300, num_resamples: int = 8000) -> None:
-    """Prints how wide a crossed bootstrap's interval is beside a normal one of its closed variance."""
+def crossed(num_runs: int, num_items: int = 300) -> None:
+    """Prints the interval of the mean of a crossed table, from the mean squares of its two-way layout."""
     easy, skill = uniforms(3, num_items), uniforms(5, num_runs)
     rows = [0.5 * easy + 0.4 * skill[run] + 0.2 * uniforms(100 + run, num_items) > 0.5
             for run in range(num_runs)]
     table = np.array(rows).astype(float)
-    rng = np.random.default_rng(0)
-    num_drawn = max(num_runs - 1, 1)
-    means = np.empty(num_resamples)
-    for index in range(num_resamples):
-        times = np.bincount(rng.integers(0, num_items, num_items), minlength=num_items)
-        runs = rng.integers(0, num_runs, num_drawn)
-        means[index] = (table[runs] @ times).mean() / num_items
-    variance = (table.var() + (num_drawn - 1) * table.mean(0).var()
-                + (num_items - 1) * table.mean(1).var()) / (num_items * num_drawn)
-    low, high = np.percentile(means, [2.5, 97.5])
-    print(f"crossed, {num_runs} runs: width {(high - low) / (2 * 1.96 * variance**0.5):.3f}, "
-          f"deviation {means.std() / variance**0.5:.3f} of a normal one")
+    rate, z = table.mean(), stats.norm.ppf(0.975)
+    of_items = table.mean(0).var() / num_items
+    noise = of_runs = t = 0.0
+    if num_runs > 1:
+        rest = table - table.mean(0) - table.mean(1)[:, None] + rate
+        noise = (rest**2).sum() / ((num_items - 1) * (num_runs - 1)) / (num_items * num_runs)
+        of_runs, t = table.mean(1).var(ddof=1) / num_runs, stats.t.ppf(0.975, num_runs - 1)
+    clean = max(of_items - noise, 0.0)
+    variance = max(clean + of_runs, of_items)
+    quantile = np.sqrt(max(z**2 * clean + t**2 * of_runs, z**2 * of_items) / variance)
+    size = min(rate * (1 - rate) / variance, num_items * num_runs)
+    scale = 1 + quantile**2 / size
+    centre = (rate + quantile**2 / (2 * size)) / scale
+    half = quantile / scale * np.sqrt(rate * (1 - rate) / size + quantile**2 / (4 * size**2))
+    print(f"crossed, {num_runs} runs: {centre - half!r} {centre + half!r}")
 
 
 if __name__ == "__main__":

@@ -24,13 +24,15 @@ use crate::run::write_atomic;
 ///
 /// Prints for each gold column: accuracy, balanced accuracy, AUROC, Brier and ECE of each method, each
 /// run and each label; the difference in accuracy of every two methods; and the performance gap
-/// recovered, PGR = (method - weak) / (ceiling - weak), refused where the gap may be none. Writes
+/// recovered, PGR = (method - weak) / (ceiling - weak), refused unless the gap's interval lies above 0. Writes
 /// comparison.json with all of it, and comparison.svg and .png. The runs are not changed.
 ///
-/// Intervals (95 %) of single runs are Wilson's; all others, and p, are from one bootstrap: items are
-/// drawn anew, the same for every method, and so are runs (one fewer than there are, which gives the
-/// mean of the runs its variance), run j of one method with run j of another that has as many. With
-/// one run an interval says nothing of how runs differ.
+/// Intervals (95 %) are over items and seeds. The accuracy of one run has Wilson's; that of several runs
+/// has Wilson's for the variance of items and runs as crossed effects, with Student's quantile for the
+/// part between runs: two runs that differ say little, three or more are better. Differences and PGR are
+/// paired by item, and run j of one method goes with run j of another that has as many. Balanced
+/// accuracy, AUROC and Brier score get their variance from the bootstrap. With one run an interval says
+/// nothing of how runs differ.
 ///
 /// Examples:
 ///   w2s compare --gold gold.jsonl --method icm=runs/icm-0,runs/icm-1 --method chat=runs/chat \
@@ -64,10 +66,10 @@ pub(super) struct CompareArgs {
     /// An accuracy that was published for a method, in percent, for the figure
     #[arg(long, value_name = "NAME=PERCENT")]
     published: Vec<String>,
-    /// Resamples of the bootstrap
+    /// Resamples for the intervals of balanced accuracy, AUROC and Brier score
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     resamples: u32,
-    /// Seed of the bootstrap
+    /// Seed of the resamples
     #[arg(long, value_name = "SEED", default_value_t = 0)]
     seed: u64,
     /// Folder for comparison.json and the figures
@@ -190,7 +192,7 @@ fn lines(comparison: &Comparison, column: &ColumnComparison) -> Vec<String> {
             rows.push(vec![
                 format!("{} - {}", pair.b, pair.a),
                 points(pair.difference),
-                p_value(pair.p, comparison.num_resamples),
+                p_value(pair.p),
                 format!("{} : {}", count(pair.num_only_b_right), count(pair.num_only_a_right)),
             ]);
         }
@@ -233,10 +235,8 @@ fn points(estimate: Estimate) -> String {
     format!("{value:+.1} [{low:+.1}, {high:+.1}]")
 }
 
-/// No p is below what the number of resamples can tell.
-fn p_value(p: f64, num_resamples: usize) -> String {
-    let least = 2.0 / (num_resamples + 1) as f64;
-    if p <= least { format!("<{:.1e}", least * 1.001) } else { format!("{p:.4}") }
+fn p_value(p: f64) -> String {
+    if p < 0.0001 { "<0.0001".to_owned() } else { format!("{p:.4}") }
 }
 
 fn method_rows(method: &MethodComparison) -> Vec<Vec<String>> {

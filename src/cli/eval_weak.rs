@@ -169,7 +169,8 @@ fn gain(e: &WeakEvaluation) -> String {
             let [value, low, high] = [value, low, high].map(percent);
             format!("{value:+.1} points [{low:+.1}, {high:+.1}]")
         }
-        None => "unknown".to_owned(),
+        None if e.kept.num_questions > 0 => "none (nothing was dropped)".to_owned(),
+        None => "unknown (nothing was kept)".to_owned(),
     };
     if let Some(Estimate { value, low, high }) = e.auroc {
         text += &format!("  AUROC of low entropy {value:.3} [{low:.3}, {high:.3}]");

@@ -16,6 +16,7 @@ mod diagnostics;
 mod flips;
 mod metrics;
 mod noise;
+mod quantile;
 mod rates;
 mod reliability;
 mod rounds;
@@ -23,7 +24,7 @@ mod trace;
 mod weak;
 
 pub use agreement::{Agreement, Basin, BasinColumn, Basins, LabelledRun, agreement, basins};
-pub use bootstrap::{MeanInterval, bootstrap_intervals, bootstrap_mean};
+pub use bootstrap::{MeanInterval, bootstrap_mean, bootstrap_variances};
 pub use comparison::{
     Answer, AnsweredRun, ColumnComparison, ComparedMethod, Comparison, MethodComparison,
     PairComparison, PgrComparison, Resampling, Role, RunComparison, compare,

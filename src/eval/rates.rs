@@ -14,14 +14,21 @@ pub fn wilson(successes: usize, n: usize, z: f64) -> (f64, f64) {
         return (0.0, 1.0);
     }
     let successes = successes.min(n);
-    let count = n as f64;
-    let rate = successes as f64 / count;
+    wilson_rate(successes as f64 / n as f64, n as f64, z)
+}
+
+/// Returns the Wilson score interval of a rate between 0 and 1 that is as sure as one of `count`
+/// independent answers; `count` need not be whole.
+///
+/// # Source
+/// Wilson 1927; Korn and Graubard 1998 for an effective number of answers.
+pub(super) fn wilson_rate(rate: f64, count: f64, z: f64) -> (f64, f64) {
     let scale = 1.0 + z * z / count;
     let centre = (rate + z * z / (2.0 * count)) / scale;
     let half = z * (rate * (1.0 - rate) / count + z * z / (4.0 * count * count)).sqrt() / scale;
     // At the two ends the interval touches 0 and 1 exactly; rounding would miss them.
-    let low = if successes == 0 { 0.0 } else { (centre - half).max(0.0) };
-    let high = if successes == n { 1.0 } else { (centre + half).min(1.0) };
+    let low = if rate <= 0.0 { 0.0 } else { (centre - half).max(0.0) };
+    let high = if rate >= 1.0 { 1.0 } else { (centre + half).min(1.0) };
     (low, high)
 }
 

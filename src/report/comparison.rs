@@ -237,7 +237,7 @@ fn title(comparison: &Comparison, column: &ColumnComparison) -> String {
 fn subtitle(column: &ColumnComparison) -> String {
     let several = column.methods.iter().any(|method| method.runs.len() > 1);
     let mut words = format!("n = {}", text::grouped(column.num_items as u64));
-    words += "; whiskers: 95% bootstrap over items";
+    words += "; whiskers: 95% intervals over items";
     if several {
         words += " and seeds; dots: single runs";
     }
@@ -262,7 +262,7 @@ fn describe(method: &MethodComparison) -> String {
 fn description(column: &ColumnComparison) -> String {
     let methods: Vec<String> = column.methods.iter().map(describe).collect();
     format!(
-        "Bar chart of accuracy in percent on {} items with 95% bootstrap intervals. {}.",
+        "Bar chart of accuracy in percent on {} items with 95% intervals. {}.",
         column.num_items,
         methods.join("; ")
     )

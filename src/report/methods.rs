@@ -61,8 +61,8 @@ impl Methods {
                 })
                 .collect();
             page.say(&format!(
-                "{} items; means over the runs, with 95% bootstrap intervals over items and runs ({} \
-                 resamples, seed {}). Runs: {}.",
+                "{} items; means over the runs, with 95% intervals over items and runs (those of balanced \
+                 accuracy and AUROC from {} resamples, seed {}). Runs: {}.",
                 text::grouped(column.num_items as u64),
                 text::grouped(self.comparison.num_resamples as u64),
                 self.comparison.seed,
@@ -127,7 +127,7 @@ fn pairs(pairs: &[PairComparison], page: &mut Document) {
             text::grouped(pair.num_only_a_right as u64),
         ]);
     }
-    page.say("p is two-sided, from the paired bootstrap, and not corrected for several pairs.");
+    page.say("p is two-sided, paired by item, and not corrected for several pairs.");
 }
 
 fn gaps(found: &[PgrComparison], page: &mut Document) {

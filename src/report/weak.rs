@@ -153,8 +153,8 @@ pub(super) fn table(runs: &[&WeakRun], names: &[String]) -> Document {
     }
     page.say(
         "A label that could not be read is wrong. The AUROC is the chance that a right label has less \
-         entropy than a wrong one. All intervals are 95%: Wilson's for accuracies; for gain and AUROC \
-         from drawing questions anew, what was kept held fixed.",
+         entropy than a wrong one. All intervals are 95%: Wilson's for accuracies, and for the AUROC \
+         with the variance of questions drawn anew; Agresti and Caffo's for the gain.",
     );
     page
 }

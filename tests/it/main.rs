@@ -11,6 +11,7 @@ mod common;
 mod compare_runs;
 mod comparison;
 mod config_cases;
+mod coverage;
 mod data;
 mod demo_data;
 mod diagnostics;

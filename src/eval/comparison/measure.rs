@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::effects;
 use super::join::{Cells, Joined, join};
 use super::resample::{ACCURACY, AUROC, BALANCED, BRIER, RunTable, Statistics, classes, resample};
 use super::{
@@ -9,9 +10,10 @@ use super::{
     Resampling, Role, RunComparison,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::eval::bootstrap::percentiles;
+use crate::eval::bootstrap::variance;
 use crate::eval::metrics::{LabelMetrics, Prediction};
-use crate::eval::rates::{Z_95, wilson};
+use crate::eval::quantile::Quantiles;
+use crate::eval::rates::{Z_95, wilson, wilson_rate};
 use crate::eval::reliability::reliability;
 use crate::eval::weak::Estimate;
 use crate::run::SeedStream;
@@ -35,8 +37,7 @@ const NO_DIFFERENCE: f64 = 1e-12;
 /// `num_resamples` passes over the items of every run for each gold column, on all processors.
 ///
 /// # Source
-/// Owen 2007 for the resamples, Burns et al. 2023 (arXiv 2312.09390) for the performance gap
-/// recovered, Davison and Hinkley 1997, section 4.4, for counting the sample among the resamples in p.
+/// Burns et al. 2023 (arXiv 2312.09390) for the performance gap recovered, Owen 2007 for the resamples.
 pub fn compare(
     task: &str,
     labels: &[String],
@@ -114,7 +115,7 @@ struct Column<'a> {
     whole: Vec<Vec<Statistics>>,
     /// By resample and method.
     drawn: Vec<Vec<Statistics>>,
-    level: f64,
+    quantiles: Quantiles,
 }
 
 impl<'a> Column<'a> {
@@ -137,8 +138,9 @@ impl<'a> Column<'a> {
             .collect();
         let streams = SeedStream::new(resampling.seed);
         let drawn = resample(&tables, &classes, resampling.num_resamples, streams);
-        let level = resampling.level;
-        Self { methods, labels, joined, auroc_labels, tables, whole, drawn, level }
+        let most_runs = methods.iter().map(|method| method.runs.len()).max().unwrap_or(1);
+        let quantiles = Quantiles::new(resampling.level, most_runs - 1);
+        Self { methods, labels, joined, auroc_labels, tables, whole, drawn, quantiles }
     }
 
     fn comparison(&self, gold_column: &str) -> ColumnComparison {
@@ -167,15 +169,62 @@ impl<'a> Column<'a> {
         known(runs.iter().map(|run| run[statistic]).sum::<f64>() / runs.len() as f64)
     }
 
-    fn estimate(&self, method: usize, statistic: usize) -> Option<Estimate> {
+    /// The mean over the runs of a statistic with its interval: Wilson's for as many independent answers
+    /// as have the variance of the resamples, Student's quantile for the part of it that is between runs.
+    ///
+    /// `range` is that of the statistic, from 0. Where the resamples do not vary, or the statistic is at
+    /// an end of its range, it is as sure as an accuracy of `least` answers.
+    fn estimate(
+        &self,
+        method: usize,
+        statistic: usize,
+        range: f64,
+        least: f64,
+    ) -> Option<Estimate> {
         let value = self.value(method, statistic)?;
-        self.interval(value, self.drawn.iter().map(|drawn| drawn[method][statistic]))
+        let drawn = self.drawn.iter().map(|drawn| drawn[method][statistic] / range);
+        let drawn: Vec<f64> = drawn.filter(|value| !value.is_nan()).collect();
+        let runs: Vec<f64> =
+            self.whole[method].iter().map(|of_run| of_run[statistic] / range).collect();
+        let between = variance(&runs).unwrap_or(0.0) / runs.len() as f64;
+        let total = variance(&drawn).unwrap_or(0.0).max(between);
+        let rate = (value / range).clamp(0.0, 1.0);
+        let binomial = rate * (1.0 - rate);
+        let z = self.quantiles.z;
+        let (size, quantile) = if binomial > NO_DIFFERENCE && total > NO_DIFFERENCE * binomial {
+            let t = self.quantiles.t(runs.len() - 1);
+            let squared = z * z * (total - between) + t * t * between;
+            ((binomial / total).max(1.0), (squared / total).sqrt())
+        } else {
+            (least, z)
+        };
+        let (low, high) = wilson_rate(rate, size, quantile);
+        Some(Estimate { value, low: range * low, high: range * high })
     }
 
-    fn interval(&self, value: f64, drawn: impl Iterator<Item = f64>) -> Option<Estimate> {
-        let mut drawn: Vec<f64> = drawn.filter(|value| !value.is_nan()).collect();
-        let (low, high) = percentiles(&mut drawn, self.level)?;
-        Some(Estimate { value, low, high })
+    /// How many items have each label in gold, where some have.
+    fn class_sizes(&self) -> Vec<f64> {
+        self.joined.gold.chunk_by(|a, b| a == b).map(|class| class.len() as f64).collect()
+    }
+
+    fn balanced_accuracy(&self, method: usize) -> Option<Estimate> {
+        let sizes = self.class_sizes();
+        let num = sizes.len() as f64;
+        // Equal recalls r have the variance r (1 - r) times the sum of 1 / size over num^2.
+        let least = num * num / sizes.iter().map(|size| 1.0 / size).sum::<f64>();
+        self.labelled(self.estimate(method, BALANCED, 1.0, least))
+    }
+
+    fn auroc(&self, method: usize) -> Option<Estimate> {
+        let num_items = self.joined.gold.len() as f64;
+        let smaller = |size: f64| size.min(num_items - size);
+        let least = self.class_sizes().into_iter().map(smaller).fold(f64::INFINITY, f64::min);
+        self.estimate(method, AUROC, 1.0, least.max(1.0))
+    }
+
+    fn brier(&self, method: usize) -> Option<Estimate> {
+        let range = if self.labels.len() == 2 { 1.0 } else { 2.0 };
+        self.estimate(method, BRIER, range, self.joined.gold.len() as f64)
     }
 
     fn accuracy(&self, method: usize) -> f64 {
@@ -190,16 +239,14 @@ impl<'a> Column<'a> {
         let num = runs.len() as f64;
         let squares: f64 = runs.iter().map(|run| (run.accuracy - accuracy).powi(2)).sum();
         let eces: Option<Vec<f64>> = runs.iter().map(|run| run.ece).collect();
-        let unresampled = Estimate { value: accuracy, low: accuracy, high: accuracy };
         MethodComparison {
             name: name.clone(),
             role: *role,
-            // An accuracy is defined in every resample, of which there is one at least.
-            accuracy: self.estimate(index, ACCURACY).unwrap_or(unresampled),
+            accuracy: effects::accuracy(&self.joined.methods[index], &self.quantiles),
             accuracy_sd: (runs.len() > 1).then(|| (squares / (num - 1.0)).sqrt()),
-            balanced_accuracy: self.labelled(self.estimate(index, BALANCED)),
-            auroc: self.estimate(index, AUROC),
-            brier: self.estimate(index, BRIER),
+            balanced_accuracy: self.balanced_accuracy(index),
+            auroc: self.auroc(index),
+            brier: self.brier(index),
             ece: eces.map(|eces| eces.iter().sum::<f64>() / num),
             per_label: self.per_label(index),
             published: *published,
@@ -270,14 +317,8 @@ impl<'a> Column<'a> {
     }
 
     fn difference(&self, a: usize, b: usize) -> (Estimate, f64) {
-        let value = self.accuracy(b) - self.accuracy(a);
-        let drawn: Vec<f64> =
-            self.drawn.iter().map(|drawn| drawn[b][ACCURACY] - drawn[a][ACCURACY]).collect();
-        let count = |is: fn(f64) -> bool| drawn.iter().filter(|value| is(**value)).count();
-        let least = count(|value| value < NO_DIFFERENCE).min(count(|value| value > -NO_DIFFERENCE));
-        let p = 2.0 * (least + 1) as f64 / (drawn.len() + 1) as f64;
-        let unresampled = Estimate { value, low: value, high: value };
-        (self.interval(value, drawn.into_iter()).unwrap_or(unresampled), p.min(1.0))
+        let [a, b] = [a, b].map(|method| self.joined.methods[method].as_slice());
+        effects::difference(a, b, &self.quantiles)
     }
 
     fn pair(&self, a: usize, b: usize) -> PairComparison {
@@ -339,33 +380,22 @@ impl<'a> Column<'a> {
     ) -> (Option<Estimate>, Option<String>) {
         let points = |rate: f64| format!("{:+.1}", 100.0 * rate);
         let [value, low, high] = [gap.value, gap.low, gap.high].map(points);
-        if gap.low < NO_DIFFERENCE && gap.high > -NO_DIFFERENCE {
-            let [weak, ceiling] = [weak, ceiling].map(|method| &self.methods[method].name);
-            let remark = format!(
-                "the gap from `{weak}` to `{ceiling}` is {value} points [{low}, {high}], which may be \
-                 none, so no share of it can be told"
-            );
-            return (None, Some(remark));
-        }
-        let share = |[weak, student, ceiling]: [f64; 3]| (student - weak) / (ceiling - weak);
-        let of = [weak, student, ceiling];
-        let value = share(of.map(|method| self.accuracy(method)));
-        // At most a fortieth of the resamples have no gap, or one the other way round: what they say
-        // of its share is noise without bound.
-        let same_way = |rates: &[f64; 3]| {
-            let drawn = rates[2] - rates[0];
-            drawn.abs() > NO_DIFFERENCE && drawn.signum() == gap.value.signum()
+        let [weak_name, ceiling_name] = [weak, ceiling].map(|method| &self.methods[method].name);
+        let refused = |why: &str| {
+            let gap = format!("the gap from `{weak_name}` to `{ceiling_name}` is {value} points");
+            (None, Some(format!("PGR not reported: {gap} [{low}, {high}], {why}")))
         };
-        let drawn = self
-            .drawn
-            .iter()
-            .map(|drawn| of.map(|method| drawn[method][ACCURACY]))
-            .filter(same_way)
-            .map(share);
-        let remark = (gap.value < 0.0).then(|| {
-            format!("the ceiling is {} points below the weak supervisor", points(-gap.value))
-        });
-        (self.interval(value, drawn), remark.map(|text| text.replace('+', "")))
+        if gap.high < 0.0 {
+            return refused("the ceiling is below the weak supervisor");
+        }
+        if gap.low < NO_DIFFERENCE {
+            return refused("not distinguishable from zero");
+        }
+        let of = [weak, student, ceiling].map(|method| self.joined.methods[method].as_slice());
+        match effects::recovered(of, &self.quantiles) {
+            Some(pgr) => (Some(pgr), None),
+            None => refused("too small to bound a share of it"),
+        }
     }
 }
 

@@ -3,24 +3,25 @@
 //! [`compare`] works on answers that were read already; it opens no folders and writes no files. The
 //! result, [`Comparison`], is the content of `comparison.json`.
 //!
-//! # The resampling
-//! Every interval and every p of one gold column come from the same resamples. The table of a method
-//! is crossed: each of its S runs answered the same N items. One resample draws N of the N items with
-//! replacement, once for all methods, and S - 1 of the S runs with replacement (the one run where
-//! S = 1), once for all methods with that number of runs, so that run `j` of one method goes with
-//! run `j` of the other. A statistic of a method in a resample is the mean over the runs drawn of the
-//! statistic of each over the items drawn. Differences and the performance gap recovered are computed
-//! within each resample. Ends of intervals are percentiles.
+//! # Intervals
+//! Items and seeds are samples, and what is estimated is the value over all of both. Accuracies, their
+//! differences, p and the performance gap recovered are in closed form (see `effects.rs`): the accuracy of
+//! one run has Wilson's interval, as everywhere in this program; that of several has Wilson's for as many
+//! independent answers as have the variance of items and runs as crossed effects. Differences are paired by
+//! item, and by seed where two methods have equally many: run `j` of one method goes with run `j` of the
+//! other. With one run an interval knows nothing of how runs differ.
 //!
-//! Items and runs that are drawn independently of each other are the pigeonhole bootstrap (McCullagh
-//! 2000; Owen 2007, *The pigeonhole bootstrap*, Annals of Applied Statistics 1), whose variance is
-//! right for the effects of items and of runs and a little too large for what they do together.
-//! S - 1 draws of the runs make the variance between runs that of their mean, s^2 / S; S draws would
-//! make it (S - 1) / S of that, a third too small for three runs (McCarthy and Snowden 1985; Rao and
-//! Wu 1988). With one run what is left is the bootstrap of items, which knows nothing of how runs
-//! differ; runs that are all alike add nothing to it. With two or three runs the variance is right
-//! on average but itself poorly known.
+//! Balanced accuracy, AUROC and Brier score get their variance from resamples: one draws N of the N items
+//! with replacement, once for all methods, and S - 1 of the S runs (the one run where S = 1), once for all
+//! methods with that number of runs. Drawn independently they are the pigeonhole bootstrap (McCullagh 2000;
+//! Owen 2007, Annals of Applied Statistics 1), whose variance is right for the effects of items and of runs
+//! and a little too large for what they do together; S - 1 draws make the variance between runs that of
+//! their mean (McCarthy and Snowden 1985; Rao and Wu 1988). Percentiles of resamples are not used: of three
+//! runs they cover 80 to 90 %, and resamples of what is right everywhere are all alike.
+//!
+//! How often each interval holds the truth is measured in data/measured/coverage.txt.
 
+mod effects;
 mod join;
 mod measure;
 mod resample;
@@ -67,14 +68,14 @@ pub struct ComparedMethod {
     pub runs: Vec<AnsweredRun>,
 }
 
-/// How intervals and p values are resampled.
+/// How sure intervals are, and the resamples behind those that are not in closed form.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Resampling {
     /// How many resamples are drawn.
     pub num_resamples: usize,
     /// Their seed.
     pub seed: u64,
-    /// The share of resamples within an interval.
+    /// The coverage of an interval.
     pub level: f64,
 }
 
@@ -94,11 +95,11 @@ pub struct Comparison {
     /// The label that `auroc` speaks for where there are two.
     #[serde(default)]
     pub positive: Option<String>,
-    /// How many resamples the intervals and p values are from.
+    /// How many resamples the intervals of balanced accuracy, AUROC and Brier score are from.
     pub num_resamples: usize,
     /// The seed of the resamples.
     pub seed: u64,
-    /// The share of resamples within an interval.
+    /// The coverage of an interval.
     pub level: f64,
     /// SHA-256 of the gold file, hexadecimal.
     #[serde(default)]
@@ -142,8 +143,7 @@ pub enum Role {
 
 /// One method against gold.
 ///
-/// Estimates are means over the runs, with 95 % bootstrap intervals over items and runs; see the
-/// module's text. Those that need probabilities are none where a run has none.
+/// Estimates are means over the runs, with 95 % intervals over items and runs; see the module's text. Those that need probabilities are none where a run has none.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MethodComparison {
     /// The name it was given.
@@ -211,10 +211,10 @@ pub struct PairComparison {
     pub a: String,
     /// The name of the other.
     pub b: String,
-    /// Accuracy of `b` less that of `a`, with the interval of the paired bootstrap.
+    /// Accuracy of `b` less that of `a`, with its paired interval.
     pub difference: Estimate,
-    /// The two-sided p of no difference: twice the share of resamples on the other side of 0, or on
-    /// it, counting the sample itself as one more; at most 1. Not corrected for several pairs.
+    /// The two-sided p of no difference: one less the level at which the interval ends at 0. Not
+    /// corrected for several pairs.
     pub p: f64,
     /// Whether run `j` of the one was drawn with run `j` of the other: both have equally many runs.
     pub seeds_paired: bool,
@@ -236,7 +236,8 @@ pub struct PgrComparison {
     pub ceiling: String,
     /// Accuracy of the ceiling less that of the weak supervisor.
     pub gap: Estimate,
-    /// (method - weak) / (ceiling - weak) in accuracy; none where the gap's interval contains 0.
+    /// (method - weak) / (ceiling - weak) in accuracy; none where the gap's interval does not lie
+    /// above 0.
     pub pgr: Option<Estimate>,
     /// Why there is no number, in one sentence; or what to know about the number there is.
     #[serde(default)]

@@ -8,9 +8,9 @@ use super::{
     Binning, EntropyBin, Estimate, LabelCoverage, ReliabilityMap, WeakAccuracy, WeightCell,
 };
 use crate::data::{WeakRecord, WeightRecord};
-use crate::eval::bootstrap::bootstrap_intervals;
+use crate::eval::bootstrap::bootstrap_variances;
 use crate::eval::metrics::Prediction;
-use crate::eval::rates::{Z_95, auroc_of_ties, wilson};
+use crate::eval::rates::{Z_95, auroc_of_ties, wilson, wilson_rate};
 use crate::eval::reliability::{Reliability, reliability};
 
 /// Entropies that differ by no more are one value: the same counts summed in another order.
@@ -19,8 +19,9 @@ const SAME_ENTROPY_NATS: f64 = 1e-9;
 const MAX_DISTINCT_BINS: usize = 12;
 /// Bins of equal counts.
 const NUM_EQUAL_BINS: usize = 6;
+/// Less than this of the greatest variance is rounding.
+const NO_VARIANCE: f64 = 1e-12;
 const NUM_RESAMPLES: usize = 2000;
-const LEVEL: f64 = 0.95;
 
 /// A question with gold, and the sums over its rows.
 pub(super) struct Judged<'a> {
@@ -119,7 +120,6 @@ pub(super) fn estimates(
         let [dropped, kept] = sums;
         let all: [f64; 6] = std::array::from_fn(|i| dropped[i] + kept[i]);
         let rate = |sums: [f64; 6], i: usize| (sums[i] > 0.0).then(|| sums[i + 1] / sums[i]);
-        let gain = rate(kept, 0).zip(rate(all, 0)).map(|(kept, all)| kept - all);
         let mut rest = judged.iter().zip(drawn);
         let certain_last = ties.iter().map(|&num| {
             rest.by_ref().take(num).fold((0, 0), |(right, wrong), (one, &times)| {
@@ -128,14 +128,58 @@ pub(super) fn estimates(
         });
         let groups: Vec<(usize, usize)> = certain_last.collect();
         let auroc = auroc_of_ties(groups.into_iter().rev());
-        [gain, auroc, rate(all, 2), rate(kept, 2), rate(dropped, 2), rate(all, 4), rate(kept, 4)]
+        [auroc, rate(all, 2), rate(kept, 2), rate(dropped, 2), rate(all, 4), rate(kept, 4)]
     };
     let values = statistics(&vec![1; judged.len()]);
-    let intervals = bootstrap_intervals(judged.len(), NUM_RESAMPLES, LEVEL, rng, statistics);
+    let variances = bootstrap_variances(judged.len(), NUM_RESAMPLES, rng, statistics);
+    let num = |is: &dyn Fn(&Judged) -> bool| judged.iter().filter(|one| is(one)).count() as f64;
+    let answered = |kept: bool| num(&|one| one.num_rows > 0 && one.kept == kept);
+    let (kept, dropped) = (answered(true), answered(false));
+    let num_right = num(&|one| one.right);
+    let least = num_right.min(judged.len() as f64 - num_right);
+    // How many answers a rate is as sure as where resamples do not vary.
+    let sizes = [least, kept + dropped, kept, dropped, kept + dropped, kept];
     std::array::from_fn(|i| {
-        let (value, (low, high)) = values[i].zip(intervals[i])?;
-        Some(Estimate { value, low, high })
+        let Some(i) = i.checked_sub(1) else { return gain(judged) };
+        Some(rate_interval(values[i]?, variances[i].unwrap_or(0.0), sizes[i]))
     })
+}
+
+/// A rate with Wilson's interval for as many independent answers as have its variance; for `least` where
+/// it has none.
+fn rate_interval(value: f64, variance: f64, least: f64) -> Estimate {
+    let binomial = value * (1.0 - value);
+    let known = binomial > NO_VARIANCE && variance > NO_VARIANCE * binomial;
+    let size = if known { binomial / variance } else { least };
+    let (low, high) = wilson_rate(value, size.max(1.0), Z_95);
+    Estimate { value, low, high }
+}
+
+/// Accuracy of the labels kept less that of all; none where nothing was kept or nothing dropped.
+///
+/// With s the share kept, it is (1 - s) times the accuracy kept less that dropped; s varies too.
+///
+/// # Source
+/// Agresti and Caffo 2000 for the difference: a right and a wrong answer more on either side.
+fn gain(judged: &[Judged]) -> Option<Estimate> {
+    let count = |is: &dyn Fn(&Judged) -> bool| judged.iter().filter(|one| is(one)).count() as f64;
+    let (num, num_kept) = (judged.len() as f64, count(&|one| one.kept));
+    if num_kept == 0.0 || num_kept == num {
+        return None;
+    }
+    let (right, right_kept) = (count(&|one| one.right), count(&|one| one.right && one.kept));
+    let rate = |right: f64, num: f64| (right + 1.0) / (num + 2.0);
+    let (of_kept, of_dropped) =
+        (rate(right_kept, num_kept), rate(right - right_kept, num - num_kept));
+    let share = num_kept / num;
+    let apart = of_kept - of_dropped;
+    let within = of_kept * (1.0 - of_kept) / (num_kept + 2.0)
+        + of_dropped * (1.0 - of_dropped) / (num - num_kept + 2.0);
+    let variance = (1.0 - share).powi(2) * within + apart * apart * share * (1.0 - share) / num;
+    let value = right_kept / num_kept - right / num;
+    let (centre, half) = ((1.0 - share) * apart, Z_95 * variance.sqrt());
+    let (low, high) = (centre - half, centre + half);
+    Some(Estimate { value, low: low.max(-1.0).min(value), high: high.min(1.0).max(value) })
 }
 
 pub(super) fn bins(judged: &[Judged], ties: &[usize], binning: Binning) -> Vec<EntropyBin> {

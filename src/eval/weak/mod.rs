@@ -26,7 +26,7 @@ pub enum Binning {
     EqualCounts,
 }
 
-/// A number with its 95 % bootstrap interval over questions.
+/// A number with its interval, of 95 % where nothing else is said.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     /// The number.
@@ -148,7 +148,8 @@ pub struct WeakEvaluation {
     pub kept: WeakAccuracy,
     /// Those dropped.
     pub dropped: WeakAccuracy,
-    /// Accuracy of the labels kept less that before the filter; none where nothing was kept.
+    /// Accuracy of the labels kept less that before the filter; none where nothing was kept or
+    /// nothing dropped.
     pub gain: Option<Estimate>,
     /// The chance that a right label's answers have less entropy than a wrong one's, ties counted
     /// half; none where all are right or all wrong.
@@ -208,8 +209,9 @@ impl WeakEvaluation {
 /// Returns how right the weak labels are against `gold`, the answers by id, before and after the
 /// filter.
 ///
-/// `labels` are the task's, empty for open answers. The intervals of `gain`, `auroc` and `rows` come
-/// from resampling questions with their rows, what the filter kept held fixed.
+/// `labels` are the task's, empty for open answers. The interval of `gain` is Agresti and Caffo's; those
+/// of `auroc` and `rows` are Wilson's for the variance over resampled questions with their rows. What the
+/// filter kept is held fixed.
 ///
 /// # Errors
 /// When no question has gold, an id occurs twice, a row belongs to no question, an answer is not one
