@@ -44,7 +44,7 @@ struct Settled {
 #[serde(untagged)]
 enum Rope {
     /// A kind that is not computed here.
-    Unsupported(String),
+    Unsupported(#[expect(dead_code, reason = "tells the two apart")] String),
     Supported {
         theta: f64,
         rotary_dim: usize,
