@@ -106,7 +106,8 @@ def settled(family, raw):
     # Reading the parameters a second time lays a value outside over that inside (llama3 only).
     config.standardize_rope_params()
     if family == "gemma3_text":
-        ropes = [rope(config.rope_parameters[kind], family, head_dim) for kind in NESTED]
+        # `None`: no layer of the kind.
+        ropes = [rope(config.rope_parameters[kind], family, head_dim) if kind in kinds else None for kind in NESTED]
         layers = [[w, NESTED.index(kind)] for w, kind in zip(windows, kinds)]
     else:
         ropes, layers = [rope(config.rope_parameters, family, head_dim)], [[w, 0] for w in windows]
@@ -117,7 +118,7 @@ def settled(family, raw):
     return {
         "layers": layers, "ropes": ropes, "eps": config.layer_norm_eps if family == "gpt_neox" else config.rms_norm_eps,
         "tie": config.tie_word_embeddings, "activation": config.hidden_activation if family == "gemma3_text" else config.hidden_act,
-        "heads": config.num_attention_heads, "kv_heads": getattr(config, "num_key_value_heads", config.num_attention_heads), "head_dim": head_dim,
+        "heads": config.num_attention_heads, "kv_heads": config.num_attention_heads if family == "gpt_neox" else config.num_key_value_heads, "head_dim": head_dim,
         "wide": config.intermediate_size, "positions": config.max_position_embeddings, "qkv_bias": bias or family == "qwen2", "o_bias": bias,
         "mlp_bias": family == "gpt_neox" or (family == "llama" and config.mlp_bias),
         "scale": (config.query_pre_attn_scalar if family == "gemma3_text" else head_dim) ** -0.5,

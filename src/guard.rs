@@ -5,8 +5,9 @@
 //! memory is asked for, and depths where a format nests.
 
 use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind, set_hook, take_hook};
 use std::path::Path;
+use std::sync::Once;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -15,8 +16,8 @@ thread_local! {
     static DEPTH: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Returns whether a panic of this thread will be caught here and told as an error: a panic hook
-/// has nothing to print then.
+/// Returns whether a panic of this thread will be caught here and told as an error. A panic hook that
+/// was set before the first guard is not called then; one that is set later should ask.
 pub fn is_guarded() -> bool {
     DEPTH.get() > 0
 }
@@ -34,6 +35,7 @@ pub fn caught<T>(work: impl FnOnce() -> T) -> std::result::Result<T, String> {
             DEPTH.set(DEPTH.get() - 1);
         }
     }
+    be_silent();
     DEPTH.set(DEPTH.get() + 1);
     let leave = Leave;
     let result = catch_unwind(AssertUnwindSafe(work));
@@ -49,6 +51,19 @@ pub fn caught<T>(work: impl FnOnce() -> T) -> std::result::Result<T, String> {
         };
         text.split_whitespace().collect::<Vec<_>>().join(" ")
     })
+}
+
+/// Makes the panic hook say nothing of panics that are caught here, once; it says all others as it did.
+fn be_silent() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = take_hook();
+        set_hook(Box::new(move |info| {
+            if !is_guarded() {
+                before(info);
+            }
+        }));
+    });
 }
 
 /// Returns what `work` returns; a panic in it is an error of `kind` about the file `path`, which

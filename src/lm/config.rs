@@ -215,6 +215,7 @@ impl LmConfig {
                 }
             }
         }
+        super::config_families::check_layer_types(&fields)?;
         let config = match model_type.as_str() {
             "gpt2" => Self::gpt2(&fields)?,
             "gpt_neox" => Self::gpt_neox(&fields)?,

@@ -206,6 +206,13 @@ fn head_dim(fields: &Fields<'_>, hidden_size: usize, heads: usize) -> Result<usi
     fields.check_size("head_dim", own.unwrap_or(hidden_size / heads), MOST_WIDTH)
 }
 
+/// Refuses `layer_types` of another number of layers, whether the family reads them or not.
+pub(super) fn check_layer_types(fields: &Fields<'_>) -> Result<()> {
+    let own = if fields.family == "gpt2" { "n_layer" } else { "num_hidden_layers" };
+    let key = if fields.map.contains_key("num_hidden_layers") { "num_hidden_layers" } else { own };
+    sliding_flags(fields, fields.size(key, MOST_LAYERS)?).map(|_| ())
+}
+
 /// Which layers slide, from `layer_types`, where the file has it.
 fn sliding_flags(fields: &Fields<'_>, num_layers: usize) -> Result<Option<Vec<bool>>> {
     let types: Vec<String> = match fields.map.get("layer_types") {

@@ -97,7 +97,9 @@ impl RopeSource<'_> {
         }
         let empty = Map::new();
         let params = older.or(newer).unwrap_or(&empty);
-        if let Some((key, _)) = params.iter().find(|(_, value)| value.is_object()) {
+        let is_by_layer =
+            |(key, value): &(&String, &Value)| value.is_object() || *key == FULL || *key == SLIDING;
+        if let Some((key, _)) = params.iter().find(is_by_layer) {
             return Err(format!(
                 "`rope_parameters` has a rotation for `{key}`, but layers of `{}` share one",
                 self.family
