@@ -169,7 +169,7 @@ fn same(folder: &Path, straight: &BTreeMap<String, Vec<u8>>) -> Result<(), Strin
 }
 
 /// The points at which a case is tried: all; or without `W2S_FAULT_STRIDE` the first and the last of
-/// every call on every file, with one kind of fault after the other.
+/// every call on every file of a name, with one kind of fault after the other.
 fn points(changes: &[Change]) -> Vec<(Kind, usize)> {
     let stride = std::env::var("W2S_FAULT_STRIDE").ok().and_then(|text| text.parse().ok());
     let kinds =
@@ -183,8 +183,9 @@ fn points(changes: &[Change]) -> Vec<(Kind, usize)> {
     }
     let mut places: BTreeMap<(String, String), Vec<usize>> = BTreeMap::new();
     for (index, change) in changes.iter().enumerate() {
-        // Batches, rounds and searches are alike.
+        // Batches, rounds, steps and searches are alike.
         let path = fault::plain(&change.path);
+        let path = path.rsplit('/').next().unwrap_or_default();
         let path = path.chars().map(|c| if c.is_ascii_digit() { '#' } else { c }).collect();
         places.entry((change.call.clone(), path)).or_default().push(index + 1);
     }
