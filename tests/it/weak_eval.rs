@@ -163,7 +163,7 @@ fn a_filter_that_keeps_all_gains_nothing() {
     let mut run = small_run();
     run.kept.append(&mut run.dropped);
     let got = evaluate(&run, &NAMES, Binning::Distinct).expect("valid");
-    assert_eq!(got.gain, Some(Estimate { value: 0.0, low: 0.0, high: 0.0 }));
+    assert_eq!(got.gain, None);
     assert_eq!((got.kept, got.dropped.accuracy), (got.before, None));
     assert_eq!((got.dropped.wilson_low, got.dropped.wilson_high), (0.0, 1.0));
     assert_eq!((got.rows.kept, got.rows.dropped), (got.rows.all, None));
