@@ -74,6 +74,7 @@ pub(super) fn run(args: FilterArgs, session: &mut Session) -> Result<()> {
     }
     let task = task;
     let judging = args.judge_settings(&task)?;
+    progress::warn_of_words(&task.prompt);
     refuse_existing(args.export_csv.as_deref(), &args)?;
     let (folder, found) = match (&args.from, &dataset) {
         (Some(from), _) => {

@@ -90,6 +90,7 @@ pub(super) fn run(mut args: LabelArgs, session: &mut Session) -> Result<()> {
     args.ids.select(&mut dataset)?;
     let task = dataset.labelled_task(task)?;
     args.prepare(&task, &mut dataset)?;
+    progress::warn_of_words(&task.prompt);
     let method = args.method(&task, &dataset)?;
     let examples: &[Example] = match args.limit {
         Some(n) if n < dataset.examples.len() => &dataset.examples[..n],

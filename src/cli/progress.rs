@@ -9,6 +9,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use super::printable::printable;
+use crate::data::PromptSpec;
 use crate::label::TraceEvent;
 
 /// Whether another process speaks for this one.
@@ -49,6 +50,20 @@ pub(super) fn say(line: fmt::Arguments<'_>) {
     if !QUIET.load(Ordering::Relaxed) {
         complain(line);
     }
+}
+
+/// Warns of label words that begin others.
+pub(super) fn warn_of_words(prompt: &PromptSpec) {
+    for (word, longer) in prompt.begun_words() {
+        say(format_args!("{}", begun_word(word, longer)));
+    }
+}
+
+/// The warning of a label word that begins another.
+pub(super) fn begun_word(word: &str, longer: &str) -> String {
+    format!(
+        "warning: label word `{word}` begins `{longer}`: it is scored with whatever may follow it, `{longer}` included\nhint: choose words of which none begins another"
+    )
 }
 
 /// Writes a line to stderr.

@@ -130,6 +130,7 @@ pub(super) fn run(args: RelabelArgs, session: &mut Session) -> Result<()> {
     args.ids.select(&mut dataset)?;
     let known = Task::with_num_options(task.clone(), dataset.max_options());
     let task = if task.has_options() { known } else { task };
+    progress::warn_of_words(&task.prompt);
     let before = args.read_labels(&task)?;
     dataset.examples.retain(|example| before.contains_key(&example.id));
     if dataset.examples.is_empty() {

@@ -20,7 +20,8 @@ use crate::score::{PromptTree, Scorer};
 /// Reads JSON lines with `id`, `prompt` and `labels` (a list of words) and writes one JSON line for
 /// each: `id`, `logprobs` (natural log, summed over the label's tokens) and `num_tokens` (how many
 /// tokens that were). Prompt and label are tokenised together: a prompt that ends in a space is
-/// scored as it would be read.
+/// scored as it would be read. All labels of a line are summed from the first token at which any two
+/// of them differ; a label that begins another is scored with whatever may follow it.
 ///
 /// Example: {"id": "1", "prompt": "Claim: 2 + 2 = 4\nI think this claim is ", "labels": ["True", "False"]}
 #[derive(Debug, Args)]
@@ -55,6 +56,7 @@ const CHUNK: usize = 256;
 
 pub(super) fn run(args: ScoreArgs, session: &mut Session) -> Result<()> {
     let lines = read(&args.input)?;
+    warn_of_beginnings(&lines);
     let mut scorer = Opened::open(&args.model, &args.server, Need::Scores, session)?;
     for chunk in lines.chunks(CHUNK) {
         let mut tree = PromptTree::new();
@@ -90,6 +92,25 @@ pub(super) fn run(args: ScoreArgs, session: &mut Session) -> Result<()> {
     Ok(())
 }
 
+/// Warns of labels that begin others, once for all lines.
+fn warn_of_beginnings(lines: &[Line]) {
+    let begun = |line: &Line| -> Option<(String, String)> {
+        line.labels.iter().find_map(|word| {
+            let longer = line.labels.iter().find(|o| *o != word && o.starts_with(word.as_str()))?;
+            Some((word.clone(), longer.clone()))
+        })
+    };
+    let mut with = lines.iter().filter_map(begun);
+    if let Some((word, longer)) = with.next() {
+        progress::say(format_args!(
+            "{}\n  {} of {} lines have such labels",
+            progress::begun_word(&word, &longer),
+            1 + with.count(),
+            lines.len()
+        ));
+    }
+}
+
 fn name(id: &serde_json::Value) -> String {
     id.as_str().map_or_else(|| id.to_string(), str::to_owned)
 }
@@ -112,6 +133,10 @@ fn read(path: &std::path::Path) -> Result<Vec<Line>> {
         })?;
         if line.labels.is_empty() || line.labels.iter().any(String::is_empty) {
             return Err(fail("`labels` is empty or holds an empty word".into()));
+        }
+        let twin = |(i, word): (usize, &String)| line.labels[..i].contains(word);
+        if let Some((_, word)) = line.labels.iter().enumerate().find(|&(i, word)| twin((i, word))) {
+            return Err(fail(format!("`labels` has `{word}` twice")));
         }
         if let Some(first) = seen.insert(name(&line.id), number) {
             return Err(fail(format!("id `{}` is in line {first} too", name(&line.id))));

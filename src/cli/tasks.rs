@@ -25,7 +25,15 @@ pub(super) fn run(args: TasksArgs) -> Result<()> {
     }
     if let Some(name) = args.task {
         let task = Task::load(&name)?;
-        return progress::print(format_args!("{}", described(&task).trim_end()));
+        progress::print(format_args!("{}", described(&task).trim_end()))?;
+        let mut told = Vec::new();
+        for pair in task.variants.iter().flat_map(PromptSpec::begun_words) {
+            if !told.contains(&pair) {
+                progress::complain(format_args!("{}", progress::begun_word(pair.0, pair.1)));
+                told.push(pair);
+            }
+        }
+        return Ok(());
     }
     for (name, description) in Task::builtin() {
         progress::print(format_args!("{name:<24} {description}"))?;

@@ -270,6 +270,7 @@ fn read_data(args: &TrainArgs) -> Result<(Task, Dataset)> {
     if task.has_options() {
         task = task.with_num_options(dataset.max_options());
     }
+    progress::warn_of_words(&task.prompt);
     if let Some(limit) = args.limit {
         dataset.examples.truncate(limit.get());
     }

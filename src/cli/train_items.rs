@@ -91,6 +91,8 @@ struct Row<'a> {
     prompt: String,
     /// Texts and their shares.
     answers: Vec<(String, f64)>,
+    /// The words of all labels of the question; none where the answer is open or was written.
+    words: Vec<&'a str>,
     validation: bool,
     /// How often it is learnt.
     times: usize,
@@ -167,7 +169,8 @@ impl Making<'_> {
                 row.answers.iter().map(|(text, share)| (text.as_str(), *share)).collect();
             let example = row.example;
             let group = example.group.as_ref().unwrap_or(&example.id);
-            let Some(item) = builder.item((&example.id, group), &row.prompt, &answers, weight)?
+            let Some(item) =
+                builder.item((&example.id, group), &row.prompt, (&answers, &row.words), weight)?
             else {
                 continue;
             };
@@ -192,7 +195,7 @@ impl Making<'_> {
         label: &str,
         distribution: Option<Vec<f64>>,
         validation: bool,
-        format: &PromptFormat<'_>,
+        format: &PromptFormat<'e>,
     ) -> Result<Row<'e>> {
         let prompt = [format.instruction(), &format.question(example)?].concat();
         let words = format.words_of(example);
@@ -209,6 +212,7 @@ impl Making<'_> {
             answer,
             prompt,
             answers,
+            words,
             validation,
             times: 1,
             weight: None,
@@ -247,7 +251,7 @@ impl Making<'_> {
     fn labelled<'s>(
         &'s self,
         paths: &[PathBuf],
-        format: &PromptFormat<'_>,
+        format: &PromptFormat<'s>,
     ) -> Result<Vec<Row<'s>>> {
         let mut rows: Vec<Row<'s>> = Vec::new();
         let mut seen: HashMap<&str, &Path> = HashMap::new();
@@ -276,7 +280,7 @@ impl Making<'_> {
         Ok(rows)
     }
 
-    fn labelled_by<'s>(&'s self, path: &Path, format: &PromptFormat<'_>) -> Result<Vec<Row<'s>>> {
+    fn labelled_by<'s>(&'s self, path: &Path, format: &PromptFormat<'s>) -> Result<Vec<Row<'s>>> {
         let examples: HashMap<&str, &Example> =
             self.dataset.examples.iter().map(|e| (e.id.as_str(), e)).collect();
         let is_lines = path.extension().is_some_and(|end| end == "jsonl");
@@ -332,7 +336,7 @@ impl Making<'_> {
     fn answered<'s>(
         &'s self,
         source: Answers<'_>,
-        format: &PromptFormat<'_>,
+        format: &PromptFormat<'s>,
     ) -> Result<(Vec<Row<'s>>, usize)> {
         let Answers { paths, labels, sample } = source;
         let mut kept: Option<HashMap<String, Extra>> = None;
@@ -369,6 +373,9 @@ impl Making<'_> {
                 continue;
             };
             let answers = self.answers_of(&record, &answer, example, format)?;
+            // What was written is learnt as it stands.
+            let is_text = record.output.is_some() && !self.all_labels;
+            let words = if is_text { Vec::new() } else { format.words_of(example) };
             let (variant, prompt) = (Some(record.variant), record.prompt);
             rows.push(Row {
                 example,
@@ -376,6 +383,7 @@ impl Making<'_> {
                 answer,
                 prompt,
                 answers,
+                words,
                 validation,
                 times,
                 weight: None,

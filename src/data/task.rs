@@ -122,6 +122,24 @@ impl PromptSpec {
             fields.get(&case.field).is_some_and(|value| case.values.contains(&spelling(value)))
         })
     }
+
+    /// Returns the label words that begin others of the same question, each with the first of these:
+    /// `1` and `10`. Where the tokens of the longer go on from those of the shorter, the shorter one's
+    /// probability holds that of the longer.
+    pub fn begun_words(&self) -> Vec<(&str, &str)> {
+        let mut begun = Vec::new();
+        let own = std::iter::once(&self.words);
+        for words in own.chain(self.cases.iter().map(|case| &case.words)) {
+            for word in words {
+                let longer = words.iter().find(|other| *other != word && other.starts_with(word));
+                let pair = longer.map(|longer| (word.as_str(), longer.as_str()));
+                if let Some(pair) = pair.filter(|pair| !begun.contains(pair)) {
+                    begun.push(pair);
+                }
+            }
+        }
+        begun
+    }
 }
 
 /// A field of a task and where its text comes from.

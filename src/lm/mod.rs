@@ -7,6 +7,7 @@ mod adapter;
 mod adapter_config;
 mod backward;
 mod block;
+mod boundary;
 mod cache;
 mod chat;
 mod checkpoint;
@@ -35,6 +36,7 @@ pub use adapter::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter, LowRank, ModuleShape
 pub use adapter_config::{AdapterConfig, AdapterRules, TargetModules};
 pub(crate) use backward::LOGIT_ELEMENTS;
 pub use backward::{AdapterDropout, Derivatives, Target, TrainTokens};
+pub use boundary::{first_difference, question_boundary};
 pub use cache::{BatchCache, KvCache};
 pub use chat::{ChatTemplate, Message};
 pub use checkpoint::Checkpoint;

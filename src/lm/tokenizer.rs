@@ -219,8 +219,9 @@ impl Tokens {
     /// Returns the index of the first token that belongs to what follows the first `num_bytes` of
     /// the text: the first that ends after them.
     ///
-    /// This is the one rule for the boundary of prompt and label. In `is ` + `True` the token ` True`
-    /// begins inside the prompt and ends in the label, so it is the label's and is scored after `is`.
+    /// In `is ` + `True` the token ` True` begins inside the prompt and ends in the label, so it is the
+    /// label's. This is the boundary of a text that stands alone; labels of one question share theirs:
+    /// [`super::question_boundary`].
     pub fn boundary(&self, num_bytes: usize) -> usize {
         self.ends.iter().position(|&end| end > num_bytes).unwrap_or(self.ids.len())
     }

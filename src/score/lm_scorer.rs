@@ -13,7 +13,7 @@ use super::{LabelScores, PromptTree, Scorer, Usage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::{
     Adapter, ChatTemplate, Decoder, DeviceChoice, Devices, DtypeChoice, KvCache, Message,
-    NewTokens, Tokenizer, Tokens,
+    NewTokens, Tokenizer, Tokens, question_boundary,
 };
 
 /// How a [`LmScorer`] runs; none of it changes the answers beyond rounding.
@@ -279,7 +279,10 @@ impl LmScorer {
     ) -> Result<()> {
         let question = &tree.questions()[index];
         let prefix = self.tokenizer.prefix();
-        let mut longest_context = 0;
+        let fail = |kind, message: String| {
+            Err(Error::new(kind, format!("example `{}`: {message}", question.id)))
+        };
+        let mut labelled = Vec::with_capacity(question.labels.len());
         for (label, word) in question.labels.iter().enumerate() {
             let mut joint = self.tokenizer.extend(prompt, word)?;
             if self.distrust_extend {
@@ -290,25 +293,23 @@ impl LmScorer {
                 let whole = self.tokenizer.encode(&joint.text)?;
                 self.distrust_extend = whole.ids != joint.ids;
             }
-            let begin = joint.boundary(prompt.text.len());
-            let mut ids = prefix.to_vec();
-            ids.extend_from_slice(&joint.ids);
-            let range = prefix.len() + begin..ids.len();
-            let fail = |kind, message: String| {
-                Err(Error::new(kind, format!("example `{}`: {message}", question.id)))
+            labelled.push(joint);
+        }
+        let words: Vec<&str> = question.labels.iter().map(String::as_str).collect();
+        let begin = prefix.len()
+            + question_boundary(prompt.text.len(), &words, &labelled)
+                .map_err(|e| e.of(format_args!("example `{}`", question.id)))?;
+        if begin == 0 {
+            let message = if prompt.text.is_empty() {
+                "the prompt is empty, so the label has nothing to follow"
+            } else {
+                "the labels differ from the prompt's first token on, so they have nothing to follow"
             };
-            if range.is_empty() {
-                return fail(
-                    ErrorKind::Task,
-                    format!("label word `{word}` has no token of its own"),
-                );
-            }
-            if range.start == 0 {
-                return fail(
-                    ErrorKind::Data,
-                    "the prompt is empty, so the label has nothing to follow".into(),
-                );
-            }
+            return fail(ErrorKind::Data, message.into());
+        }
+        for (label, joint) in labelled.iter().enumerate() {
+            let ids = [prefix, joint.ids.as_slice()].concat();
+            let range = begin..ids.len();
             if ids.len() > self.max_tokens {
                 return fail(
                     ErrorKind::Context,
@@ -322,11 +323,10 @@ impl LmScorer {
                     e.hint("use fewer demonstrations (a smaller `--batch-size` or `--num-demonstrations`, or a shorter `--demonstrations` file), shorten the example, or set `--max-context` if the model can go beyond it")
                 });
             }
-            longest_context = longest_context.max(range.start);
             built.scores[index].num_tokens[label] = range.len();
             built.forest.insert(&ids, range, index, label);
         }
-        built.scores[index].num_prompt_tokens = longest_context;
+        built.scores[index].num_prompt_tokens = begin;
         Ok(())
     }
 

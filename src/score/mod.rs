@@ -37,12 +37,13 @@ use crate::error::{Error, ErrorKind, Result};
 /// The answer to one question.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LabelScores {
-    /// For each label of the question, the natural-log probability of its tokens after the prompt,
-    /// summed, in nats.
+    /// For each label of the question, the natural-log probability of its tokens, summed, in nats:
+    /// from the first token on at which the labels of the question differ
+    /// ([`crate::lm::question_boundary`]).
     pub logprobs: Vec<f64>,
     /// For each label, how many tokens were summed.
     pub num_tokens: Vec<usize>,
-    /// Tokens of the prompt, special tokens included and the label left out.
+    /// Tokens before those that were summed, special tokens included.
     pub num_prompt_tokens: usize,
 }
 

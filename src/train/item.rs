@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::lm::{Tokenizer, Tokens};
+use crate::lm::{Tokenizer, Tokens, question_boundary};
 
 /// One answer to a prompt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     /// Tokens of prompt and answer, special ones included.
     pub ids: Vec<u32>,
-    /// The first token that is the answer's; never 0.
+    /// The first token that is learnt; never 0.
     pub begin: usize,
     /// The share of this answer among those of the item; they sum to 1.
     pub share: f64,
@@ -80,51 +80,55 @@ impl<'a> ItemBuilder<'a> {
     }
 
     /// Returns the item of `prompt` with `answers` (text and share of each), or `None` if it is left
-    /// out.
+    /// out. `words` are the words of all labels of the question, whichever of them are learnt; none for
+    /// an open answer.
     ///
-    /// Prompt and answer are tokenised together; the answer's tokens are those that end after the
-    /// prompt's last byte, as in scoring ([`Tokens::boundary`]).
+    /// Prompt and answer are tokenised together, and what is learnt begins where the labels of the
+    /// question do, as in scoring ([`question_boundary`]).
     ///
     /// # Errors
-    /// [`ErrorKind::Data`] for an answer without a token of its own, [`ErrorKind::Context`] for an
-    /// answer longer than a sequence may be, and for a prompt if it is not to be cut.
+    /// [`ErrorKind::Task`] for an answer without a token of its own and for labels with the same tokens,
+    /// [`ErrorKind::Data`] for an empty prompt, [`ErrorKind::Context`] for an answer longer than a
+    /// sequence may be, and for a prompt if it is not to be cut.
     pub fn item(
         &mut self,
         (id, group): (&str, &str),
         prompt: &str,
-        answers: &[(&str, f64)],
+        (answers, words): (&[(&str, f64)], &[&str]),
         weight: f64,
     ) -> Result<Option<Item>> {
         let fail = |kind, message: String| Error::new(kind, format!("example `{id}`: {message}"));
-        let before: Tokens = self.tokenizer.encode(prompt)?;
         let prefix = self.tokenizer.prefix();
+        let mut texts: Vec<&str> = answers.iter().map(|(text, _)| *text).collect();
+        for word in words {
+            if !texts.contains(word) {
+                texts.push(word);
+            }
+        }
+        let joint = texts
+            .iter()
+            .map(|text| self.tokenizer.encode(&[prompt, text].concat()))
+            .collect::<Result<Vec<Tokens>>>()?;
+        let begin = prefix.len()
+            + question_boundary(prompt.len(), &texts, &joint)
+                .map_err(|e| e.of(format_args!("example `{id}`")))?;
+        if begin == 0 {
+            return Err(fail(
+                ErrorKind::Data,
+                "nothing stands before the answer, so it has nothing to follow".into(),
+            ));
+        }
         let mut made = Vec::with_capacity(answers.len());
         let mut most_over = 0;
-        for &(text, share) in answers {
-            let joint = self.tokenizer.encode(&[prompt, text].concat())?;
-            let begin = joint.boundary(before.text.len());
-            if begin == joint.ids.len() {
-                return Err(fail(
-                    ErrorKind::Data,
-                    format!("the answer `{text}` has no token of its own"),
-                ));
-            }
+        for (&(_, share), joint) in answers.iter().zip(&joint) {
             let mut ids = [prefix, joint.ids.as_slice()].concat();
-            let begin = begin + prefix.len();
             ids.extend(self.end);
-            if begin == 0 {
-                return Err(fail(
-                    ErrorKind::Data,
-                    "the prompt is empty, so the answer has nothing to follow".into(),
-                ));
-            }
             most_over = most_over.max(ids.len().saturating_sub(self.max_tokens));
             made.push(Answer { ids, begin, share });
         }
         if most_over > 0 {
-            let shortest = made.iter().map(|answer| answer.begin).min().unwrap_or(0);
             // A token of the prompt must stay for the answer to follow.
-            let room = shortest.saturating_sub(prefix.len() + usize::from(prefix.is_empty()));
+            let room = begin.saturating_sub(prefix.len() + usize::from(prefix.is_empty()));
             if most_over > room {
                 return Err(fail(
                     ErrorKind::Context,

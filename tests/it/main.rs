@@ -5,6 +5,7 @@
 
 mod adapter;
 mod baselines;
+mod boundary;
 mod chat;
 mod cli;
 mod common;

@@ -42,28 +42,31 @@ fn forest() -> PromptTree {
 /// Scores computed from one plain forward pass over each prompt with each label.
 fn plainly(scorer: &LmScorer, tree: &PromptTree) -> Vec<LabelScores> {
     let (decoder, tokenizer) = (scorer.decoder(), scorer.tokenizer());
-    let one = |prompt: &str, label: &str| {
+    let ids = |prompt: &str, label: &str| {
         let joint = tokenizer.encode(&format!("{prompt}{label}")).unwrap();
-        let ids: Vec<u32> = [tokenizer.prefix(), &joint.ids].concat();
+        [tokenizer.prefix(), &joint.ids].concat()
+    };
+    let sum = |ids: &[u32], first: usize| {
         let parents: Vec<Option<usize>> = (0..ids.len()).map(|i| i.checked_sub(1)).collect();
-        let new = NewTokens { ids: &ids, parents: &parents };
+        let new = NewTokens { ids, parents: &parents };
         let x_ld = decoder.forward(new, &mut decoder.new_cache()).unwrap();
         let logprobs_lv = decoder.log_probs(&x_ld);
-        let first = joint.ends.iter().position(|&end| end > prompt.len()).unwrap();
-        let own = first + tokenizer.prefix().len()..ids.len();
-        let sum = own
-            .clone()
+        (first..ids.len())
             .map(|i| logprobs_lv.double_value(&[i as i64 - 1, i64::from(ids[i])]))
-            .sum::<f64>();
-        (sum, own.len())
+            .sum::<f64>()
     };
     tree.questions()
         .iter()
         .map(|question| {
             let prompt = tree.text(question.node);
-            let (logprobs, num_tokens) = question.labels.iter().map(|l| one(&prompt, l)).unzip();
-            let num_prompt_tokens = 0;
-            LabelScores { logprobs, num_tokens, num_prompt_tokens }
+            let all: Vec<Vec<u32>> = question.labels.iter().map(|l| ids(&prompt, l)).collect();
+            // None of these labels begins another: they begin where they are not all alike any more.
+            let first = (0..).find(|&i| all.iter().any(|row| row[i] != all[0][i])).unwrap();
+            LabelScores {
+                logprobs: all.iter().map(|row| sum(row, first)).collect(),
+                num_tokens: all.iter().map(|row| row.len() - first).collect(),
+                num_prompt_tokens: 0,
+            }
         })
         .collect()
 }

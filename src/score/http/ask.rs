@@ -32,7 +32,8 @@ pub(super) struct Use {
 
 #[derive(Clone, Debug)]
 pub(super) enum Part {
-    /// The log-probabilities of the last tokens of the prompt, those that end after so many bytes.
+    /// The log-probabilities of the last tokens of what is sent, which ends in the label; the
+    /// question's own prompt is so long.
     End { num_prompt_bytes: usize },
     /// That of a token among the next ones.
     Next { text: String, id: Option<u32> },
@@ -104,12 +105,16 @@ impl HttpScorer {
             more["return_tokens_as_token_ids"] = true.into();
         }
         let mut asks: Vec<Ask> = Vec::new();
+        let mut pieces = match &self.local {
+            Some(local) => local.pieces(prompt, &question.labels)?.into_iter(),
+            None => Vec::new().into_iter(),
+        };
         for (label, word) in question.labels.iter().enumerate() {
-            let places = match &self.local {
-                Some(local) => {
-                    let pieces = local.pieces(prompt, word)?.into_iter();
-                    pieces.map(|piece| (piece.before, piece.text, Some(piece.id))).collect()
-                }
+            let places = match pieces.next() {
+                Some(pieces) => pieces
+                    .into_iter()
+                    .map(|piece| (piece.before, piece.text, Some(piece.id)))
+                    .collect(),
                 None => vec![without_tokenizer(prompt, word)],
             };
             for (before, text, id) in places {

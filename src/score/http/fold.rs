@@ -14,19 +14,20 @@ const CHECKED_WORDS: usize = 16;
 const ROUNDING: f64 = 1e-3;
 
 impl HttpScorer {
-    /// Adds what a reply says to the scores of its question.
+    /// Adds what a reply says to the scores of its question; `nums` are those of
+    /// [`HttpScorer::nums_of_labels`].
     pub(super) fn fold(
         &mut self,
         question: &Question,
-        ask: &Ask,
+        (ask, nums): (&Ask, &[usize]),
         reply: &Reply,
         scores: &mut LabelScores,
     ) -> Result<()> {
         for used in &ask.uses {
             let word = &question.labels[used.label];
             let (logprob, num_tokens) = match &used.part {
-                Part::End { num_prompt_bytes } => {
-                    let num = self.num_of_label(ask, reply, *num_prompt_bytes, word)?;
+                Part::End { .. } => {
+                    let num = nums[used.label];
                     let all = reply.tokens_in.map_or(reply.num_prompt, |num| num as usize);
                     let before = all.saturating_sub(num);
                     scores.num_prompt_tokens = scores.num_prompt_tokens.max(before);
@@ -112,53 +113,6 @@ impl HttpScorer {
         }
         Ok(())
     }
-
-    /// How many of the last tokens of the prompt are the label's.
-    fn num_of_label(
-        &self,
-        ask: &Ask,
-        reply: &Reply,
-        num_prompt_bytes: usize,
-        word: &str,
-    ) -> Result<usize> {
-        if reply.prompt.is_empty() {
-            return Err(no_logprobs("the prompt"));
-        }
-        let there = reply.num_after(&ask.prompt, num_prompt_bytes);
-        let Some(local) = &self.local else {
-            return match there {
-                Some(0) => Err(Error::new(
-                    ErrorKind::Task,
-                    format!("label word `{word}` has no token of its own"),
-                )),
-                Some(num) => Ok(num),
-                None => {
-                    let texts: Vec<&str> =
-                        reply.prompt.iter().rev().take(4).map(|t| t.text.as_str()).collect();
-                    Err(Error::new(
-                        ErrorKind::Server,
-                        format!("the server's tokens do not join to the prompt: they end in {texts:?} (the last first)"),
-                    )
-                    .hint("give the model's tokenizer with `--tokenizer FILE`"))
-                }
-            };
-        };
-        let (joint, num) = local.split(&ask.prompt[..num_prompt_bytes], word)?;
-        let theirs = reply.tokens_in.map_or(reply.num_prompt, |num| num as usize);
-        check_count(local, joint.ids.len(), theirs)?;
-        if there.is_some_and(|there| there != num) || num > reply.prompt.len() {
-            return Err(mixed(local, format!("the server cuts label `{word}` in other tokens")));
-        }
-        let end = &reply.prompt[reply.prompt.len() - num..];
-        let ids = &joint.ids[joint.ids.len() - num..];
-        if end.iter().zip(ids).any(|(token, id)| token.id.is_some_and(|theirs| theirs != *id)) {
-            return Err(mixed(
-                local,
-                format!("the server has other numbers for the tokens of `{word}`"),
-            ));
-        }
-        Ok(num)
-    }
 }
 
 fn sum_of_end(reply: &Reply, num: usize, word: &str) -> Result<f64> {
@@ -181,7 +135,7 @@ fn next_token(reply: &Reply) -> Option<&ReplyToken> {
     reply.written.first()
 }
 
-fn no_logprobs(what: &str) -> Error {
+pub(super) fn no_logprobs(what: &str) -> Error {
     Error::new(ErrorKind::Server, format!("the server's answer lacks the log-probabilities of {what}"))
         .hint("the server dropped them without a word, as some providers do; `w2s serve-check URL` says what it can do")
 }
@@ -232,7 +186,7 @@ fn sum_of_word(token: &ReplyToken, word: &str, others: &[&str]) -> Option<f64> {
 
 /// Checks that a server has as many tokens of a text as the local tokenizer. Whether special tokens
 /// stand before it is the server's affair.
-fn check_count(local: &LocalTokenizer, ours: usize, theirs: usize) -> Result<()> {
+pub(super) fn check_count(local: &LocalTokenizer, ours: usize, theirs: usize) -> Result<()> {
     let prefix = local.tokenizer().prefix().len();
     if [ours, ours + prefix, ours + 1].contains(&theirs) {
         return Ok(());
@@ -240,7 +194,7 @@ fn check_count(local: &LocalTokenizer, ours: usize, theirs: usize) -> Result<()>
     Err(mixed(local, format!("the server has {theirs} tokens where this tokenizer has {ours}")))
 }
 
-fn mixed(local: &LocalTokenizer, what: String) -> Error {
+pub(super) fn mixed(local: &LocalTokenizer, what: String) -> Error {
     Error::new(ErrorKind::Tokenizer, what).at(local.path()).hint(
         "the tokenizer is not that of the served model, or the server serves another model; `w2s serve-check` compares them",
     )

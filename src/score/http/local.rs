@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::lm::{ChatTemplate, Message, Tokenizer, Tokens};
+use crate::lm::{ChatTemplate, Message, Tokenizer, Tokens, question_boundary};
 
 /// The tokenizer of a served model, and its chat template where it has one.
 #[derive(Debug)]
@@ -59,30 +59,30 @@ impl LocalTokenizer {
         Ok(Some(self.tokenizer.without_prefix(&text).to_owned()))
     }
 
-    /// Returns the tokens of prompt and label as one text, and how many of them are the label's.
+    /// Returns the tokens of the prompt with each label as one text, and the first token that is
+    /// scored.
     ///
     /// # Errors
-    /// [`ErrorKind::Task`] for a label without a token of its own.
-    pub(super) fn split(&self, prompt: &str, label: &str) -> Result<(Tokens, usize)> {
-        let joint = self.tokenizer.encode(&[prompt, label].concat())?;
-        let num = joint.ids.len() - joint.boundary(prompt.len());
-        if num == 0 {
-            return Err(Error::new(
-                ErrorKind::Task,
-                format!("label word `{label}` has no token of its own"),
-            ));
-        }
-        Ok((joint, num))
+    /// As [`question_boundary`].
+    pub(super) fn split(&self, prompt: &str, labels: &[String]) -> Result<(Vec<Tokens>, usize)> {
+        let words: Vec<&str> = labels.iter().map(String::as_str).collect();
+        let encode = |label: &&str| self.tokenizer.encode(&[prompt, label].concat());
+        let joint = words.iter().map(encode).collect::<Result<Vec<Tokens>>>()?;
+        let begin = question_boundary(prompt.len(), &words, &joint)?;
+        Ok((joint, begin))
     }
 
-    /// Returns the tokens of a label, each with the text before it.
+    /// Returns the tokens that are scored of each label, each with the text before it.
     ///
     /// # Errors
-    /// [`ErrorKind::Tokenizer`] when a server that is given the text before a token would cut it
-    /// otherwise.
-    pub(super) fn pieces(&self, prompt: &str, label: &str) -> Result<Vec<Piece>> {
-        let (joint, num) = self.split(prompt, label)?;
-        let first = joint.ids.len() - num;
+    /// As [`question_boundary`], and [`ErrorKind::Tokenizer`] when a server that is given the text
+    /// before a token would cut it otherwise.
+    pub(super) fn pieces(&self, prompt: &str, labels: &[String]) -> Result<Vec<Vec<Piece>>> {
+        let (joint, begin) = self.split(prompt, labels)?;
+        joint.iter().map(|joint| self.pieces_from(joint, begin)).collect()
+    }
+
+    fn pieces_from(&self, joint: &Tokens, first: usize) -> Result<Vec<Piece>> {
         let piece = |at: usize| {
             // Offsets leave out the blank that some tokenizers join to a word.
             let from = if at == 0 { 0 } else { joint.ends[at - 1] };

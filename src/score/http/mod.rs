@@ -2,10 +2,11 @@
 //!
 //! A tree of prompts is flattened depth first, so that a prefix cache on the server finds neighbours
 //! together, and each question becomes one request or a few. In which way numbers are got is the
-//! [`Route`]; which token is whose is settled by the rule of [`crate::lm::Tokens::boundary`], on the
+//! [`Route`]; which token is whose is settled by the rule of [`crate::lm::question_boundary`], on the
 //! server's tokens or those of a local tokenizer.
 
 mod ask;
+mod ends;
 mod fold;
 mod local;
 mod route;
@@ -265,12 +266,18 @@ impl Scorer for HttpScorer {
             })
             .collect();
         let mut usage = Usage { num_questions: scores.len() as u64, ..Usage::default() };
-        for (job, reply) in jobs.iter().zip(&replies) {
-            let ask = &job.what;
-            let question = &tree.questions()[ask.question];
-            usage.tokens_computed += reply.tokens_in.unwrap_or(0) + reply.tokens_out.unwrap_or(0);
-            self.fold(question, ask, reply, &mut scores[ask.question])
-                .map_err(|e| e.of(format_args!("example `{}`", question.id)))?;
+        let answered: Vec<(&ask::Ask, &crate::server::Reply)> =
+            jobs.iter().map(|job| &job.what).zip(&replies).collect();
+        for of_question in answered.chunk_by(|(a, _), (b, _)| a.question == b.question) {
+            let index = of_question[0].0.question;
+            let question = &tree.questions()[index];
+            let named = |e: Error| e.of(format_args!("example `{}`", question.id));
+            let nums = self.nums_of_labels(question, of_question).map_err(named)?;
+            for (ask, reply) in of_question {
+                usage.tokens_computed +=
+                    reply.tokens_in.unwrap_or(0) + reply.tokens_out.unwrap_or(0);
+                self.fold(question, (ask, &nums), reply, &mut scores[index]).map_err(named)?;
+            }
         }
         self.check_misses()?;
         usage.tokens_full_prompts = scores.iter().map(LabelScores::tokens_full_prompt).sum();
