@@ -324,7 +324,10 @@ fn table(num_draws: usize, num_resampled: usize) -> String {
     let mut text = format!(
         "Coverage of 95 % intervals in percent, {num_draws} draws ({num_resampled} where intervals need \
          resamples). The truth is over all items and seeds; see tests/it/coverage.rs.\n\
-         CARGO_PROFILE_TEST_OPT_LEVEL=1 cargo test --test it -- --ignored coverage_table\n\n\
+         COVERAGE_DRAWS={num_draws} COVERAGE_RESAMPLED={num_resampled} cargo test --test it -- --ignored \
+         coverage_table\n\
+         One seed cannot tell how seeds differ: with it the interval speaks of that run alone, and covers \
+         the truth over all seeds only where these do not differ.\n\n\
          {:<22} {:>5} {:>5} {:>9} {:>11} {:>9} {:>13} {:>15}\n",
         "world",
         "items",

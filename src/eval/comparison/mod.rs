@@ -19,7 +19,8 @@
 //! their mean (McCarthy and Snowden 1985; Rao and Wu 1988). Percentiles of resamples are not used: of three
 //! runs they cover 80 to 90 %, and resamples of what is right everywhere are all alike.
 //!
-//! How often each interval holds the truth is measured in data/measured/coverage.txt.
+//! How often each interval holds the truth is measured in data/measured/coverage.txt: of three and five runs
+//! about 95 to 99 %, more where runs differ by chance alone; of one run 95 % where seeds do not differ.
 
 mod effects;
 mod join;
