@@ -2,12 +2,13 @@
 //!
 //! A file is written under a name of its own beside its place, brought to the disk, moved to its
 //! place, and the folder is brought to the disk too. Nothing here follows a symbolic link: the file
-//! under the other name is always a new one, and a link that stands in the file's place is replaced
+//! under the other name is always a new one, and locked while it is written: what a killed process
+//! left is not locked, and the next that writes the same file deletes it. A link that stands in the file's place is replaced
 //! by the file; what it points to stays as it was.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind as IoErrorKind};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -33,13 +34,21 @@ impl AtomicFile {
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let name = path.file_name().ok_or(IoErrorKind::InvalidInput)?;
+        delete_left_over(path);
         for _ in 0..MOST_TRIES {
             let number = NUMBER.fetch_add(1, Ordering::Relaxed);
             let mut own = name.to_os_string();
             own.push(format!(".{}-{number}{PARTIAL}", std::process::id()));
             let partial = path.with_file_name(own);
             match new_file(&partial) {
-                Ok(file) => return Ok(Self { path: path.into(), partial, file: Some(file) }),
+                Ok(file) => {
+                    // Where files cannot be locked, none is taken for left over.
+                    let _ = file.try_lock();
+                    // Between making and locking it another process may have taken it for that.
+                    if is_at(&file, &partial) {
+                        return Ok(Self { path: path.into(), partial, file: Some(file) });
+                    }
+                }
                 Err(e) if e.kind() == IoErrorKind::AlreadyExists => {}
                 Err(e) => return Err(e),
             }
@@ -101,6 +110,37 @@ pub(crate) fn create_anew(path: &Path) -> io::Result<File> {
         Err(e) if e.kind() != IoErrorKind::NotFound => Err(e),
         _ => new_file(path),
     }
+}
+
+/// Deletes what killed processes left of the file at `path`, as far as it can.
+fn delete_left_over(path: &Path) {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let head = format!("{}.", name.to_string_lossy());
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let is_partial = |name: &str| {
+        let middle = name.strip_prefix(&head).and_then(|rest| rest.strip_suffix(PARTIAL));
+        middle.and_then(|m| m.split_once('-')).is_some_and(|(a, b)| is_number(a) && is_number(b))
+    };
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if !entry.file_name().to_str().is_some_and(is_partial) {
+            continue;
+        }
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+        let file = options.open(entry.path());
+        if file.is_ok_and(|file| file.try_lock().is_ok() && is_at(&file, &entry.path())) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Returns whether an open file is the one at a path.
+fn is_at(file: &File, path: &Path) -> bool {
+    let id = |facts: fs::Metadata| (facts.dev(), facts.ino());
+    file.metadata()
+        .map(id)
+        .is_ok_and(|ours| path.symlink_metadata().map(id).is_ok_and(|t| t == ours))
 }
 
 /// Opens a file at a place where there is none; a link there is something.
@@ -167,6 +207,20 @@ mod tests {
         drop(file);
         assert_eq!(names(folder.path()), ["a"]);
         assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+    }
+
+    #[test]
+    fn what_a_kill_left_goes_and_what_is_being_written_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("a.json.4711-3.partial"), "half").unwrap();
+        fs::write(at("a.json.mine.partial"), "not ours").unwrap();
+        let other = AtomicFile::create(&at("a.json")).unwrap();
+        write_atomic(&at("a.json"), b"new").unwrap();
+        assert!(other.partial.exists() && !at("a.json.4711-3.partial").exists());
+        assert!(at("a.json.mine.partial").exists());
+        other.commit().unwrap();
+        assert_eq!(fs::read_to_string(at("a.json")).unwrap(), "");
     }
 
     #[test]
