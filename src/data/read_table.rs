@@ -60,7 +60,7 @@ pub(super) fn read_table(
                 path,
             );
         }
-        _ => header_of(&first, path)?,
+        _ => header_of(&first, layout.known, path)?,
     };
     records(&names, "the header", rows, path)
 }
@@ -169,8 +169,7 @@ fn is_header(row: &Row, columns: &[String], layout: Layout<'_>, path: &Path) -> 
         return Ok(has_header);
     }
     let cells: Vec<&str> = row.cells.iter().map(|cell| cell.trim()).collect();
-    // A single letter is no name: it may be the answer to a multiple choice. Capitals make no other
-    // name here, so that `Text` is not taken for data; what then looks for `text` says so.
+    // A single letter is no name: it may be the answer to a multiple choice.
     let is_name = |cell: &&str| {
         cell.chars().count() > 1 && layout.known.iter().any(|name| name.eq_ignore_ascii_case(cell))
     };
@@ -221,8 +220,16 @@ fn shortened(cell: &str) -> String {
     }
 }
 
-fn header_of(row: &Row, path: &Path) -> Result<Vec<String>> {
-    let names: Vec<String> = row.cells.iter().map(|name| name.trim().to_owned()).collect();
+/// Returns the names; one that differs from a column of the task in capitals only stands for that.
+fn header_of(row: &Row, known: &[String], path: &Path) -> Result<Vec<String>> {
+    let own: Vec<&str> = row.cells.iter().map(|name| name.trim()).collect();
+    let meant = |name: &&str| {
+        let is_known = name.chars().count() < 2 || known.iter().any(|one| one == name);
+        let same = |one: &&String| one.eq_ignore_ascii_case(name) && !own.contains(&one.as_str());
+        let found = if is_known { None } else { known.iter().find(same) };
+        found.map_or_else(|| (*name).to_owned(), Clone::clone)
+    };
+    let names: Vec<String> = own.iter().map(meant).collect();
     for (index, name) in names.iter().enumerate() {
         // pandas writes its index under an empty name, so that one is let through.
         if !name.is_empty() && names[..index].contains(name) {

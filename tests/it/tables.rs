@@ -46,9 +46,11 @@ fn a_header_is_not_taken_for_data() {
     assert_eq!(label(&place, "sentiment", &data).unwrap(), ["1"]);
     let data = place.write("c.csv", "sep=;\r\nid;text\r\n1;good, really\r\n");
     assert_eq!(label(&place, "sentiment", &data).unwrap(), ["1"]);
-    // Names in other letters are names, and what is looked for is said.
-    let data = place.write("d.csv", "Text,Label\ngood film,1\n");
-    refused(label(&place, "sentiment", &data), &["no field `text`", "has `Text`, `Label`"]);
+    // Names in capitals are the task's; other names are listed.
+    let data = place.write("d.csv", "ID,Text,Label\n7,good film,1\n");
+    assert_eq!(label(&place, "sentiment", &data).unwrap(), ["7"]);
+    let data = place.write("d.csv", "label,comment\n1,good film\n");
+    refused(label(&place, "sentiment", &data), &["no field `text`", "has `label`, `comment`"]);
     // What has a label in the label's place is data.
     let data = place.write("e.tsv", "good film\t1\nbad film\t0\n");
     assert_eq!(label(&place, "sentiment", &data).unwrap(), ["row-1", "row-2"]);
