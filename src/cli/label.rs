@@ -290,6 +290,9 @@ impl<'a> Trace<'a> {
     }
 }
 
+/// Share of the examples to which calibration must give another label before it is warned of.
+const MUCH_MOVED: f64 = 0.1;
+
 /// Says what was found, and what should make its reader doubt it.
 fn tell(labelling: &Labelling, seconds: f64, folder: &RunDir) {
     let s = &labelling.summary;
@@ -303,6 +306,19 @@ fn tell(labelling: &Labelling, seconds: f64, folder: &RunDir) {
     let shares: Vec<String> =
         s.share.iter().map(|(l, x)| format!("{l} {:.0} %", 100.0 * number(x))).collect();
     say(format_args!("  labels: {}", shares.join(", ")));
+    if let Some(raw) = &s.uncalibrated_share {
+        let shown: Vec<String> =
+            raw.iter().map(|(l, x)| format!("{l} {:.0} %", 100.0 * number(x))).collect();
+        say(format_args!("  as the model answers, without calibration: {}", shown.join(", ")));
+        let moved = s.share.iter().map(|(l, x)| (number(x) - number(&raw[l])).max(0.0));
+        let moved: f64 = moved.sum();
+        if moved > MUCH_MOVED && labelling.records.len() >= 8 {
+            say(format_args!(
+                "warning: calibration gives {:.0} % of the examples another label; it assumes that the labels are about equally frequent\nhint: if one of them is rare in your data, use `--calibrate none` and compare; where a model says one word to everything, calibration is what helps",
+                100.0 * moved
+            ));
+        }
+    }
     if let (Some(score), Some(constants)) = (s.score, &s.constant_scores) {
         let all: Vec<String> =
             constants.iter().map(|(l, x)| format!("all {l} {:.2}", number(x))).collect();
@@ -376,7 +392,9 @@ fn tell(labelling: &Labelling, seconds: f64, folder: &RunDir) {
         ));
     }
     if s.share.values().any(|x| number(x) > 0.95) && labelling.records.len() >= 8 {
-        say(format_args!("warning: nearly all examples got the same label"));
+        say(format_args!(
+            "warning: nearly all examples got the same label\nhint: right if one label is that frequent in your data; if not, the model prefers its word: try `--calibrate batch`, a consistency rule, or other label words"
+        ));
     }
     say(format_args!("  wrote {}", folder.file("labels.jsonl").display()));
 }

@@ -76,6 +76,17 @@ pub enum Method {
 }
 
 impl Method {
+    /// Returns how the model's preferences for label words are taken off.
+    pub fn calibration(&self) -> Calibration {
+        match self {
+            Self::Icm { settings, .. } => settings.calibration,
+            Self::ZeroShot { calibration }
+            | Self::ZeroShotChat { calibration }
+            | Self::FewShot { calibration, .. } => *calibration,
+            Self::ManyShot(settings) => settings.calibration,
+        }
+    }
+
     /// Returns the method's name in commands and files.
     pub fn name(&self) -> &'static str {
         match self {
@@ -103,6 +114,10 @@ pub struct Summary {
     pub num_unlabelled: usize,
     /// Share of each label among the labelled examples.
     pub share: Map<String, Value>,
+    /// Share of each label as the model answers, without calibration, in the prompts that gave the
+    /// labels; where there was a calibration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uncalibrated_share: Option<Map<String, Value>>,
     /// U of the labels, averaged over batches by their size; the search only.
     pub score: Option<f64>,
     /// U when every example has this label, averaged likewise; the search only.
@@ -152,6 +167,8 @@ pub struct Labelling {
 /// An example's label with the numbers behind it.
 struct Found {
     label: usize,
+    /// The most likely label as the model answers, without calibration.
+    uncalibrated: usize,
     logprobs: Vec<f64>,
     last_flip: Option<u64>,
 }
@@ -181,6 +198,7 @@ pub fn label<S: Scorer>(
         num_examples: examples.len(),
         num_unlabelled: 0,
         share: Map::new(),
+        uncalibrated_share: None,
         score: None,
         constant_scores: None,
         num_batches: None,
@@ -235,14 +253,19 @@ pub fn label<S: Scorer>(
     summary.tokens_computed = usage.tokens_computed;
     summary.tokens_full_prompts = usage.tokens_full_prompts;
     summary.num_questions = usage.num_questions;
-    let mut counts = vec![0_usize; names.len()];
+    let mut counts = vec![[0_usize; 2]; names.len()];
     for found in found.iter().flatten() {
-        counts[found.label] += 1;
+        counts[found.label][0] += 1;
+        counts[found.uncalibrated][1] += 1;
     }
     let records = restarts::records(examples, &names, &found);
     summary.num_unlabelled = examples.len() - records.len();
     let share = |n: usize| n as f64 / records.len().max(1) as f64;
-    summary.share = names.iter().zip(&counts).map(|(l, n)| (l.clone(), share(*n).into())).collect();
+    let shares = |which: usize| {
+        names.iter().zip(&counts).map(|(l, n)| (l.clone(), share(n[which]).into())).collect()
+    };
+    summary.share = shares(0);
+    summary.uncalibrated_share = (method.calibration() != Calibration::None).then(|| shares(1));
     Ok(Labelling { records, summary, restarts })
 }
 

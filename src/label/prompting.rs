@@ -200,14 +200,16 @@ impl<'a, S: Scorer> Prompting<'a, S> {
         round: u64,
         summary: &mut ManyShotSummary,
     ) -> Result<Vec<Found>> {
-        let mut all: Vec<(usize, Vec<f64>)> = Vec::with_capacity(self.examples.len());
+        let mut all: Vec<(usize, (Vec<f64>, Vec<f64>))> = Vec::with_capacity(self.examples.len());
         for (number, members) in batches.iter().enumerate() {
             let batch: Vec<&Example> = members.iter().map(|&i| &self.examples[i]).collect();
             let items = Items::new(self.format, &batch)?;
             let shown: Labels = members.iter().map(|&i| labels[i]).collect();
             let at = (number as u64, round);
             let plan = OrderPlan::new(settings.order, &items, &shown, &self.streams, at);
-            let rows = self.raw(&plan, &items, &shown, items.len(), settings.calibration)?;
+            let (rows, offset) =
+                self.raw(&plan, &items, &shown, items.len(), settings.calibration)?;
+            let rows = rows.into_iter().map(|row| (row, offset.clone()));
             all.extend(members.iter().copied().zip(rows));
             let num_shown = shown.iter().flatten().count();
             let all_shown = num_shown == shown.len();
@@ -314,11 +316,13 @@ impl<'a, S: Scorer> Prompting<'a, S> {
         num_targets: usize,
         calibration: Calibration,
     ) -> Result<Vec<Found>> {
-        let rows = self.raw(plan, items, labels, num_targets, calibration)?;
+        let (rows, offset) = self.raw(plan, items, labels, num_targets, calibration)?;
+        let rows = rows.into_iter().map(|row| (row, offset.clone())).collect();
         Ok(calibrated(rows, calibration))
     }
 
-    /// Asks for the first `num_targets` items; the preference that content-free items show is off.
+    /// Asks for the first `num_targets` items; the log-probabilities and what calibration by content-free
+    /// items takes off them.
     fn raw(
         &mut self,
         plan: &OrderPlan,
@@ -326,7 +330,7 @@ impl<'a, S: Scorer> Prompting<'a, S> {
         labels: &[Option<usize>],
         num_targets: usize,
         calibration: Calibration,
-    ) -> Result<Vec<Vec<f64>>> {
+    ) -> Result<(Vec<Vec<f64>>, Vec<f64>)> {
         let num_labels = items.labels.len();
         let mut rows: Vec<(usize, Vec<f64>)> = Vec::with_capacity(num_targets);
         let mut content_free: Vec<Vec<f64>> = Vec::new();
@@ -344,27 +348,26 @@ impl<'a, S: Scorer> Prompting<'a, S> {
             (self.observe)(&TraceEvent::Scored { done: self.done, total: self.total })?;
         }
         rows.sort_unstable_by_key(|(i, _)| *i);
-        let mut rows: Vec<Vec<f64>> = rows.into_iter().map(|(_, row)| row).collect();
-        if calibration == Calibration::ContentFree {
-            let offset = mean_logprobs(content_free.iter().map(Vec::as_slice), num_labels);
-            for row in &mut rows {
-                row.iter_mut().zip(&offset).for_each(|(value, offset)| *value -= offset);
-            }
-        }
-        Ok(rows)
+        let rows = rows.into_iter().map(|(_, row)| row).collect();
+        // Zeros where no content-free item was asked for.
+        Ok((rows, mean_logprobs(content_free.iter().map(Vec::as_slice), num_labels)))
     }
 }
 
-/// Each row's label distribution and best label; what a batch calibration takes off is of all rows.
-fn calibrated(rows: Vec<Vec<f64>>, calibration: Calibration) -> Vec<Found> {
-    let num_labels = rows.first().map_or(0, Vec::len);
-    let offset = match calibration {
-        Calibration::Batch => mean_logprobs(rows.iter().map(Vec::as_slice), num_labels),
-        Calibration::None | Calibration::ContentFree => vec![0.0; num_labels],
+/// Each row's label distribution and best label, and the best without calibration; what a batch
+/// calibration takes off is of all rows.
+fn calibrated(rows: Vec<(Vec<f64>, Vec<f64>)>, calibration: Calibration) -> Vec<Found> {
+    let num_labels = rows.first().map_or(0, |(row, _)| row.len());
+    let batch = match calibration {
+        Calibration::Batch => {
+            Some(mean_logprobs(rows.iter().map(|(row, _)| row.as_slice()), num_labels))
+        }
+        Calibration::None | Calibration::ContentFree => None,
     };
-    let found = |row: Vec<f64>| {
-        let logprobs = distribution(&row, &offset);
-        Found { label: best_label(&logprobs), logprobs, last_flip: None }
+    let found = |(row, own): (Vec<f64>, Vec<f64>)| {
+        let logprobs = distribution(&row, batch.as_ref().unwrap_or(&own));
+        let label = best_label(&logprobs);
+        Found { label, uncalibrated: best_label(&row), logprobs, last_flip: None }
     };
     rows.into_iter().map(found).collect()
 }

@@ -12,8 +12,8 @@ use crate::data::{Example, LabelRecord, Rule, Task};
 use crate::error::Result;
 use crate::prompt::PromptFormat;
 use crate::run::SeedStream;
-use crate::score::margin;
 use crate::score::{Scorer, Usage};
+use crate::score::{best_label, margin};
 
 /// What `summary.json` says of one of several searches.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -145,7 +145,10 @@ impl Searches<'_> {
             let rows = result.labels.iter().zip(result.logprobs).zip(result.last_flip);
             for (&i, ((label, logprobs), last_flip)) in members.iter().zip(rows) {
                 if let (Some(label), Some(logprobs)) = (*label, logprobs) {
-                    found[i] = Some(Found { label, logprobs, last_flip });
+                    let raw: Vec<f64> =
+                        logprobs.iter().zip(&result.offset).map(|(lp, off)| lp + off).collect();
+                    let uncalibrated = best_label(&raw);
+                    found[i] = Some(Found { label, uncalibrated, logprobs, last_flip });
                 }
             }
         }

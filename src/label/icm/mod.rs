@@ -140,6 +140,8 @@ pub struct IcmResult {
     pub labels: Vec<Option<usize>>,
     /// Each labelled example's calibrated leave-one-out log distribution.
     pub logprobs: Vec<Option<Vec<f64>>>,
+    /// What calibration took off the log-probabilities of each label.
+    pub offset: Vec<f64>,
     /// The iteration in which each label last changed; 0 for a starting label that never did.
     pub last_flip: Vec<Option<u64>>,
     /// U of the labels.
@@ -371,6 +373,7 @@ impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
             num_never_revisited: (0..num).filter(is_left_alone).count(),
             order_check,
             logprobs: current.rows,
+            offset: current.offset,
             labels,
             last_flip,
             score: current.score.total,
