@@ -15,6 +15,7 @@ mod config;
 mod decoder;
 mod device;
 mod generate;
+mod jinja;
 mod layers;
 mod linear;
 mod own;
@@ -40,6 +41,7 @@ pub use config::{
 pub use decoder::{Decoder, NewTokens};
 pub use device::{DeviceChoice, Devices, DtypeChoice, resolve as resolve_device};
 pub use generate::{Finish, GenerateOptions, Generated, Sampling, end_tokens, generate};
+pub use jinja::Moment;
 pub use own::OwnTensor;
 pub use random::RANDOM_WEIGHTS;
 pub use rope::{RopeConfig, RopeScaling};
