@@ -19,6 +19,7 @@ mod decoder;
 mod decoder_names;
 mod device;
 mod generate;
+mod jinja;
 mod layers;
 mod linear;
 mod own;
@@ -46,6 +47,7 @@ pub use config::{
 pub use decoder::{Decoder, NewTokens};
 pub use device::{DeviceChoice, Devices, DtypeChoice, resolve as resolve_device};
 pub use generate::{Finish, GenerateOptions, Generated, Sampling, end_tokens, generate};
+pub use jinja::Moment;
 pub use own::OwnTensor;
 pub use random::RANDOM_WEIGHTS;
 pub use rope::{RopeConfig, RopeScaling};

@@ -7,6 +7,7 @@ mod adapter;
 mod baselines;
 mod boundary;
 mod chat;
+mod chat_environment;
 mod cli;
 mod common;
 mod compare_runs;
