@@ -45,7 +45,7 @@ const OF_THE_FORK: [&str; 4] = [
 pub(super) fn implied_preset(argv: &[String]) -> Option<(&'static str, PresetName)> {
     let is_in = |flag: &&str| argv.iter().any(|word| word.split('=').next() == Some(*flag));
     let flag = OF_THE_CODE.into_iter().find(is_in)?;
-    let fork = OF_THE_FORK.iter().any(|flag| is_in(&flag));
+    let fork = OF_THE_FORK.iter().any(is_in);
     Some((flag, if fork { PresetName::VllmFork } else { PresetName::IcmCode }))
 }
 

@@ -200,7 +200,7 @@ impl<'a, S: Scorer> Prompting<'a, S> {
         round: u64,
         summary: &mut ManyShotSummary,
     ) -> Result<Vec<Found>> {
-        let mut all: Vec<(usize, (Vec<f64>, Vec<f64>))> = Vec::with_capacity(self.examples.len());
+        let mut all: Vec<(usize, Answered)> = Vec::with_capacity(self.examples.len());
         for (number, members) in batches.iter().enumerate() {
             let batch: Vec<&Example> = members.iter().map(|&i| &self.examples[i]).collect();
             let items = Items::new(self.format, &batch)?;
@@ -209,7 +209,7 @@ impl<'a, S: Scorer> Prompting<'a, S> {
             let plan = OrderPlan::new(settings.order, &items, &shown, &self.streams, at);
             let (rows, offset) =
                 self.raw(&plan, &items, &shown, items.len(), settings.calibration)?;
-            let rows = rows.into_iter().map(|row| (row, offset.clone()));
+            let rows = rows.into_iter().map(|row| Answered { row, offset: offset.clone() });
             all.extend(members.iter().copied().zip(rows));
             let num_shown = shown.iter().flatten().count();
             let all_shown = num_shown == shown.len();
@@ -317,7 +317,8 @@ impl<'a, S: Scorer> Prompting<'a, S> {
         calibration: Calibration,
     ) -> Result<Vec<Found>> {
         let (rows, offset) = self.raw(plan, items, labels, num_targets, calibration)?;
-        let rows = rows.into_iter().map(|row| (row, offset.clone())).collect();
+        let answered = |row| Answered { row, offset: offset.clone() };
+        let rows = rows.into_iter().map(answered).collect();
         Ok(calibrated(rows, calibration))
     }
 
@@ -354,18 +355,24 @@ impl<'a, S: Scorer> Prompting<'a, S> {
     }
 }
 
+/// What the model answered to a question, with what content-free questions take off.
+struct Answered {
+    row: Vec<f64>,
+    offset: Vec<f64>,
+}
+
 /// Each row's label distribution and best label, and the best without calibration; what a batch
 /// calibration takes off is of all rows.
-fn calibrated(rows: Vec<(Vec<f64>, Vec<f64>)>, calibration: Calibration) -> Vec<Found> {
-    let num_labels = rows.first().map_or(0, |(row, _)| row.len());
+fn calibrated(rows: Vec<Answered>, calibration: Calibration) -> Vec<Found> {
+    let num_labels = rows.first().map_or(0, |answered| answered.row.len());
     let batch = match calibration {
         Calibration::Batch => {
-            Some(mean_logprobs(rows.iter().map(|(row, _)| row.as_slice()), num_labels))
+            Some(mean_logprobs(rows.iter().map(|answered| answered.row.as_slice()), num_labels))
         }
         Calibration::None | Calibration::ContentFree => None,
     };
-    let found = |(row, own): (Vec<f64>, Vec<f64>)| {
-        let logprobs = distribution(&row, batch.as_ref().unwrap_or(&own));
+    let found = |Answered { row, offset }| {
+        let logprobs = distribution(&row, batch.as_ref().unwrap_or(&offset));
         let label = best_label(&logprobs);
         Found { label, uncalibrated: best_label(&row), logprobs, last_flip: None }
     };

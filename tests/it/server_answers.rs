@@ -71,8 +71,11 @@ fn positive(number: f64) -> Value {
     json
 }
 
+/// What an answer is called, and the answer.
+type Case = (&'static str, fn() -> Say);
+
 /// What a server may say in the place of an answer, and pass.
-fn passing() -> Vec<(&'static str, fn() -> Say)> {
+fn passing() -> Vec<Case> {
     vec![
         ("OpenRouter", || {
             Say::Json(json!({ "error": { "message": "Provider returned error", "code": 502 } }))
