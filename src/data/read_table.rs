@@ -99,7 +99,7 @@ fn without_separator_line(text: &str) -> (&str, Option<u8>) {
     }
 }
 
-/// Returns the delimiter: the usual one, unless by it every row is one column and by exactly one
+/// Returns the delimiter: the usual one, unless by it the first row is one column and by exactly one
 /// other every row has the same number of columns, two or more.
 fn delimiter_of(text: &str, usual: u8, path: &Path) -> Result<u8> {
     let width = |by: u8| {
@@ -107,7 +107,10 @@ fn delimiter_of(text: &str, usual: u8, path: &Path) -> Result<u8> {
         let num = rows.first()?.cells.len();
         rows.iter().all(|row| row.cells.len() == num).then_some(num)
     };
-    if width(usual).is_none_or(|num| num > 1) {
+    // What is wrong with the usual way is told where the rows are read.
+    let is_one = rows(text, usual, path)
+        .is_ok_and(|rows| rows.first().is_some_and(|first| first.cells.len() == 1));
+    if !is_one {
         return Ok(usual);
     }
     let others: Vec<u8> = DELIMITERS

@@ -158,8 +158,16 @@ pub fn id_text(value: &Value) -> String {
 /// Refuses a file that lacks the column of the id that its task names: numbers of rows would join nothing.
 pub(super) fn check_id_column(read: &Records, task: &Task) -> Result<()> {
     let Some(first) = task.id_columns.first().filter(|_| task.names_id) else { return Ok(()) };
-    if read.records.iter().any(|record| lookup(&record.values, first).is_some()) {
-        return Ok(());
+    let lacks =
+        |record: &&Record| lookup(&record.values, first).is_none_or(|value| is_blank(&value));
+    let Some(without) = read.records.iter().find(lacks) else { return Ok(()) };
+    if read.records.iter().any(|record| !lacks(&record)) {
+        return Err(Error::new(
+            ErrorKind::Data,
+            format!("the record has no `{first}`, which task `{}` names as the id", task.name),
+        )
+        .at_line(&read.path, without.line)
+        .hint("give every record an id of its own"));
     }
     let there = read.records.iter().take(1).flat_map(|record| record.values.keys());
     Err(Error::new(

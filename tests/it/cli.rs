@@ -358,6 +358,8 @@ fn bad_models_are_named_with_place_and_hint() {
         &|folder| {
             let index = "{\"weight_map\": {\"a\": \"model-00001-of-00002.safetensors\"}}";
             std::fs::write(folder.join("model.safetensors.index.json"), index).unwrap();
+            // A whole file beside it would be loaded, as by transformers.
+            std::fs::remove_file(folder.join("model.safetensors")).unwrap();
         },
         &["shard `model-00001-of-00002.safetensors` is missing"],
     );

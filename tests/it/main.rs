@@ -28,6 +28,7 @@ mod formats;
 mod fuzz_models;
 mod fuzz_runs;
 mod fuzz_servers;
+mod fuzz_tables;
 mod generate;
 mod golden;
 mod held_out;

@@ -88,6 +88,9 @@ fn ids_are_those_of_the_file_or_it_is_refused() {
         label(&place, &own, &data),
         &["the file has no column `claim_no`", "the columns are `number`, `text`"],
     );
+    let data =
+        place.write("a2.jsonl", "{\"claim_no\": 1, \"text\": \"good\"}\n{\"text\": \"bad\"}\n");
+    refused(label(&place, &own, &data), &["the record has no `claim_no`", "line 2"]);
     // pandas writes whole numbers as 0.0 where a cell of the column is empty; they are the same ids.
     let data = place.write("b.csv", "id,text\n0.0,good\n1.0,bad\n007,so so\n");
     assert_eq!(label(&place, "sentiment", &data).unwrap(), ["0", "1", "007"]);
