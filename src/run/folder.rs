@@ -182,8 +182,12 @@ impl RunDir {
         Ok(())
     }
 
-    /// Deletes what a kill after the end mark left; a folder that may only be read stays as it is.
-    fn tidy(&self) {
+    /// Deletes what a kill after the end mark left; a run that is not complete, and a folder that may
+    /// only be read, stay as they are.
+    pub fn tidy(&self) {
+        if !self.complete {
+            return;
+        }
         let left: Vec<PathBuf> =
             self.scratch().chain(partials(&self.path, &self.manifest, false)).collect();
         if left.is_empty() {

@@ -1,12 +1,17 @@
 //! Readers of tables, tasks and recipes under damaged input: each gives a value or an error, never a
 //! panic. Counts: `W2S_FUZZ_EXECUTIONS` (see `mutate`).
 
+use std::sync::Arc;
+
+use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
 use w2s::data::{Dataset, GoldLabels, Task, read_given_labels};
 use w2s::recipe::Recipe;
 
 use crate::common::project;
 use crate::mutate;
-use crate::table_cases::parquet;
 
 fn fuzz(name: &str, extension: &str, task: &str, seeds: &[Vec<u8>]) {
     let folder = tempfile::tempdir().unwrap();
@@ -85,4 +90,25 @@ fn recipe_files() {
         std::fs::write(&file, input).unwrap();
         let _ = Recipe::load(file.to_str().unwrap());
     });
+}
+
+/// A Parquet file with a `text` of `size` bytes and a time in each of `num` rows.
+fn parquet(num: usize, size: usize, micros: i64) -> Vec<u8> {
+    let schema =
+        "message m { required binary text (UTF8); required int64 at (TIMESTAMP(MICROS,true)); }";
+    let schema = Arc::new(parse_message_type(schema).unwrap());
+    let mut bytes = Vec::new();
+    let properties = Arc::new(WriterProperties::builder().build());
+    let mut writer = SerializedFileWriter::new(&mut bytes, schema, properties).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    let texts = vec![ByteArray::from(vec![b'x'; size]); num];
+    column.typed::<ByteArrayType>().write_batch(&texts, None, None).unwrap();
+    column.close().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<Int64Type>().write_batch(&vec![micros; num], None, None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.close().unwrap();
+    bytes
 }
