@@ -38,9 +38,11 @@ fn refused(result: Result<Vec<String>, String>, parts: &[&str]) {
 fn a_header_is_not_taken_for_data() {
     let place = Place::new();
     let data = place.write("a.csv", "ID,Comment\n17,good film\n18,bad film\n");
-    let parts =
-        ["cannot tell whether the first row is a header: `ID`, `Comment`", "[fields]", "line 1"];
+    let parts = ["no field `text`", "has `id`, `Comment`", "[fields]"];
     refused(label(&place, "sentiment", &data), &parts);
+    let data = place.write("a2.csv", "Nr,Comment\n17,good film\n18,bad film\n");
+    let said = "cannot tell whether the first row is a header: `Nr`, `Comment`";
+    refused(label(&place, "sentiment", &data), &[said, "[fields]", "line 1"]);
     // Excel's line of the separator is no row.
     let data = place.write("b.csv", "sep=,\nid,text\n1,good\n");
     assert_eq!(label(&place, "sentiment", &data).unwrap(), ["1"]);
