@@ -48,6 +48,8 @@ pub(super) struct Layout<'t> {
     pub(super) has_header: Option<bool>,
     /// Whose labels tell a row of data from a header.
     pub(super) task: Option<&'t Task>,
+    /// Whether every column is wanted, and not those alone that a task asks for.
+    pub(super) all_columns: bool,
 }
 
 /// What a file of records is written in.
@@ -80,7 +82,7 @@ pub(super) fn read_records(path: &Path, layout: Layout<'_>) -> Result<Records> {
     };
     let bytes = std::fs::read(path).map_err(|source| Error::io("read", path, &source))?;
     let (records, if_empty) = match format {
-        Format::Parquet => (read_parquet(path)?, "the table has no rows"),
+        Format::Parquet => (read_parquet(path, layout.all_columns)?, "the table has no rows"),
         Format::Json => {
             let text = not_empty(&bytes, path)?;
             match text.trim_start().starts_with('[') {
@@ -120,6 +122,7 @@ pub(super) fn read_records(path: &Path, layout: Layout<'_>) -> Result<Records> {
 /// [`ErrorKind::Io`] if a file cannot be read; [`ErrorKind::Data`] with the line if it is broken.
 pub fn join_records(paths: &[PathBuf], task: Option<&Task>) -> Result<Vec<u8>> {
     let layout = task.map(|task| Layout { reader: None, ..task.layout() }).unwrap_or_default();
+    let layout = Layout { all_columns: true, ..layout };
     let mut bytes = Vec::new();
     for path in paths {
         for record in read_records(path, layout)?.records {

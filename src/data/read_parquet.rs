@@ -27,18 +27,19 @@ const VALUE_BYTES: u64 = 72;
 
 /// Returns the rows of a Parquet file; a record's line is its row.
 ///
-/// A value that cannot be put into words (a date beyond the calendar) is an object
-/// `{"unreadable": reason}`, which no field takes: columns that are not asked for harm nobody.
+/// A value that cannot be put into words (a date beyond the calendar) is an error where `all_columns`
+/// are wanted, else an object `{"unreadable": reason}`, which no field takes: columns that are not asked
+/// for harm nobody.
 ///
 /// # Errors
 /// [`ErrorKind::Io`] if the file cannot be opened; [`ErrorKind::Data`] if it is no Parquet file, is
 /// cut off or damaged, is compressed in a way that is not built in, or would take memory out of all
 /// proportion to its size.
-pub(super) fn read_parquet(path: &Path) -> Result<Vec<Record>> {
+pub(super) fn read_parquet(path: &Path, all_columns: bool) -> Result<Vec<Record>> {
     let file = File::open(path).map_err(|source| Error::io("read", path, &source))?;
     let size = file.metadata().map_err(|source| Error::io("read", path, &source))?.len();
     let limit = LEAST_LIMIT.max(size.saturating_mul(MOST_GROWTH));
-    guarded("the Parquet reader", ErrorKind::Data, path, || rows(file, limit, path))
+    guarded("the Parquet reader", ErrorKind::Data, path, || rows(file, limit, all_columns, path))
 }
 
 fn broken(source: &dyn std::fmt::Display, path: &Path) -> Error {
@@ -58,7 +59,7 @@ fn too_large(what: &str, bytes: u64, limit: u64, path: &Path) -> Error {
     .hint("the file is damaged, or made to exhaust memory; if it is neither, write its rows as JSON lines or as several files")
 }
 
-fn rows(file: File, limit: u64, path: &Path) -> Result<Vec<Record>> {
+fn rows(file: File, limit: u64, all_columns: bool, path: &Path) -> Result<Vec<Record>> {
     let reader = SerializedFileReader::new(file).map_err(|source| broken(&source, path))?;
     check_sizes(reader.metadata(), limit, path)?;
     let rows = reader.get_row_iter(None).map_err(|source| broken(&source, path))?;
@@ -69,7 +70,15 @@ fn rows(file: File, limit: u64, path: &Path) -> Result<Vec<Record>> {
         let mut values = Map::new();
         bytes += ROW_BYTES;
         for (name, field) in row.get_column_iter() {
-            let value = value_of(field);
+            let value = value_of(field).or_else(|reason| {
+                if !all_columns {
+                    return Ok(unreadable(reason));
+                }
+                let message = format!("value of column `{name}` cannot be read: {reason}");
+                Err(Error::new(ErrorKind::Data, message)
+                    .at_line(path, records.len() + 1)
+                    .hint("the line is the row; the value is out of the range of its type"))
+            })?;
             bytes += name.len() as u64 + bytes_of(&value);
             values.insert(name.clone(), value);
         }
@@ -101,17 +110,21 @@ fn check_sizes(metadata: &ParquetMetaData, limit: u64, path: &Path) -> Result<()
     Ok(())
 }
 
-fn value_of(field: &Field) -> Value {
-    match field {
+/// The value, or why it cannot be put into words.
+fn value_of(field: &Field) -> std::result::Result<Value, String> {
+    Ok(match field {
         Field::Str(text) => Value::from(text.as_str()),
         Field::Null => Value::Null,
         Field::Bool(truth) => Value::from(*truth),
         Field::Int(number) => Value::from(*number),
         Field::Long(number) => Value::from(*number),
-        _ => caught(|| field.to_json_value()).unwrap_or_else(|reason| {
-            Value::Object(Map::from_iter([("unreadable".to_owned(), Value::from(reason))]))
-        }),
-    }
+        _ => return caught(|| field.to_json_value()),
+    })
+}
+
+/// Stands for a value of a column that nobody may ask for.
+fn unreadable(reason: String) -> Value {
+    Value::Object(Map::from_iter([("unreadable".to_owned(), Value::from(reason))]))
 }
 
 fn bytes_of(value: &Value) -> u64 {

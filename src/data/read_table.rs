@@ -92,7 +92,7 @@ fn without_separator_line(text: &str) -> (&str, Option<u8>) {
     let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
     let first = first.trim_end_matches('\r').trim_matches('"');
     match first.get(..4).zip(first.as_bytes().get(4)) {
-        Some((key, &by)) if key.eq_ignore_ascii_case("sep=") && first.len() == 5 => {
+        Some((key, &by)) if key.eq_ignore_ascii_case("sep=") && first.len() == 5 && by != b'"' => {
             (rest, Some(by))
         }
         _ => (text, None),
@@ -168,15 +168,25 @@ fn rows(text: &str, delimiter: u8, path: &Path) -> Result<Vec<Row>> {
 /// # Errors
 /// [`ErrorKind::Data`] if it names none that is known and could be a header all the same.
 fn is_header(row: &Row, columns: &[String], layout: Layout<'_>, path: &Path) -> Result<bool> {
-    if let Some(has_header) = layout.has_header {
-        return Ok(has_header);
-    }
     let cells: Vec<&str> = row.cells.iter().map(|cell| cell.trim()).collect();
+    let is_columns = cells.iter().copied().eq(columns.iter().map(String::as_str));
+    match layout.has_header {
+        Some(false) if is_columns => {
+            return Err(Error::new(
+                ErrorKind::Data,
+                "the task says that tables have no header, and the first row is the header",
+            )
+            .at_line(path, row.line)
+            .hint("delete the row, or `header = false` in the task file"));
+        }
+        Some(has_header) => return Ok(has_header),
+        None => {}
+    }
     // A single letter is no name: it may be the answer to a multiple choice.
     let is_name = |cell: &&str| {
         cell.chars().count() > 1 && layout.known.iter().any(|name| name.eq_ignore_ascii_case(cell))
     };
-    if cells.iter().copied().eq(columns.iter().map(String::as_str)) || cells.iter().any(is_name) {
+    if is_columns || cells.iter().any(is_name) {
         return Ok(true);
     }
     // With another number of columns the task's names do not fit; as a header it is told by name.

@@ -346,6 +346,7 @@ impl Task {
             reader: self.reader,
             has_header: self.has_header,
             task: Some(self),
+            all_columns: false,
         }
     }
 

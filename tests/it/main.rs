@@ -29,6 +29,7 @@ mod fuzz_models;
 mod fuzz_runs;
 mod fuzz_servers;
 mod fuzz_tables;
+mod fuzz_templates;
 mod generate;
 mod golden;
 mod held_out;

@@ -67,6 +67,8 @@ fn a_header_is_not_taken_for_data() {
     let data = place.write("f.tsv", "good film\tx\nbad film\ty\n");
     refused(label(&place, "sentiment", &data), &["cannot tell whether"]);
     assert_eq!(label(&place, &own, &data).unwrap().len(), 2);
+    let data = place.write("g.tsv", "text\tlabel\ngood film\t1\n");
+    refused(label(&place, &own, &data), &["the first row is the header", "line 1"]);
 }
 
 #[test]
@@ -118,6 +120,13 @@ fn damaged_and_boundless_parquet_is_one_error() {
     let file = |name: &str| project().join("tests/data/broken").join(name).display().to_string();
     // A date beyond the calendar, in a column that nobody asks for.
     assert_eq!(label(&place, "sentiment", &file("timestamp.parquet")).unwrap().len(), 2);
+    // Where all columns are wanted it is an error with its row.
+    let out = place.path("draw");
+    let from = file("timestamp.parquet");
+    let output = w2s(&["data", "draw", "--data", &from, "--part", "a=1", "--out", &out]);
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("cannot be read") && told.contains("line "), "{told}");
     refused(
         label(&place, "sentiment", &file("dictionary.parquet")),
         &["the Parquet reader fails on this file", "dictionary.parquet", "hint: "],
