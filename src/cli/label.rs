@@ -21,7 +21,7 @@ use crate::label::{
 };
 use crate::run::files::{LABELS, TRACE};
 use crate::run::{GoldUse, Input, Manifest, RunDir, SeedStream};
-use crate::score::{Cached, Journaled};
+use crate::score::{Cached, Calibration, Journaled};
 
 fn method_settings(method: &Method, settings: &mut Map<String, Value>) -> Result<()> {
     let order_settings = |order: &OrderOptions| {
@@ -164,7 +164,7 @@ pub(super) fn run(mut args: LabelArgs, session: &mut Session) -> Result<()> {
     let seconds = began.elapsed().as_secs_f64();
     scorer.write_cost(&folder)?;
     let folder = folder.finish(seconds, work_seconds)?;
-    tell(&labelling, seconds, &folder);
+    tell(&labelling, method.calibration(), seconds, &folder);
     scorer.tell_cost();
     scorer.give_back(session);
     Ok(())
@@ -294,7 +294,7 @@ impl<'a> Trace<'a> {
 const MUCH_MOVED: f64 = 0.1;
 
 /// Says what was found, and what should make its reader doubt it.
-fn tell(labelling: &Labelling, seconds: f64, folder: &RunDir) {
+fn tell(labelling: &Labelling, calibration: Calibration, seconds: f64, folder: &RunDir) {
     let s = &labelling.summary;
     say(format_args!(
         "labelled {} examples by {} in {}",
@@ -313,8 +313,17 @@ fn tell(labelling: &Labelling, seconds: f64, folder: &RunDir) {
         let moved = s.share.iter().map(|(l, x)| (number(x) - number(&raw[l])).max(0.0));
         let moved: f64 = moved.sum();
         if moved > MUCH_MOVED && labelling.records.len() >= 8 {
+            let (assumes, rare) = match calibration {
+                Calibration::Batch => (
+                    "; it assumes that the labels are about equally frequent",
+                    "if one of them is rare in your data, use `--calibrate none` and compare; ",
+                ),
+                Calibration::ContentFree | Calibration::None => {
+                    ("", "compare with `--calibrate none`; ")
+                }
+            };
             say(format_args!(
-                "warning: calibration gives {:.0} % of the examples another label; it assumes that the labels are about equally frequent\nhint: if one of them is rare in your data, use `--calibrate none` and compare; where a model says one word to everything, calibration is what helps",
+                "warning: calibration gives {:.0} % of the examples another label{assumes}\nhint: {rare}where a model says one word to everything, calibration is what helps",
                 100.0 * moved
             ));
         }
