@@ -84,7 +84,7 @@ pub fn read_label_records(path: impl AsRef<Path>, task: &Task) -> Result<Vec<Lab
     let mut seen = SeenIds::default();
     let mut labels = Vec::with_capacity(read.records.len());
     for record in &read.records {
-        id_and_label(record, &read, task, &mut seen)?;
+        let (id, index) = id_and_label(record, &read, task, &mut seen)?;
         let fault = |message: String| {
             Error::new(ErrorKind::Data, message)
                 .at_line(&read.path, record.line)
@@ -101,7 +101,8 @@ pub fn read_label_records(path: impl AsRef<Path>, task: &Task) -> Result<Vec<Lab
                 quoted(task.labels.iter().map(|label| &label.name))
             )));
         }
-        labels.push(label);
+        // Another spelling of a label, as hands write it, is that label.
+        labels.push(LabelRecord { id, label: task.labels[index].name.clone(), ..label });
     }
     Ok(labels)
 }

@@ -18,7 +18,7 @@ use crate::guard::{caught, guarded};
 
 /// What the rows of any file may take in memory, in bytes; larger files may take [`MOST_GROWTH`] times
 /// their size.
-const LEAST_LIMIT: u64 = 512 << 20;
+const LEAST_LIMIT: u64 = 256 << 20;
 /// Text is compressed some 5 times; columns of few different values may be 100 times.
 const MOST_GROWTH: u64 = 200;
 /// Bytes that a row, and a value besides its text, take as JSON.
@@ -118,8 +118,23 @@ fn value_of(field: &Field) -> std::result::Result<Value, String> {
         Field::Bool(truth) => Value::from(*truth),
         Field::Int(number) => Value::from(*number),
         Field::Long(number) => Value::from(*number),
+        // A panic for each of a million rows would take a minute.
+        Field::TimestampMillis(time) if !CALENDAR.contains(&(*time / 1_000)) => {
+            return Err(no_time());
+        }
+        Field::TimestampMicros(time) if !CALENDAR.contains(&(*time / 1_000_000)) => {
+            return Err(no_time());
+        }
         _ => return caught(|| field.to_json_value()),
     })
+}
+
+/// Times that have a date, in seconds since 1970: 250,000 years around it, a little fewer than those
+/// the `chrono` crate can write.
+const CALENDAR: std::ops::RangeInclusive<i64> = -7_889_238_000_000..=7_889_238_000_000;
+
+fn no_time() -> String {
+    "the time is beyond the calendar".to_owned()
 }
 
 /// Stands for a value of a column that nobody may ask for.

@@ -300,6 +300,13 @@ fn labels_are_written_as_described_and_read_back_the_same() {
     let (_folder, path) = file("labels.jsonl", &bytes);
     let task = task("sentiment");
     assert_eq!(read_label_records(&path, &task).unwrap(), label_records());
+    // A label that hands spelled otherwise is the label.
+    let text = std::fs::read_to_string(&path).unwrap();
+    let name = label_records()[0].label.clone();
+    let (own, other) =
+        (format!("\"label\":\"{name}\""), format!("\"label\":\" {} \"", name.to_uppercase()));
+    std::fs::write(&path, text.replace(&own, &other)).unwrap();
+    assert_eq!(read_label_records(&path, &task).unwrap(), label_records());
     let expected = [("r-001".to_owned(), 1), ("r-002".to_owned(), 0)];
     assert_eq!(read_labels(&path, &task).unwrap(), expected);
     let (_folder, path) = file("labels.csv", "label,id\npos,r-001\n0,r-002\n");

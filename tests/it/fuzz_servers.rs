@@ -91,7 +91,9 @@ fn addresses_and_prices() {
     let seeds = ["http://host:8000/v1#org/name", "https://[::1]/api/v1/#x%20y%"];
     run("addresses", &seeds.map(|seed| seed.as_bytes().to_vec()), |bytes| {
         if let Ok(address) = ServerAddress::parse(&String::from_utf8_lossy(bytes)) {
-            assert!(address.root().len() <= address.url.len() && !address.url.contains('@'));
+            // What stands before an `@` of the host would be a name or a password; in a path it is text.
+            let host = address.url.split("://").nth(1).unwrap().split(['/', '?', '#']).next().unwrap();
+            assert!(address.root().len() <= address.url.len() && !host.contains('@'));
         }
     });
     let place = tempfile::tempdir().unwrap();

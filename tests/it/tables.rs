@@ -134,6 +134,6 @@ fn damaged_and_boundless_parquet_is_one_error() {
     // 10 kB that would be 5 GB of rows.
     refused(
         label(&place, "sentiment", &file("many_rows.parquet")),
-        &["MiB of memory, expected at most 512 MiB", "many_rows.parquet"],
+        &["MiB of memory, expected at most 256 MiB", "many_rows.parquet"],
     );
 }
