@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::label_args::LabelArgs;
 use super::opened::{Need, Opened};
+use super::prior_args;
 use super::progress::{self, LabelProgress, count, duration, say};
 use super::restarts;
 use super::session::Session;
@@ -43,10 +44,10 @@ fn method_settings(method: &Method, settings: &mut Map<String, Value>) -> Result
             }
             vec![json!({ "search": search, "consistency": rules }), batch_settings(batch_size)]
         }
-        Method::ZeroShot { calibration } | Method::ZeroShotChat { calibration } => {
+        Method::ZeroShot { calibration, .. } | Method::ZeroShotChat { calibration, .. } => {
             vec![json!({ "calibration": calibration })]
         }
-        Method::FewShot { demonstrations, calibration, order } => vec![
+        Method::FewShot { demonstrations, calibration, order, .. } => vec![
             json!({ "num_demonstrations": demonstrations.len(), "calibration": calibration }),
             order_settings(order),
         ],
@@ -193,6 +194,7 @@ fn manifest(
     scorer.settings(&args.model, &mut settings);
     settings.insert("preset".into(), args.preset().into());
     method_settings(method, &mut settings)?;
+    prior_args::insert(&mut settings, (method.prior(), method.calibration()), task);
     if let Method::Icm { .. } = method {
         let keys = if args.is_leaky() { "leaky-reference" } else { "text" };
         settings.insert("consistency_keys".into(), keys.into());

@@ -30,6 +30,7 @@ mod names;
 mod opened;
 mod options;
 mod plan;
+mod prior_args;
 mod progress;
 mod published;
 mod relabel;

@@ -16,7 +16,7 @@ use crate::label::{
     ScoreForm,
 };
 use crate::run::SeedStream;
-use crate::score::Calibration;
+use crate::score::{Calibration, Prior};
 
 /// Options of the search; each is an error with another method that it has no effect on.
 #[derive(Debug, Args)]
@@ -280,7 +280,7 @@ impl SearchArgs {
     pub(super) fn settings(
         &self,
         order: OrderOptions,
-        calibration: Calibration,
+        (calibration, prior): (Calibration, Prior),
         (gold, seed): (&GoldSource<'_>, u64),
     ) -> Result<IcmSettings> {
         let defaults = self.preset().map_or_else(IcmSettings::default, |preset| preset.settings);
@@ -320,6 +320,7 @@ impl SearchArgs {
             order,
             renew_order_every: self.renew_order_every.unwrap_or(defaults.renew_order_every),
             calibration,
+            prior,
             stop_when_stable: self.run_all_iterations.map_or(defaults.stop_when_stable, |all| !all),
             stop_on_collapse: self.stop_on_collapse,
             num_prequential_orders: or(self.prequential_orders, defaults.num_prequential_orders),

@@ -2,9 +2,12 @@
 
 use std::collections::HashMap;
 
+use rand::seq::SliceRandom;
+
 use crate::data::Example;
 use crate::error::{Error, ErrorKind, Result};
 use crate::prompt::PromptFormat;
+use crate::run::SeedStream;
 use crate::score::Scorer;
 
 /// How many examples are labelled together.
@@ -19,7 +22,11 @@ pub enum BatchSize {
 /// Tokens kept free for what joint tokenisation may add over the sum of the parts.
 const SLACK_TOKENS: usize = 16;
 
-/// Returns the examples' indices in batches, in data order, with groups kept whole.
+/// Returns the examples' indices in batches, each in data order, with groups kept whole.
+///
+/// Where there are several, groups are dealt out in an order that `streams` shuffles: cut in file order, a
+/// file that is sorted by class would give batches of one class each, whose labels predict each other
+/// whatever they are called. A set that fits one batch is that batch.
 ///
 /// A batch fits when a prompt with all of its examples as demonstrations, or with the longest `cap` of
 /// them, and the longest question after them is within the context.
@@ -32,6 +39,7 @@ pub fn split(
     format: &PromptFormat<'_>,
     size: BatchSize,
     cap: Option<usize>,
+    streams: &SeedStream,
     scorer: &dyn Scorer,
 ) -> Result<Vec<Vec<usize>>> {
     let mut lengths = Vec::with_capacity(examples.len());
@@ -81,17 +89,20 @@ pub fn split(
             }
         }
     }
-    let mut batches: Vec<Vec<usize>> = vec![Vec::new()];
+    units.shuffle(&mut streams.rng("label/batches", &[]));
+    // A batch is its groups.
+    let mut batches: Vec<Vec<Vec<usize>>> = vec![Vec::new()];
     for unit in units {
-        let mut joined = batches[batches.len() - 1].clone();
+        let open = batches.len() - 1;
+        let mut joined = batches[open].concat();
+        let held = joined.len();
         joined.extend(&unit);
-        let over_count = joined.len() > most && joined.len() > unit.len();
+        let over_count = joined.len() > most && held > 0;
         let over_context = need(&joined) > room;
         if !over_count && !over_context {
-            *last(&mut batches) = joined;
+            batches[open].push(unit);
             continue;
         }
-        let held = joined.len() - unit.len();
         if over_context && !over_count && strict {
             return Err(too_long(&joined, &format!("a batch of {most} examples"))
                 .hint(format!("set `--batch-size {}` or less, or leave it out", held.max(2))));
@@ -100,29 +111,70 @@ pub fn split(
             return Err(too_long(&joined, "the smallest batch possible")
                 .hint("shorten or remove the example, or use a model with a longer context"));
         }
-        batches.push(unit);
+        batches.push(vec![unit]);
     }
-    // A single example has nothing to be predicted from: it joins the batch before, or is joined by
-    // one of its examples where there is no room.
-    let num = batches.len();
-    if num > 1 && batches[num - 1].len() == 1 {
-        let single = batches[num - 1][0];
-        let mut joined = batches[num - 2].clone();
-        joined.push(single);
-        if need(&joined) <= room {
-            batches.pop();
-            *last(&mut batches) = joined;
-        } else if let Some(moved) = batches[num - 2].pop() {
-            batches[num - 1].insert(0, moved);
-        }
-    }
+    join_single(&mut batches, |members| need(members) <= room);
+    let mut batches: Vec<Vec<usize>> = batches.into_iter().map(|units| units.concat()).collect();
     for batch in &mut batches {
         batch.sort_unstable();
     }
     Ok(batches)
 }
 
-fn last(batches: &mut [Vec<usize>]) -> &mut Vec<usize> {
+/// A single example, left over at the end, has nothing to be predicted from: it joins the batch before
+/// it, or is joined by a whole group of another batch that can spare one, the smallest.
+fn join_single(batches: &mut Vec<Vec<Vec<usize>>>, fits: impl Fn(&[usize]) -> bool) {
+    let len = |units: &[Vec<usize>]| units.iter().map(Vec::len).sum::<usize>();
+    if batches.len() < 2 || batches.last().is_none_or(|units| len(units) != 1) {
+        return;
+    }
+    let Some(single) = batches.pop() else { return };
     let end = batches.len() - 1;
-    &mut batches[end]
+    let mut joined = batches[end].concat();
+    joined.extend(&single[0]);
+    if fits(&joined) {
+        return batches[end].extend(single);
+    }
+    let mut spare: Option<(usize, usize)> = None;
+    for (from, units) in batches.iter().enumerate() {
+        for (place, unit) in units.iter().enumerate() {
+            let is_smaller =
+                spare.is_none_or(|(from, place)| unit.len() < batches[from][place].len());
+            let leaves_enough = len(units) >= unit.len() + 2;
+            if is_smaller && leaves_enough && fits(&[&single[0][..], unit].concat()) {
+                spare = Some((from, place));
+            }
+        }
+    }
+    let moved = spare.map(|(from, place)| batches[from].remove(place));
+    batches.push(single.into_iter().chain(moved).collect());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lens(batches: &[Vec<Vec<usize>>]) -> Vec<usize> {
+        batches.iter().map(|units| units.iter().map(Vec::len).sum()).collect()
+    }
+
+    #[test]
+    fn a_left_over_example_takes_no_group_apart() {
+        // Two groups of two, a single one that can be spared, and one left over.
+        let cut = || vec![vec![vec![0, 1], vec![2, 3], vec![4]], vec![vec![5]]];
+        let mut joined = cut();
+        join_single(&mut joined, |_| true);
+        assert_eq!(lens(&joined), [6]);
+        let mut apart = cut();
+        join_single(&mut apart, |members| members.len() <= 5);
+        assert_eq!(apart, [vec![vec![0, 1], vec![2, 3]], vec![vec![5], vec![4]]]);
+        // Only groups: one of them goes as a whole.
+        let mut groups = vec![vec![vec![0, 1], vec![2, 3]], vec![vec![5]]];
+        join_single(&mut groups, |members| members.len() <= 4);
+        assert_eq!(groups, [vec![vec![2, 3]], vec![vec![5], vec![0, 1]]]);
+        // Nothing is left over.
+        let mut even = vec![vec![vec![0, 1]], vec![vec![2, 3]]];
+        join_single(&mut even, |_| true);
+        assert_eq!(lens(&even), [2, 2]);
+    }
 }

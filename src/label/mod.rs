@@ -37,7 +37,7 @@ use crate::data::{Example, LabelRecord, Rule, Task};
 use crate::error::{Error, ErrorKind, Result};
 use crate::prompt::PromptFormat;
 use crate::run::SeedStream;
-use crate::score::{Calibration, Scorer};
+use crate::score::{Calibration, Prior, Scorer};
 
 /// How labels are found.
 #[derive(Clone, Debug)]
@@ -55,11 +55,15 @@ pub enum Method {
     ZeroShot {
         /// How the model's bias to a label is taken off.
         calibration: Calibration,
+        /// The shares of the labels that calibration supposes.
+        prior: Prior,
     },
     /// The question alone, put to a chat model as a user's message.
     ZeroShotChat {
         /// How the model's bias to a label is taken off.
         calibration: Calibration,
+        /// The shares of the labels that calibration supposes.
+        prior: Prior,
     },
     /// Labelled demonstrations before the question; an example that is among them is left out of its
     /// own prompt.
@@ -68,6 +72,8 @@ pub enum Method {
         demonstrations: Vec<(Example, usize)>,
         /// How the model's bias to a label is taken off.
         calibration: Calibration,
+        /// The shares of the labels that calibration supposes.
+        prior: Prior,
         /// Order of demonstrations.
         order: OrderOptions,
     },
@@ -76,6 +82,28 @@ pub enum Method {
 }
 
 impl Method {
+    /// Returns how the model's preferences for label words are taken off.
+    pub fn calibration(&self) -> Calibration {
+        match self {
+            Self::Icm { settings, .. } => settings.calibration,
+            Self::ZeroShot { calibration, .. }
+            | Self::ZeroShotChat { calibration, .. }
+            | Self::FewShot { calibration, .. } => *calibration,
+            Self::ManyShot(settings) => settings.calibration,
+        }
+    }
+
+    /// Returns the shares of the labels that calibration supposes.
+    pub fn prior(&self) -> &Prior {
+        match self {
+            Self::Icm { settings, .. } => &settings.prior,
+            Self::ZeroShot { prior, .. }
+            | Self::ZeroShotChat { prior, .. }
+            | Self::FewShot { prior, .. } => prior,
+            Self::ManyShot(settings) => &settings.prior,
+        }
+    }
+
     /// Returns the method's name in commands and files.
     pub fn name(&self) -> &'static str {
         match self {
@@ -103,6 +131,10 @@ pub struct Summary {
     pub num_unlabelled: usize,
     /// Share of each label among the labelled examples.
     pub share: Map<String, Value>,
+    /// Share of each label as the model answers, without calibration, in the prompts that gave the
+    /// labels; where there was a calibration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uncalibrated_share: Option<Map<String, Value>>,
     /// U of the labels, averaged over batches by their size; the search only.
     pub score: Option<f64>,
     /// U when every example has this label, averaged likewise; the search only.
@@ -152,6 +184,8 @@ pub struct Labelling {
 /// An example's label with the numbers behind it.
 struct Found {
     label: usize,
+    /// The most likely label as the model answers, without calibration.
+    uncalibrated: usize,
     logprobs: Vec<f64>,
     last_flip: Option<u64>,
 }
@@ -181,6 +215,7 @@ pub fn label<S: Scorer>(
         num_examples: examples.len(),
         num_unlabelled: 0,
         share: Map::new(),
+        uncalibrated_share: None,
         score: None,
         constant_scores: None,
         num_batches: None,
@@ -197,7 +232,8 @@ pub fn label<S: Scorer>(
         tokens_full_prompts: 0,
         num_questions: 0,
     };
-    let mut prompting = Prompting::new(&format, examples, streams, &mut *scorer, &mut *observe);
+    let mut prompting =
+        Prompting::new(&format, examples, streams, method.prior(), &mut *scorer, &mut *observe);
     let usage = match method {
         Method::Icm { settings, rules, batch_size } => {
             let searches = restarts::Searches {
@@ -213,15 +249,15 @@ pub fn label<S: Scorer>(
             (found, restarts) = (kept, all);
             usage
         }
-        Method::ZeroShot { calibration } => {
+        Method::ZeroShot { calibration, .. } => {
             found = all_found(prompting.zero_shot(*calibration)?);
             prompting.usage
         }
-        Method::ZeroShotChat { calibration } => {
+        Method::ZeroShotChat { calibration, .. } => {
             found = all_found(prompting.zero_shot_chat(*calibration)?);
             prompting.usage
         }
-        Method::FewShot { demonstrations, calibration, order } => {
+        Method::FewShot { demonstrations, calibration, order, .. } => {
             found = all_found(prompting.few_shot(demonstrations, *calibration, *order)?);
             prompting.usage
         }
@@ -235,14 +271,19 @@ pub fn label<S: Scorer>(
     summary.tokens_computed = usage.tokens_computed;
     summary.tokens_full_prompts = usage.tokens_full_prompts;
     summary.num_questions = usage.num_questions;
-    let mut counts = vec![0_usize; names.len()];
+    let mut counts = vec![[0_usize; 2]; names.len()];
     for found in found.iter().flatten() {
-        counts[found.label] += 1;
+        counts[found.label][0] += 1;
+        counts[found.uncalibrated][1] += 1;
     }
     let records = restarts::records(examples, &names, &found);
     summary.num_unlabelled = examples.len() - records.len();
     let share = |n: usize| n as f64 / records.len().max(1) as f64;
-    summary.share = names.iter().zip(&counts).map(|(l, n)| (l.clone(), share(*n).into())).collect();
+    let shares = |which: usize| {
+        names.iter().zip(&counts).map(|(l, n)| (l.clone(), share(n[which]).into())).collect()
+    };
+    summary.share = shares(0);
+    summary.uncalibrated_share = (method.calibration() != Calibration::None).then(|| shares(1));
     Ok(Labelling { records, summary, restarts })
 }
 

@@ -18,7 +18,7 @@ use crate::data::Example;
 use crate::error::{Error, ErrorKind, Result};
 use crate::prompt::PromptFormat;
 use crate::run::SeedStream;
-use crate::score::{Calibration, best_label, distribution, mean_logprobs};
+use crate::score::{Calibration, Prior, batch_offset, best_label, distribution, mean_logprobs};
 use crate::score::{Scorer, Usage};
 
 /// Where the labels of many-shot demonstrations come from.
@@ -36,7 +36,7 @@ pub enum DemonstrationLabels {
 }
 
 /// How examples are labelled behind each other.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ManyShot {
     /// Where their labels come from.
     pub labels: DemonstrationLabels,
@@ -47,6 +47,8 @@ pub struct ManyShot {
     pub batch_size: BatchSize,
     /// How the model's bias to a label is taken off.
     pub calibration: Calibration,
+    /// The shares of the labels that calibration supposes.
+    pub prior: Prior,
     /// Order of demonstrations.
     pub order: OrderOptions,
 }
@@ -74,6 +76,7 @@ pub(super) struct Prompting<'a, S> {
     format: &'a PromptFormat<'a>,
     examples: &'a [Example],
     streams: SeedStream,
+    prior: &'a Prior,
     scorer: &'a mut S,
     observe: &'a mut dyn FnMut(&TraceEvent) -> Result<()>,
     /// Questions answered and to be answered, for whoever watches.
@@ -87,11 +90,12 @@ impl<'a, S: Scorer> Prompting<'a, S> {
         format: &'a PromptFormat<'a>,
         examples: &'a [Example],
         streams: SeedStream,
+        prior: &'a Prior,
         scorer: &'a mut S,
         observe: &'a mut dyn FnMut(&TraceEvent) -> Result<()>,
     ) -> Self {
         let (total, usage) = (examples.len(), Usage::default());
-        Self { format, examples, streams, scorer, observe, done: 0, total, usage }
+        Self { format, examples, streams, prior, scorer, observe, done: 0, total, usage }
     }
 
     /// Labels by the question alone.
@@ -149,6 +153,7 @@ impl<'a, S: Scorer> Prompting<'a, S> {
                 self.format,
                 settings.batch_size,
                 None,
+                &self.streams,
                 &*self.scorer,
             )?,
         };
@@ -199,25 +204,29 @@ impl<'a, S: Scorer> Prompting<'a, S> {
         round: u64,
         summary: &mut ManyShotSummary,
     ) -> Result<Vec<Found>> {
-        let mut found: Vec<Option<Found>> = Vec::new();
-        found.resize_with(self.examples.len(), || None);
+        let mut all: Vec<(usize, Answered)> = Vec::with_capacity(self.examples.len());
         for (number, members) in batches.iter().enumerate() {
             let batch: Vec<&Example> = members.iter().map(|&i| &self.examples[i]).collect();
             let items = Items::new(self.format, &batch)?;
             let shown: Labels = members.iter().map(|&i| labels[i]).collect();
             let at = (number as u64, round);
             let plan = OrderPlan::new(settings.order, &items, &shown, &self.streams, at);
-            let rows = self.ask(&plan, &items, &shown, items.len(), settings.calibration)?;
-            for (&i, row) in members.iter().zip(rows) {
-                found[i] = Some(row);
-            }
+            let (rows, offset) =
+                self.raw(&plan, &items, &shown, items.len(), settings.calibration)?;
+            let rows = rows.into_iter().map(|row| Answered { row, offset: offset.clone() });
+            all.extend(members.iter().copied().zip(rows));
             let num_shown = shown.iter().flatten().count();
             let all_shown = num_shown == shown.len();
             let longest = num_shown - usize::from(all_shown);
             summary.num_demonstrations = summary.num_demonstrations.max(longest);
         }
-        // Every example is in one batch.
-        Ok(found.into_iter().flatten().collect())
+        // Every example is in one batch; the model's preferences are those over all of them.
+        all.sort_unstable_by_key(|(i, _)| *i);
+        Ok(calibrated(
+            all.into_iter().map(|(_, row)| row).collect(),
+            settings.calibration,
+            self.prior,
+        ))
     }
 
     /// As many of each label in every batch, up to one.
@@ -315,6 +324,22 @@ impl<'a, S: Scorer> Prompting<'a, S> {
         num_targets: usize,
         calibration: Calibration,
     ) -> Result<Vec<Found>> {
+        let (rows, offset) = self.raw(plan, items, labels, num_targets, calibration)?;
+        let answered = |row| Answered { row, offset: offset.clone() };
+        let rows = rows.into_iter().map(answered).collect();
+        Ok(calibrated(rows, calibration, self.prior))
+    }
+
+    /// Asks for the first `num_targets` items; the log-probabilities and what calibration by content-free
+    /// items takes off them.
+    fn raw(
+        &mut self,
+        plan: &OrderPlan,
+        items: &Items,
+        labels: &[Option<usize>],
+        num_targets: usize,
+        calibration: Calibration,
+    ) -> Result<(Vec<Vec<f64>>, Vec<f64>)> {
         let num_labels = items.labels.len();
         let mut rows: Vec<(usize, Vec<f64>)> = Vec::with_capacity(num_targets);
         let mut content_free: Vec<Vec<f64>> = Vec::new();
@@ -331,22 +356,35 @@ impl<'a, S: Scorer> Prompting<'a, S> {
             self.done += chunk.len();
             (self.observe)(&TraceEvent::Scored { done: self.done, total: self.total })?;
         }
-        let offset = match calibration {
-            Calibration::None => vec![0.0; num_labels],
-            Calibration::Batch => {
-                mean_logprobs(rows.iter().map(|(_, row)| row.as_slice()), num_labels)
-            }
-            Calibration::ContentFree => {
-                mean_logprobs(content_free.iter().map(Vec::as_slice), num_labels)
-            }
-        };
         rows.sort_unstable_by_key(|(i, _)| *i);
-        let found = rows.into_iter().map(|(_, row)| {
-            let logprobs = distribution(&row, &offset);
-            Found { label: best_label(&logprobs), logprobs, last_flip: None }
-        });
-        Ok(found.collect())
+        let rows = rows.into_iter().map(|(_, row)| row).collect();
+        // Zeros where no content-free item was asked for.
+        Ok((rows, mean_logprobs(content_free.iter().map(Vec::as_slice), num_labels)))
     }
+}
+
+/// What the model answered to a question, with what content-free questions take off.
+struct Answered {
+    row: Vec<f64>,
+    offset: Vec<f64>,
+}
+
+/// Each row's label distribution and best label, and the best without calibration; what a batch
+/// calibration takes off, and the prior, are of all rows.
+fn calibrated(rows: Vec<Answered>, calibration: Calibration, prior: &Prior) -> Vec<Found> {
+    let num_labels = rows.first().map_or(0, |answered| answered.row.len());
+    let own_off = |answered: &Answered| -> Vec<f64> {
+        answered.row.iter().zip(&answered.offset).map(|(logprob, off)| logprob - off).collect()
+    };
+    let fair: Vec<Vec<f64>> = rows.iter().map(own_off).collect();
+    let all: Vec<&[f64]> = fair.iter().map(Vec::as_slice).collect();
+    let offset = prior.offset(&all, batch_offset(calibration, &all, num_labels));
+    let found = |(answered, fair): (&Answered, &Vec<f64>)| {
+        let logprobs = distribution(fair, &offset);
+        let (label, uncalibrated) = (best_label(&logprobs), best_label(&answered.row));
+        Found { label, uncalibrated, logprobs, last_flip: None }
+    };
+    rows.iter().zip(&fair).map(found).collect()
 }
 
 /// The examples followed by those demonstrations that are not among them, with the labels of all

@@ -12,8 +12,8 @@ use crate::data::{Example, LabelRecord, Rule, Task};
 use crate::error::Result;
 use crate::prompt::PromptFormat;
 use crate::run::SeedStream;
-use crate::score::margin;
 use crate::score::{Scorer, Usage};
+use crate::score::{best_label, margin};
 
 /// What `summary.json` says of one of several searches.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -122,7 +122,8 @@ impl Searches<'_> {
         observe: &mut dyn FnMut(&TraceEvent) -> Result<()>,
     ) -> Result<Search> {
         let cap = self.settings.order.num_demonstrations;
-        let batches = batches::split(self.examples, self.format, self.batch_size, cap, &*scorer)?;
+        let batches =
+            batches::split(self.examples, self.format, self.batch_size, cap, &streams, &*scorer)?;
         let mut found: Vec<Option<Found>> = Vec::new();
         found.resize_with(self.examples.len(), || None);
         let mut totals = Totals::new(self.names.len(), batches.len());
@@ -144,7 +145,10 @@ impl Searches<'_> {
             let rows = result.labels.iter().zip(result.logprobs).zip(result.last_flip);
             for (&i, ((label, logprobs), last_flip)) in members.iter().zip(rows) {
                 if let (Some(label), Some(logprobs)) = (*label, logprobs) {
-                    found[i] = Some(Found { label, logprobs, last_flip });
+                    let raw: Vec<f64> =
+                        logprobs.iter().zip(&result.offset).map(|(lp, off)| lp + off).collect();
+                    let uncalibrated = best_label(&raw);
+                    found[i] = Some(Found { label, uncalibrated, logprobs, last_flip });
                 }
             }
         }

@@ -11,7 +11,7 @@ pub enum ScheduleKind {
     Log,
     /// T0 / (1 + beta ln n), n the iteration (the paper).
     Paper,
-    /// T0 * decay^n, n the iteration.
+    /// T0 * decay^n, n the accepted changes (the authors' code).
     Exp,
 }
 
@@ -36,7 +36,7 @@ pub struct Schedule {
     pub last: f64,
     /// Speed of the logarithmic schedules.
     pub beta: f64,
-    /// Factor per iteration of the exponential schedule.
+    /// Factor per accepted change of the exponential schedule.
     pub decay: f64,
 }
 
@@ -53,11 +53,13 @@ impl Schedule {
     /// # Source
     /// Wen et al. 2025, Algorithm 1 (`Paper`) and the authors' code (`Log`, `Exp`).
     pub fn temperature(&self, iteration: u64, num_accepted: u64) -> f64 {
-        let n = iteration.max(1) as f64;
+        let accepted = num_accepted as f64;
         let falling = match self.kind {
-            ScheduleKind::Log => self.initial / (1.0 + self.beta * (num_accepted as f64).ln_1p()),
-            ScheduleKind::Paper => self.initial / (1.0 + self.beta * n.ln()),
-            ScheduleKind::Exp => self.initial * self.decay.powf(n),
+            ScheduleKind::Log => self.initial / (1.0 + self.beta * accepted.ln_1p()),
+            ScheduleKind::Paper => {
+                self.initial / (1.0 + self.beta * (iteration.max(1) as f64).ln())
+            }
+            ScheduleKind::Exp => self.initial * self.decay.powf(accepted),
         };
         falling.max(self.last)
     }
@@ -81,8 +83,11 @@ mod tests {
         close(paper.temperature(1, 50), 10.0);
         close(paper.temperature(10, 50), 3.0492); // 10 / (1 + 0.99 * 2.3026)
         let exp = Schedule { kind: ScheduleKind::Exp, ..log };
-        close(exp.temperature(1, 0), 9.9);
-        close(exp.temperature(100, 0), 3.6603); // 10 * 0.99^100
-        close(exp.temperature(5000, 0), 0.01);
+        close(exp.temperature(1, 0), 10.0);
+        close(exp.temperature(500, 1), 9.9);
+        close(exp.temperature(500, 100), 3.6603); // 10 * 0.99^100
+        close(exp.temperature(5000, 5000), 0.01);
+        // 7 changes accepted in 60 iterations: 10 * 0.9^7, and not 10 * 0.9^60 = 0.018.
+        close(Schedule { decay: 0.9, ..exp }.temperature(60, 7), 4.7830);
     }
 }

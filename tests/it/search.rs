@@ -8,7 +8,7 @@ use w2s::label::{
     BatchSize, Consistency, IcmSettings, Method, OrderOptions, ScoreForm, TraceEvent, label,
 };
 use w2s::run::SeedStream;
-use w2s::score::{Calibration, PromptTree, Question, Scorer, TableScorer};
+use w2s::score::{Calibration, Prior, PromptTree, Question, Scorer, TableScorer};
 
 pub fn example(id: &str, text: &str, group: Option<(&str, &str)>) -> Example {
     Example {
@@ -226,9 +226,9 @@ fn content_free_calibration_takes_a_constant_bias_off() {
     let run = |calibration, few: bool| {
         let method = if few {
             let (demonstrations, order) = (demonstrations.clone(), halving(4, 1));
-            Method::FewShot { demonstrations, calibration, order }
+            Method::FewShot { demonstrations, calibration, prior: Prior::Equal, order }
         } else {
-            Method::ZeroShot { calibration }
+            Method::ZeroShot { calibration, prior: Prior::Equal }
         };
         let mut scorer = TableScorer::new(|prompt: &str, _: &Question| {
             let (context, asked) = parse(prompt);
@@ -347,6 +347,7 @@ fn too_little_to_search_is_said() {
     let method = Method::FewShot {
         demonstrations: vec![(example("d", "text", None), 1)],
         calibration: Calibration::Batch,
+        prior: Prior::Equal,
         order: halving(4, 1),
     };
     let few = label(&task, &examples(4), &method, streams, &mut scorer, &mut |_| Ok(()));

@@ -6,7 +6,7 @@ use super::{Icm, Labels, Scored};
 use crate::error::Result;
 use crate::label::objective::Objective;
 use crate::label::order::Asked;
-use crate::score::{Calibration, best_label, distribution, mean_logprobs};
+use crate::score::{Calibration, batch_offset, best_label, distribution, mean_logprobs};
 use crate::score::{LabelScores, QuestionId, Scorer};
 
 impl<S: Scorer + ?Sized> Icm<'_, S> {
@@ -117,11 +117,17 @@ impl<S: Scorer + ?Sized> Icm<'_, S> {
         scores: &[LabelScores],
     ) -> Vec<f64> {
         let num_labels = self.label_names.len();
+        let rows: Vec<&[f64]> = rows.collect();
         let row = |question: &QuestionId| scores[question.index()].logprobs.as_slice();
-        match self.settings.calibration {
-            Calibration::None => vec![0.0; num_labels],
-            Calibration::Batch => mean_logprobs(rows, num_labels),
+        let offset = match self.settings.calibration {
             Calibration::ContentFree => mean_logprobs(content_free.iter().map(row), num_labels),
+            calibration => batch_offset(calibration, &rows, num_labels),
+        };
+        match &self.estimated_shares {
+            Some(shares) => {
+                offset.iter().zip(shares).map(|(off, share)| off - share.ln()).collect()
+            }
+            None => self.settings.prior.offset(&rows, offset),
         }
     }
 

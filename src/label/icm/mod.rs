@@ -41,7 +41,7 @@ use super::schedule::Schedule;
 use super::trace::{Change, TraceEvent};
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::SeedStream;
-use crate::score::{Calibration, best_label};
+use crate::score::{Calibration, Prior, best_label};
 use crate::score::{Scorer, Usage};
 
 pub use order_check::OrderCheck;
@@ -71,6 +71,11 @@ pub struct IcmSettings {
     pub renew_order_every: u64,
     /// How the model's bias to a label is taken off.
     pub calibration: Calibration,
+    /// The shares of the labels that calibration supposes. Estimated ones are those of the model's
+    /// answers without demonstrations, before the search, and stay: shares that followed the labels
+    /// held would let a labelling of one label explain itself.
+    #[serde(skip)]
+    pub prior: Prior,
     /// Stop when all examples are labelled and none can change.
     pub stop_when_stable: bool,
     /// Stop when all examples are labelled and one label had more than this share for a whole sweep.
@@ -99,6 +104,7 @@ impl Default for IcmSettings {
             order: OrderOptions::default(),
             renew_order_every: 0,
             calibration: Calibration::Batch,
+            prior: Prior::Equal,
             stop_when_stable: true,
             stop_on_collapse: None,
             num_prequential_orders: 4,
@@ -140,6 +146,10 @@ pub struct IcmResult {
     pub labels: Vec<Option<usize>>,
     /// Each labelled example's calibrated leave-one-out log distribution.
     pub logprobs: Vec<Option<Vec<f64>>>,
+    /// What calibration took off the log-probabilities of each label.
+    pub offset: Vec<f64>,
+    /// The estimated share of each label; where the prior was estimated.
+    pub estimated_shares: Option<Vec<f64>>,
     /// The iteration in which each label last changed; 0 for a starting label that never did.
     pub last_flip: Vec<Option<u64>>,
     /// U of the labels.
@@ -180,6 +190,7 @@ pub struct Icm<'a, S: Scorer + ?Sized> {
     memo: HashMap<Labels, Scored>,
     num_passes: u64,
     usage: Usage,
+    estimated_shares: Option<Vec<f64>>,
 }
 
 impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
@@ -226,6 +237,7 @@ impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
             memo: HashMap::new(),
             num_passes: 0,
             usage: Usage::default(),
+            estimated_shares: None,
         })
     }
 
@@ -236,6 +248,7 @@ impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
     pub fn run(mut self, observe: &mut dyn FnMut(&TraceEvent) -> Result<()>) -> Result<IcmResult> {
         let num = self.items.len();
         let mut last_flip = vec![None; num];
+        self.estimate_prior()?;
         let seeds = self.seeds()?;
         self.new_order(&seeds);
         self.set_alpha(&seeds);
@@ -371,6 +384,8 @@ impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
             num_never_revisited: (0..num).filter(is_left_alone).count(),
             order_check,
             logprobs: current.rows,
+            offset: current.offset,
+            estimated_shares: self.estimated_shares,
             labels,
             last_flip,
             score: current.score.total,
