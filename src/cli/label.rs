@@ -300,16 +300,8 @@ fn tell(labelling: &Labelling, seconds: f64, folder: &RunDir) {
     let shares: Vec<String> =
         s.share.iter().map(|(l, x)| format!("{l} {:.0} %", 100.0 * number(x))).collect();
     say(format_args!("  labels: {}", shares.join(", ")));
-    if let (Some(score), Some(constants)) = (s.score, &s.constant_scores) {
-        let all: Vec<String> =
-            constants.iter().map(|(l, x)| format!("all {l} {:.2}", number(x))).collect();
-        say(format_args!("  score U {score:.2} (for comparison: {})", all.join(", ")));
-        let best = constants.values().map(number).fold(f64::NEG_INFINITY, f64::max);
-        if best >= score {
-            say(format_args!(
-                "warning: giving every example the same label scores as high; these labels are not to be trusted\nhint: use a consistency rule or `--calibrate batch`, which make such labellings score low"
-            ));
-        }
+    if let Some(score) = s.score {
+        tell_score(s, score);
     }
     if let Some(many) = &s.many_shot {
         let rounds: Vec<String> = many.changed_by_round.iter().map(usize::to_string).collect();
@@ -328,21 +320,6 @@ fn tell(labelling: &Labelling, seconds: f64, folder: &RunDir) {
         say(format_args!(
             "  {accepted} of {proposals} proposals accepted, {passes} passes over the labels"
         ));
-    }
-    if let Some(check) = &s.order_check {
-        say(format_args!(
-            "  under a new order of demonstrations: U {:.2} ({:+.2}), margins move by {:.2} nats, {:.0} % of the examples are predicted otherwise",
-            check.score,
-            check.score_change,
-            check.mean_margin_change_nats,
-            100.0 * check.share_predicted_otherwise
-        ));
-        let best = s.constant_scores.iter().flat_map(Map::values).map(number).reduce(f64::max);
-        if s.score > best && best.is_some_and(|best| check.score <= best) {
-            say(format_args!(
-                "warning: under that order these labels score no higher than one label for all; they are not to be trusted\nhint: use more or shorter examples, a larger model, or `--restarts`, and see which labels return"
-            ));
-        }
     }
     if let Some(alphas) = &s.alphas {
         let all: Vec<String> = alphas.iter().map(|alpha| format!("{alpha:.2}")).collect();
@@ -376,4 +353,54 @@ fn tell(labelling: &Labelling, seconds: f64, folder: &RunDir) {
         say(format_args!("warning: nearly all examples got the same label"));
     }
     say(format_args!("  wrote {}", folder.file("labels.jsonl").display()));
+}
+
+/// Says what U is worth: what is left of it under a new order of demonstrations, and what labels score
+/// that are not to be believed.
+fn tell_score(s: &Summary, score: f64) {
+    let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
+    if let Some(check) = &s.order_check {
+        say(format_args!(
+            "  score U {score:.2}; under a new order of demonstrations {:.2} ({:+.2}), margins move by {:.2} nats, {:.0} % of the examples are predicted otherwise",
+            check.score,
+            check.score_change,
+            check.mean_margin_change_nats,
+            100.0 * check.share_predicted_otherwise
+        ));
+    } else {
+        say(format_args!("  score U {score:.2}"));
+    }
+    let least = s.order_check.map_or(score, |check| check.score.min(score));
+    if let Some(permuted) = &s.permuted_scores {
+        let (low, high) = permuted
+            .iter()
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(*x), b.max(*x)));
+        say(format_args!(
+            "  the same labels permuted over the texts: U {low:.2} to {high:.2} ({} permutations)",
+            permuted.len()
+        ));
+        if high >= least {
+            say(format_args!(
+                "warning: labels that say nothing of the texts score as high; these labels are not to be trusted\nhint: use more or shorter examples, a larger model, or `--restarts`, and see which labels return"
+            ));
+        }
+    }
+    if let Some(constants) = &s.constant_scores {
+        let all: Vec<String> =
+            constants.iter().map(|(l, x)| format!("all {l} {:.2}", number(x))).collect();
+        say(format_args!("  one label for all examples: U {}", all.join(", ")));
+        if constants.values().map(number).fold(f64::NEG_INFINITY, f64::max) >= least {
+            say(format_args!(
+                "warning: giving every example the same label scores as high; these labels are not to be trusted\nhint: use a consistency rule or `--calibrate batch`, which make such labellings score low"
+            ));
+        }
+    }
+    if let Some(restarts) = &s.restarts {
+        let others: Vec<String> = restarts
+            .iter()
+            .filter(|restart| !restart.kept)
+            .map(|restart| format!("{:.2}", restart.score))
+            .collect();
+        say(format_args!("  searches from other starts: U {}", others.join(", ")));
+    }
 }

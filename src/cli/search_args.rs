@@ -103,6 +103,10 @@ pub(super) struct SearchArgs {
     /// Leave out the last pass, which scores the labels under a new order of demonstrations
     #[arg(long)]
     no_order_check: bool,
+    /// Permutations of the final labels over the texts that are scored beside them, one pass each: what
+    /// labels that say nothing of the texts score [default: 5]
+    #[arg(long, value_name = "N")]
+    null_permutations: Option<usize>,
 }
 
 pub(super) fn usage(message: String) -> Error {
@@ -141,6 +145,7 @@ impl SearchArgs {
             parallel_proposals,
             restarts,
             no_order_check,
+            null_permutations,
         } = self;
         let given = [
             ("preset", preset.is_some()),
@@ -166,6 +171,7 @@ impl SearchArgs {
             ("parallel-proposals", parallel_proposals.is_some()),
             ("restarts", restarts.is_some()),
             ("no-order-check", *no_order_check),
+            ("null-permutations", null_permutations.is_some()),
         ];
         match given.iter().find(|(name, is)| *is && !allowed.contains(name)) {
             Some((name, _)) => {
@@ -327,6 +333,7 @@ impl SearchArgs {
             num_parallel_proposals: or(self.parallel_proposals, defaults.num_parallel_proposals),
             num_restarts: or(self.restarts, defaults.num_restarts),
             check_order: !self.no_order_check,
+            num_null_permutations: self.null_permutations.unwrap_or(defaults.num_null_permutations),
         })
     }
 

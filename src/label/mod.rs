@@ -137,8 +137,13 @@ pub struct Summary {
     pub uncalibrated_share: Option<Map<String, Value>>,
     /// U of the labels, averaged over batches by their size; the search only.
     pub score: Option<f64>,
-    /// U when every example has this label, averaged likewise; the search only.
+    /// U when every example has this label, averaged likewise; the search only, and not under a
+    /// calibration of the items scored together, which makes it the same whatever the texts.
     pub constant_scores: Option<Map<String, Value>>,
+    /// U of the labels permuted over the labelled examples, for each permutation, averaged likewise; the
+    /// search only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub permuted_scores: Option<Vec<f64>>,
     /// Batches searched.
     pub num_batches: Option<usize>,
     /// The alpha that `--auto-alpha` ended with, by batch; with it only.
@@ -218,6 +223,7 @@ pub fn label<S: Scorer>(
         uncalibrated_share: None,
         score: None,
         constant_scores: None,
+        permuted_scores: None,
         num_batches: None,
         alphas: None,
         num_collapsed: None,

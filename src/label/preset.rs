@@ -178,5 +178,6 @@ fn published() -> IcmSettings {
         num_parallel_proposals: 1,
         num_restarts: 1,
         check_order: true,
+        num_null_permutations: 5,
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use rand::seq::SliceRandom;
+
 use super::{Icm, Labels, Scored};
 use crate::error::Result;
 use crate::label::objective::Objective;
@@ -160,8 +162,30 @@ impl<S: Scorer + ?Sized> Icm<'_, S> {
         Ok((labels, best))
     }
 
+    /// U of the labels permuted over the examples that have one: as many of each label, which say
+    /// nothing of the texts. Inconsistent pairs count in it as they do in any U.
+    pub(super) fn permuted_scores(&mut self, labels: &Labels) -> Result<Vec<f64>> {
+        let labelled: Vec<usize> = (0..labels.len()).filter(|&i| labels[i].is_some()).collect();
+        (0..self.settings.num_null_permutations)
+            .map(|number| {
+                let mut drawn: Vec<Option<usize>> = labelled.iter().map(|&i| labels[i]).collect();
+                drawn.shuffle(&mut self.streams.rng("icm/null", &[self.batch, number as u64]));
+                let mut permuted = labels.clone();
+                for (&i, label) in labelled.iter().zip(drawn) {
+                    permuted[i] = label;
+                }
+                self.evaluate(&permuted).map(|scored| scored.score.total)
+            })
+            .collect()
+    }
+
     /// U of the labellings that give every example one label: what a degenerate search would find.
+    /// None where calibration is of the items scored together: it makes them all a coin toss, whatever
+    /// the texts.
     pub(super) fn constant_scores(&mut self) -> Result<Vec<f64>> {
+        if self.settings.calibration.is_of_items() {
+            return Ok(Vec::new());
+        }
         (0..self.label_names.len())
             .map(|label| {
                 let labels = vec![Some(label); self.items.len()];

@@ -70,6 +70,9 @@ impl fmt::Debug for GivenLabels {
     }
 }
 
+/// Examples with their log-probabilities.
+type Rows = Vec<(usize, Vec<f64>)>;
+
 impl<S: Scorer + ?Sized> Icm<'_, S> {
     /// Labels for a few random examples.
     pub(super) fn seeds(&mut self) -> Result<Labels> {
@@ -137,7 +140,7 @@ impl<S: Scorer + ?Sized> Icm<'_, S> {
 
     /// The log-probabilities of `examples`, and more where calibration needs them, without
     /// demonstrations, and the offset of their calibration.
-    fn alone(&mut self, examples: &[usize]) -> Result<(Vec<(usize, Vec<f64>)>, Vec<f64>)> {
+    fn alone(&mut self, examples: &[usize]) -> Result<(Rows, Vec<f64>)> {
         let nothing = vec![None; self.items.len()];
         let plan = OrderPlan::new(
             OrderOptions::DATASET,

@@ -89,6 +89,9 @@ pub struct IcmSettings {
     pub num_restarts: usize,
     /// Score the final labels once more under a new order of demonstrations.
     pub check_order: bool,
+    /// Permutations of the final labels over the examples that are scored: what labels of the same
+    /// shares score that say nothing of the texts.
+    pub num_null_permutations: usize,
 }
 
 impl Default for IcmSettings {
@@ -111,6 +114,7 @@ impl Default for IcmSettings {
             num_parallel_proposals: 1,
             num_restarts: 1,
             check_order: true,
+            num_null_permutations: 5,
         }
     }
 }
@@ -160,6 +164,8 @@ pub struct IcmResult {
     pub reason: &'static str,
     /// U of the labelling that gives every example the same label, by label.
     pub constant_scores: Vec<f64>,
+    /// U of the labels permuted over the labelled examples, for each permutation.
+    pub permuted_scores: Vec<f64>,
     /// Accepted proposals.
     pub num_accepted: u64,
     /// Proposals that were scored.
@@ -364,6 +370,7 @@ impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
         }
         self.complete(&labels, &mut current)?;
         let constant_scores = self.constant_scores()?;
+        let permuted_scores = self.permuted_scores(&labels)?;
         let map = |(name, score): (&String, &f64)| (name.clone(), (*score).into());
         observe(&TraceEvent::End {
             batch: self.batch,
@@ -374,6 +381,7 @@ impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
             reason: reason.into(),
             num_labelled: labels.iter().flatten().count(),
             constant_scores: self.label_names.iter().zip(&constant_scores).map(map).collect(),
+            permuted_scores: permuted_scores.clone(),
         })?;
         let order_check = match self.settings.check_order {
             true => Some(self.check_order(&labels, &current)?),
@@ -392,6 +400,7 @@ impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
             alpha: self.settings.form.alpha,
             reason,
             constant_scores,
+            permuted_scores,
             num_accepted: accepted_total,
             num_proposals,
             num_passes: self.num_passes,
