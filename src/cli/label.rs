@@ -359,16 +359,15 @@ fn tell(labelling: &Labelling, seconds: f64, folder: &RunDir) {
 /// that are not to be believed.
 fn tell_score(s: &Summary, score: f64) {
     let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
-    if let Some(check) = &s.order_check {
-        say(format_args!(
-            "  score U {score:.2}; under a new order of demonstrations {:.2} ({:+.2}), margins move by {:.2} nats, {:.0} % of the examples are predicted otherwise",
-            check.score,
-            check.score_change,
-            check.mean_margin_change_nats,
-            100.0 * check.share_predicted_otherwise
-        ));
-    } else {
-        say(format_args!("  score U {score:.2}"));
+    match &s.order_check {
+        Some(check) => {
+            let num = check.share_predicted_otherwise * check.num_labels as f64;
+            say(format_args!(
+                "  score U {score:.2}; under a new demonstration order U {:.2}, and {num:.0} of {} labels would change",
+                check.score, check.num_labels
+            ));
+        }
+        None => say(format_args!("  score U {score:.2}")),
     }
     let least = s.order_check.map_or(score, |check| check.score.min(score));
     if let Some(permuted) = &s.permuted_scores {

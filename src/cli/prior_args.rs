@@ -129,3 +129,61 @@ pub(super) fn insert(
     };
     settings.insert("prior".into(), value);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prior(text: &str, task: &str, calibration: Calibration) -> Result<Prior> {
+        PriorArgs { prior: Some(text.into()) }.prior(&Task::load(task)?, calibration)
+    }
+
+    #[test]
+    fn shares_are_read_by_label() {
+        let read = |text| prior(text, "sentiment", Calibration::Batch).unwrap();
+        assert_eq!(read("equal"), Prior::Equal);
+        assert_eq!(read("estimated"), Prior::Estimated);
+        assert_eq!(read("positive=0.75, negative=0.25"), Prior::Given(vec![0.25, 0.75]));
+        assert_eq!(read("positive=0.75"), Prior::Given(vec![0.25, 0.75]));
+        let none = PriorArgs { prior: None };
+        let task = Task::load("sentiment").unwrap();
+        assert_eq!(none.prior(&task, Calibration::None).unwrap(), Prior::Equal);
+    }
+
+    #[test]
+    fn what_is_no_share_is_said() {
+        for (text, part) in [
+            ("even", "`even` is no LABEL=SHARE"),
+            ("good=0.5", "`good` is no label, expected negative, positive"),
+            ("positive=1", "`1` is no share between 0 and 1"),
+            ("positive=nan", "`nan` is no share between 0 and 1"),
+            ("positive=90%", "`90%` is no share between 0 and 1"),
+            ("positive=0.5,positive=0.5", "`positive` has two shares"),
+            ("positive=0.5,negative=0.4", "have the sum 0.9, expected 1"),
+        ] {
+            let error = prior(text, "sentiment", Calibration::Batch).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Usage);
+            assert!(error.message().contains(part), "{error}");
+        }
+        // Of three labels one may be left out, and something must be left to it.
+        let three = |text| prior(text, "topic", Calibration::Batch);
+        assert!(three("sports=0.5").unwrap_err().message().contains("2 labels have no share"));
+        let all = three("sports=0.5,science=0.5").unwrap_err();
+        assert!(all.message().contains("leaves nothing"), "{all}");
+        assert!(matches!(three("sports=0.5,science=0.2").unwrap(), Prior::Given(_)));
+    }
+
+    #[test]
+    fn a_prior_without_effect_is_refused() {
+        for text in ["equal", "estimated", "positive=0.9"] {
+            let error = prior(text, "sentiment", Calibration::None).unwrap_err();
+            assert!(error.message().contains("no effect with `--calibrate none`"), "{error}");
+        }
+        for calibration in [Calibration::ContentFree, Calibration::BatchMeanProb] {
+            assert!(prior("positive=0.9", "sentiment", calibration).is_err());
+            assert!(prior("estimated", "sentiment", calibration).is_ok());
+        }
+        let options = prior("estimated", "multiple-choice", Calibration::Batch).unwrap_err();
+        assert!(options.message().contains("options of a question"), "{options}");
+    }
+}

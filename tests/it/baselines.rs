@@ -105,15 +105,15 @@ fn random_demonstrations_are_balanced_and_the_seeds() {
             }
         }
         assert_eq!(labelling.summary.many_shot.as_ref().unwrap().num_batches, 2);
-        for batch in [0..6, 6..12] {
-            let positive: usize = batch.clone().map(|i| labels[&format!("text {i}")]).sum();
-            assert_eq!(positive, 3);
-            // Behind 3 against 2 of the other label an example gets the other label.
-            for i in batch {
-                let record = &labelling.records[i];
-                let own = labels[&format!("text {i}")];
-                assert_eq!(record.label, ["positive", "negative"][own], "{i}");
-            }
+        // A batch, drawn from the whole file, is an example and what it was shown.
+        for (demonstrations, asked) in &seen {
+            let shown: usize = demonstrations.iter().map(|(_, label)| *label).sum();
+            assert_eq!(shown + labels[asked], 3);
+        }
+        // Behind 3 against 2 of the other label an example gets the other label.
+        for (i, record) in labelling.records.iter().enumerate() {
+            let own = labels[&format!("text {i}")];
+            assert_eq!(record.label, ["positive", "negative"][own], "{i}");
         }
         labels
     };
@@ -189,10 +189,15 @@ fn given_labels_that_predict_nothing_are_refused() {
     };
     refused(&[Some(1), None, None], FITTING, "1 of 3 examples");
     refused(&[Some(1), Some(1), None], FITTING, "are the same");
+    // One positive among two batches.
+    let rare: Vec<Option<usize>> = (0..16).map(|i| Some(usize::from(i == 7))).collect();
+    refused(&rare, BatchSize::Exactly(8), "has 8 labelled examples, all with the same");
+    let gap = [None, Some(0), None, Some(1)];
+    refused(&gap, BatchSize::Exactly(2), "labelled examples, expected at least 2");
+    // A file that is sorted by label is not cut into batches of one label.
     let sorted: Vec<Option<usize>> = (0..16).map(|i| Some(i / 8)).collect();
-    refused(&sorted, BatchSize::Exactly(8), "`e0` has 8 labelled examples, all with the same");
-    let gap = [Some(1), Some(0), None, Some(1)];
-    refused(&gap, BatchSize::Exactly(2), "`e2` has 1 labelled examples, expected at least 2");
+    let method = many_shot(given(&sorted), None, BatchSize::Exactly(8));
+    by_majority(&method, &examples(16), 0, |_| 0.0).unwrap();
     refused(&[Some(0)], FITTING, "1 example to label");
 }
 

@@ -334,7 +334,56 @@ fn large_sets_are_cut_into_batches_that_fit() {
     assert!(error.to_string().contains("--batch-size"), "{error}");
     let error = run(BatchSize::AtMost(256), 20).unwrap_err();
     assert_eq!(error.kind(), w2s::error::ErrorKind::Context);
-    assert!(error.message().contains("`e0`") || error.message().contains("`e1`"), "{error}");
+    // All are equally long, and which two come first is drawn.
+    assert!(error.message().contains("the longest example is `e"), "{error}");
+}
+
+/// A file sorted by class is not cut into batches of one class: every batch is drawn from the whole
+/// file, groups together, by the seed.
+#[test]
+fn batches_are_drawn_from_the_whole_file() {
+    let task = Task::load("sentiment").unwrap();
+    // Pairs of neighbours are groups.
+    let data: Vec<_> = (0..120)
+        .map(|i| {
+            example(&format!("e{i}"), &format!("text {i}"), Some((&format!("g{}", i / 2), "k")))
+        })
+        .collect();
+    let batches = |seed: u64| {
+        let mut scorer = TableScorer::new(|_: &str, _: &Question| vec![-0.7, -0.7]);
+        let settings = IcmSettings { iterations: 200, ..plain() };
+        let method = Method::Icm { settings, rules: vec![], batch_size: BatchSize::Exactly(40) };
+        let mut batches: BTreeMap<u64, BTreeSet<usize>> = BTreeMap::new();
+        let streams = SeedStream::new(seed);
+        label(&task, &data, &method, streams, &mut scorer, &mut |event| {
+            let mut see = |batch: u64, id: &str| {
+                batches.entry(batch).or_default().insert(id[1..].parse().unwrap());
+            };
+            match event {
+                TraceEvent::Proposal { batch, id, .. } => see(*batch, id),
+                TraceEvent::Start { batch, labels, .. } => {
+                    labels.iter().for_each(|(id, _)| see(*batch, id));
+                }
+                _ => {}
+            }
+            Ok(())
+        })
+        .unwrap();
+        batches
+    };
+    let cut = batches(0);
+    assert_eq!(cut.values().map(BTreeSet::len).collect::<Vec<_>>(), [40, 40, 40]);
+    let mut all: Vec<usize> = cut.values().flatten().copied().collect();
+    all.sort_unstable();
+    assert_eq!(all, (0..120).collect::<Vec<_>>());
+    for members in cut.values() {
+        assert!(members.iter().all(|i| members.contains(&(i ^ 1))), "a group was parted");
+        // The first half of the file is a class: of 40 drawn from 60 and 60, 20 +- 3.
+        let of_first = members.iter().filter(|i| **i < 60).count();
+        assert!((10..=30).contains(&of_first), "{of_first} of 40 are of the first class");
+    }
+    assert_eq!(batches(0), cut);
+    assert_ne!(batches(1), cut);
 }
 
 #[test]
