@@ -137,8 +137,8 @@ pub struct Summary {
     pub uncalibrated_share: Option<Map<String, Value>>,
     /// U of the labels, averaged over batches by their size; the search only.
     pub score: Option<f64>,
-    /// U when every example has this label, averaged likewise; the search only, and not under a
-    /// calibration of the items scored together, which makes it the same whatever the texts.
+    /// U when every example has this label, averaged likewise; the search only, and not under equal
+    /// shares with a calibration of the items scored together, where it is the same whatever the texts.
     pub constant_scores: Option<Map<String, Value>>,
     /// U of the labels permuted over the labelled examples, for each permutation, averaged likewise; the
     /// search only.

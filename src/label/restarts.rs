@@ -202,7 +202,7 @@ impl Totals {
             num_never_revisited: 0,
             num_examples: 0.0,
             score: 0.0,
-            constant_scores: (!settings.calibration.is_of_items()).then(|| vec![0.0; num_labels]),
+            constant_scores: (!settings.fixes_constants()).then(|| vec![0.0; num_labels]),
             permuted_scores: vec![0.0; settings.num_null_permutations],
             checks: Vec::new(),
             alphas: Vec::new(),

@@ -94,8 +94,9 @@ const BORDER_ENOUGH: f64 = 1e-6;
 
 /// The offset under which the items' best labels have the stated shares: at each sharpness, the mean
 /// probability of each label is brought to its share (prior matching, Liusie et al. 2023,
-/// arXiv 2309.04992, without the sharpening). Items that are all alike stay at equal odds, whatever the
-/// shares, so that a search gains nothing by giving all of them the frequent label.
+/// arXiv 2309.04992, without the sharpening). Items that are exactly alike stay at equal odds. Where
+/// they differ a little, most of them still fall on the side of the frequent label: in a search the
+/// labelling that gives it to all scores higher than under equal shares, and is to be looked at.
 fn border(rows: &[&[f64]], shares: &[f64], offset: Vec<f64>) -> Vec<f64> {
     let mut offset = offset;
     if rows.is_empty() {
@@ -263,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn items_that_are_all_alike_gain_nothing_by_the_frequent_label() {
+    fn items_that_are_exactly_alike_stay_at_equal_odds() {
         let rows = vec![vec![-0.01, -4.6]; 20];
         let rows = slices(&rows);
         let prior = Prior::Given(vec![0.9, 0.1]);

@@ -180,10 +180,10 @@ impl<S: Scorer + ?Sized> Icm<'_, S> {
     }
 
     /// U of the labellings that give every example one label: what a degenerate search would find.
-    /// None where calibration is of the items scored together: it makes them all a coin toss, whatever
-    /// the texts.
+    /// None under equal shares where calibration is of the items scored together: these make them all a
+    /// coin toss, whatever the texts.
     pub(super) fn constant_scores(&mut self) -> Result<Vec<f64>> {
-        if self.settings.calibration.is_of_items() {
+        if self.settings.fixes_constants() && self.estimated_shares.is_none() {
             return Ok(Vec::new());
         }
         (0..self.label_names.len())

@@ -94,6 +94,13 @@ pub struct IcmSettings {
     pub num_null_permutations: usize,
 }
 
+impl IcmSettings {
+    /// Returns whether every labelling of one label scores the same, whatever the texts.
+    pub(super) fn fixes_constants(&self) -> bool {
+        self.calibration.is_of_items() && self.prior == Prior::Equal
+    }
+}
+
 impl Default for IcmSettings {
     fn default() -> Self {
         Self {
