@@ -13,7 +13,7 @@ use crate::data::{Dataset, Task};
 use crate::error::Result;
 use crate::label::{DemonstrationLabels, ManyShot, OrderOptions};
 use crate::run::{GoldUse, Input};
-use crate::score::Calibration;
+use crate::score::{Calibration, Prior};
 
 /// Options of the baselines; each is an error with a method that it has no effect on.
 #[derive(Debug, Args)]
@@ -76,7 +76,7 @@ impl BaselineArgs {
         baseline: Baseline,
         search: &SearchArgs,
         num_demonstrations: Option<usize>,
-        (calibration, order): (Calibration, OrderOptions),
+        (calibration, prior, order): (Calibration, Prior, OrderOptions),
         (task, dataset): (&Task, &Dataset),
     ) -> Result<ManyShot> {
         if num_demonstrations.is_some() && search.has_batch_size() {
@@ -115,6 +115,7 @@ impl BaselineArgs {
             num_demonstrations,
             batch_size: search.batch_size()?,
             calibration,
+            prior,
             order,
         })
     }

@@ -9,6 +9,7 @@ use serde_json::{Map, json};
 
 use super::filter_args::{AskForm, FilterArgs};
 use super::opened::{Need, Opened};
+use super::prior_args;
 use super::progress::{self, LabelProgress, count, duration, say};
 use super::session::Session;
 use crate::data::{
@@ -190,11 +191,11 @@ fn ask(
     let asking = Asking::new(task, &dataset.examples, variation, &streams)?;
     let spinner = progress::spinner("opening the model");
     let need = match form {
-        AskForm::Soft(_) => Need::Scores,
+        AskForm::Soft(..) => Need::Scores,
         AskForm::Votes(..) => Need::Writing,
     };
     let mut scorer = Opened::open(model, &args.server, need, session)?;
-    let asked = (&*session, Some((&scorer, form)));
+    let asked = (&*session, Some((&scorer, form.clone())));
     let manifest = manifest(args, task, Some(dataset), judging, asked)?;
     spinner.finish_and_clear();
     session.reuse(&manifest, &args.run.out)?;
@@ -225,7 +226,9 @@ fn ask(
     let mut asked = Journaled::new(&mut scorer, journal);
     let work_began = Instant::now();
     let (answers, usage) = match form {
-        AskForm::Soft(calibration) => asking.soft(calibration, &mut asked, &mut observe)?,
+        AskForm::Soft(calibration, prior) => {
+            asking.soft_with_prior(calibration, &prior, &mut asked, &mut observe)?
+        }
         AskForm::Votes(parser, num) => asking.votes(parser, num, &mut asked, &mut observe)?,
     };
     bar.finish();
@@ -281,9 +284,10 @@ fn manifest(
             let num = variation.num.map_or_else(|| json!("up to 5"), |num| json!(num));
             settings.insert("num_variants".into(), num);
             match form {
-                AskForm::Soft(calibration) => {
+                AskForm::Soft(calibration, prior) => {
                     settings.insert("answers".into(), "soft".into());
                     settings.insert("calibration".into(), json!(calibration));
+                    prior_args::insert(&mut settings, (&prior, calibration), task);
                 }
                 AskForm::Votes(parser, num) => {
                     settings.insert("answers".into(), "votes".into());

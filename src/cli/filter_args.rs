@@ -8,12 +8,13 @@ use clap::{ArgGroup, Args, ValueEnum};
 use super::ids::IdsArgs;
 use super::model::ModelArgs;
 use super::names::{ParserOption, VariantOption};
+use super::prior_args::PriorArgs;
 use super::run_args::RunArgs;
 use super::server_args::ServerArgs;
 use crate::data::{Task, read_label_records};
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::{JudgeSettings, Rule, WeightBy};
-use crate::score::Calibration;
+use crate::score::{Calibration, Prior};
 
 /// Temperature of the reliability weights: as published.
 const TEMPERATURE: f64 = 0.2;
@@ -87,7 +88,7 @@ pub(super) struct FilterArgs {
     /// Take answers that are there instead of asking a model: answers.jsonl of a run, or a published
     /// table (ind, target, prompt, model_output, model_pred, entropy) as .csv
     #[arg(long, value_name = "FILE", help_heading = "Data", conflicts_with_all = ["model", "variants",
-        "num_variants", "answers", "parser", "max_new_tokens", "calibrate", "limit", "files"],
+        "num_variants", "answers", "parser", "max_new_tokens", "calibrate", "prior", "limit", "files"],
         required_unless_present = "model")]
     pub(super) from: Option<PathBuf>,
     /// Take the first N questions only
@@ -109,6 +110,8 @@ pub(super) struct FilterArgs {
     /// How the model's bias to a label word or letter is taken off (soft) [default: batch]
     #[arg(long, value_enum, help_heading = "Answers")]
     calibrate: Option<CalibrateName>,
+    #[command(flatten, next_help_heading = "Answers")]
+    pub(super) prior: PriorArgs,
     /// How written answers are read (votes) [default: the task's]
     #[arg(long, value_enum, value_name = "PARSER", help_heading = "Answers")]
     parser: Option<ParserOption>,
@@ -139,6 +142,8 @@ pub(super) enum AnswerForm {
 enum CalibrateName {
     /// Subtract the mean log-probability of each word over all variants
     Batch,
+    /// Subtract the logarithm of the mean probability of each word over all variants
+    BatchMeanProb,
     /// Not at all
     None,
 }
@@ -156,9 +161,9 @@ enum WeightName {
 }
 
 /// How the model is asked.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum AskForm {
-    Soft(Calibration),
+    Soft(Calibration, Prior),
     Votes(crate::data::ParserName, usize),
 }
 
@@ -186,14 +191,18 @@ impl FilterArgs {
                     return Err(usage(format!("`{name}` has no effect with `--answers soft`"))
                         .hint("add `--answers votes`, which lets the model write"));
                 }
-                Ok(AskForm::Soft(match self.calibrate {
+                let calibration = match self.calibrate {
                     Some(CalibrateName::None) => Calibration::None,
+                    Some(CalibrateName::BatchMeanProb) => Calibration::BatchMeanProb,
                     Some(CalibrateName::Batch) | None => Calibration::Batch,
-                }))
+                };
+                Ok(AskForm::Soft(calibration, self.prior.prior(task, calibration)?))
             }
             AnswerForm::Votes => {
-                if self.calibrate.is_some() {
-                    return Err(usage("`--calibrate` has no effect with `--answers votes`".into())
+                let given =
+                    [("calibrate", self.calibrate.is_some()), ("prior", self.prior.is_given())];
+                if let Some((name, _)) = given.iter().find(|(_, given)| *given) {
+                    return Err(usage(format!("`--{name}` has no effect with `--answers votes`"))
                         .hint("what a model writes has no distribution to be calibrated"));
                 }
                 let parser = self.parser.map_or(task.answers.parser, Into::into);

@@ -15,6 +15,7 @@ use super::eval::task_of;
 use super::model::ModelArgs;
 use super::names::CalibrationName;
 use super::opened::{Need, Opened};
+use super::prior_args::{self, PriorArgs};
 use super::progress::{self, LabelProgress, count, duration, say};
 use super::server_args::ServerArgs;
 use super::session::Session;
@@ -56,6 +57,8 @@ pub(super) struct HeldOutArgs {
     /// How the model's bias to a label word is taken off [default: batch]
     #[arg(long, value_enum, requires = "test")]
     calibrate: Option<CalibrationName>,
+    #[command(flatten, next_help_heading = "Held-out evaluation")]
+    prior: PriorArgs,
     /// Seed of the order and draw of demonstrations, and of the noise [default: 0]
     #[arg(long, value_name = "SEED", requires = "test")]
     seed: Option<u64>,
@@ -123,9 +126,11 @@ pub(super) fn label_test(
     }
     draw(args, &mut demonstrations.labelled, streams)?;
     add_noise(args, &mut demonstrations, source, streams)?;
+    let calibration = args.calibrate.map_or(Calibration::default(), Into::into);
     let method = Method::FewShot {
         demonstrations: demonstrations.labelled.clone(),
-        calibration: args.calibrate.map_or(Calibration::default(), Into::into),
+        calibration,
+        prior: args.prior.prior(&demonstrations.task, calibration)?,
         // All test examples stand behind the same demonstrations, which are computed once.
         order: OrderOptions::DATASET,
     };
@@ -407,8 +412,9 @@ fn manifest(
     settings.insert("method".into(), format!("many-shot-{kind}").into());
     settings.insert("num_demonstrations".into(), demonstrations.labelled.len().into());
     settings.insert("num_demonstrations_given".into(), num_given.into());
-    if let Method::FewShot { calibration, .. } = method {
+    if let Method::FewShot { calibration, prior, .. } = method {
         settings.insert("calibration".into(), to_value(calibration)?);
+        prior_args::insert(&mut settings, (prior, *calibration), &demonstrations.task);
     }
     if let Some(accuracy) = args.noise_accuracy {
         settings.insert("noise_accuracy".into(), accuracy.into());

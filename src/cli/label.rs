@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::label_args::LabelArgs;
 use super::opened::{Need, Opened};
+use super::prior_args;
 use super::progress::{self, LabelProgress, count, duration, say};
 use super::restarts;
 use super::session::Session;
@@ -21,7 +22,7 @@ use crate::label::{
 };
 use crate::run::files::{LABELS, TRACE};
 use crate::run::{GoldUse, Input, Manifest, RunDir, SeedStream};
-use crate::score::{Cached, Calibration, Journaled};
+use crate::score::{Cached, Calibration, Journaled, Prior};
 
 fn method_settings(method: &Method, settings: &mut Map<String, Value>) -> Result<()> {
     let order_settings = |order: &OrderOptions| {
@@ -44,10 +45,10 @@ fn method_settings(method: &Method, settings: &mut Map<String, Value>) -> Result
             }
             vec![json!({ "search": search, "consistency": rules }), batch_settings(batch_size)]
         }
-        Method::ZeroShot { calibration } | Method::ZeroShotChat { calibration } => {
+        Method::ZeroShot { calibration, .. } | Method::ZeroShotChat { calibration, .. } => {
             vec![json!({ "calibration": calibration })]
         }
-        Method::FewShot { demonstrations, calibration, order } => vec![
+        Method::FewShot { demonstrations, calibration, order, .. } => vec![
             json!({ "num_demonstrations": demonstrations.len(), "calibration": calibration }),
             order_settings(order),
         ],
@@ -164,7 +165,7 @@ pub(super) fn run(mut args: LabelArgs, session: &mut Session) -> Result<()> {
     let seconds = began.elapsed().as_secs_f64();
     scorer.write_cost(&folder)?;
     let folder = folder.finish(seconds, work_seconds)?;
-    tell(&labelling, method.calibration(), seconds, &folder);
+    tell(&labelling, (method.calibration(), method.prior()), seconds, &folder);
     scorer.tell_cost();
     scorer.give_back(session);
     Ok(())
@@ -197,6 +198,7 @@ fn manifest(
     scorer.settings(&args.model, &mut settings);
     settings.insert("preset".into(), args.preset().into());
     method_settings(method, &mut settings)?;
+    prior_args::insert(&mut settings, (method.prior(), method.calibration()), task);
     if let Method::Icm { .. } = method {
         let keys = if args.is_leaky() { "leaky-reference" } else { "text" };
         settings.insert("consistency_keys".into(), keys.into());
@@ -294,7 +296,12 @@ impl<'a> Trace<'a> {
 const MUCH_MOVED: f64 = 0.1;
 
 /// Says what was found, and what should make its reader doubt it.
-fn tell(labelling: &Labelling, calibration: Calibration, seconds: f64, folder: &RunDir) {
+fn tell(
+    labelling: &Labelling,
+    (calibration, prior): (Calibration, &Prior),
+    seconds: f64,
+    folder: &RunDir,
+) {
     let s = &labelling.summary;
     say(format_args!(
         "labelled {} examples by {} in {}",
@@ -313,14 +320,15 @@ fn tell(labelling: &Labelling, calibration: Calibration, seconds: f64, folder: &
         let moved = s.share.iter().map(|(l, x)| (number(x) - number(&raw[l])).max(0.0));
         let moved: f64 = moved.sum();
         if moved > MUCH_MOVED && labelling.records.len() >= 8 {
-            let (assumes, rare) = match calibration {
-                Calibration::Batch => (
+            let (assumes, rare) = match (calibration, prior) {
+                (Calibration::Batch | Calibration::BatchMeanProb, Prior::Equal) => (
                     "; it assumes that the labels are about equally frequent",
-                    "if one of them is rare in your data, use `--calibrate none` and compare; ",
+                    format!(
+                        "if one of them is rare in your data, say how rare, as in `--prior {}=0.1`, or use `--calibrate content-free`; ",
+                        s.share.keys().next().map_or("LABEL", String::as_str)
+                    ),
                 ),
-                Calibration::ContentFree | Calibration::None => {
-                    ("", "compare with `--calibrate none`; ")
-                }
+                _ => ("", "compare with `--calibrate none`; ".to_owned()),
             };
             say(format_args!(
                 "warning: calibration gives {:.0} % of the examples another label{assumes}\nhint: {rare}where a model says one word to everything, calibration is what helps",
@@ -328,16 +336,8 @@ fn tell(labelling: &Labelling, calibration: Calibration, seconds: f64, folder: &
             ));
         }
     }
-    if let (Some(score), Some(constants)) = (s.score, &s.constant_scores) {
-        let all: Vec<String> =
-            constants.iter().map(|(l, x)| format!("all {l} {:.2}", number(x))).collect();
-        say(format_args!("  score U {score:.2} (for comparison: {})", all.join(", ")));
-        let best = constants.values().map(number).fold(f64::NEG_INFINITY, f64::max);
-        if best >= score {
-            say(format_args!(
-                "warning: giving every example the same label scores as high; these labels are not to be trusted\nhint: use a consistency rule or `--calibrate batch`, which make such labellings score low"
-            ));
-        }
+    if let Some(score) = s.score {
+        tell_score(s, score);
     }
     if let Some(many) = &s.many_shot {
         let rounds: Vec<String> = many.changed_by_round.iter().map(usize::to_string).collect();
@@ -356,21 +356,6 @@ fn tell(labelling: &Labelling, calibration: Calibration, seconds: f64, folder: &
         say(format_args!(
             "  {accepted} of {proposals} proposals accepted, {passes} passes over the labels"
         ));
-    }
-    if let Some(check) = &s.order_check {
-        say(format_args!(
-            "  under a new order of demonstrations: U {:.2} ({:+.2}), margins move by {:.2} nats, {:.0} % of the examples are predicted otherwise",
-            check.score,
-            check.score_change,
-            check.mean_margin_change_nats,
-            100.0 * check.share_predicted_otherwise
-        ));
-        let best = s.constant_scores.iter().flat_map(Map::values).map(number).reduce(f64::max);
-        if s.score > best && best.is_some_and(|best| check.score <= best) {
-            say(format_args!(
-                "warning: under that order these labels score no higher than one label for all; they are not to be trusted\nhint: use more or shorter examples, a larger model, or `--restarts`, and see which labels return"
-            ));
-        }
     }
     if let Some(alphas) = &s.alphas {
         let all: Vec<String> = alphas.iter().map(|alpha| format!("{alpha:.2}")).collect();
@@ -406,4 +391,53 @@ fn tell(labelling: &Labelling, calibration: Calibration, seconds: f64, folder: &
         ));
     }
     say(format_args!("  wrote {}", folder.file("labels.jsonl").display()));
+}
+
+/// Says what U is worth: what is left of it under a new order of demonstrations, and what labels score
+/// that are not to be believed.
+fn tell_score(s: &Summary, score: f64) {
+    let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
+    match &s.order_check {
+        Some(check) => {
+            let num = check.share_predicted_otherwise * check.num_labels as f64;
+            say(format_args!(
+                "  score U {score:.2}; under a new demonstration order U {:.2}, and {num:.0} of {} labels would change",
+                check.score, check.num_labels
+            ));
+        }
+        None => say(format_args!("  score U {score:.2}")),
+    }
+    let least = s.order_check.map_or(score, |check| check.score.min(score));
+    if let Some(permuted) = &s.permuted_scores {
+        let (low, high) = permuted
+            .iter()
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(*x), b.max(*x)));
+        say(format_args!(
+            "  the same labels permuted over the texts: U {low:.2} to {high:.2} ({} permutations)",
+            permuted.len()
+        ));
+        if high >= least {
+            say(format_args!(
+                "warning: labels that say nothing of the texts score as high; these labels are not to be trusted\nhint: use more or shorter examples, a larger model, or `--restarts`, and see which labels return"
+            ));
+        }
+    }
+    if let Some(constants) = &s.constant_scores {
+        let all: Vec<String> =
+            constants.iter().map(|(l, x)| format!("all {l} {:.2}", number(x))).collect();
+        say(format_args!("  one label for all examples: U {}", all.join(", ")));
+        if constants.values().map(number).fold(f64::NEG_INFINITY, f64::max) >= least {
+            say(format_args!(
+                "warning: giving every example the same label scores as high; these labels are not to be trusted\nhint: use a consistency rule or `--calibrate batch`, which make such labellings score low"
+            ));
+        }
+    }
+    if let Some(restarts) = &s.restarts {
+        let others: Vec<String> = restarts
+            .iter()
+            .filter(|restart| !restart.kept)
+            .map(|restart| format!("{:.2}", restart.score))
+            .collect();
+        say(format_args!("  searches from other starts: U {}", others.join(", ")));
+    }
 }

@@ -10,6 +10,7 @@ use super::from_gold;
 use super::ids::IdsArgs;
 use super::model::ModelArgs;
 use super::names::{CalibrationName, OrderName};
+use super::prior_args::PriorArgs;
 use super::published::{self, PublishedArgs};
 use super::run_args::RunArgs;
 use super::search_args::{SearchArgs, usage};
@@ -77,6 +78,8 @@ pub(super) struct LabelArgs {
     /// How the model's bias to a label word is taken off [default: batch; none with a preset]
     #[arg(long, value_enum, help_heading = "Method")]
     calibrate: Option<CalibrationName>,
+    #[command(flatten, next_help_heading = "Method")]
+    prior: PriorArgs,
     /// Order of demonstrations: by halves (N log N) or as in the data, as published (N^2 / 2)
     /// [default: halving; dataset with a preset]
     #[arg(long, value_enum, help_heading = "Method")]
@@ -139,6 +142,7 @@ fn most_demonstrations(text: &str) -> std::result::Result<MostDemonstrations, St
 impl LabelArgs {
     pub(super) fn method(&self, task: &Task, dataset: &Dataset) -> Result<Method> {
         let calibration = self.calibration();
+        let prior = self.prior.prior(task, calibration)?;
         let order = self.order_options()?;
         let name = self.method_name();
         let forbid_search = |allowed: &[&str]| self.search.forbid(&name, allowed);
@@ -155,7 +159,7 @@ impl LabelArgs {
                 baseline,
                 &self.search,
                 self.num_demonstrations.and_then(|most| most.0),
-                (calibration, order),
+                (calibration, prior, order),
                 (task, dataset),
             )?;
             return Ok(Method::ManyShot(settings));
@@ -170,8 +174,8 @@ impl LabelArgs {
                     .hint("there are no demonstrations to order; leave it out"));
                 }
                 Ok(match self.method {
-                    MethodName::ZeroShotChat => Method::ZeroShotChat { calibration },
-                    _ => Method::ZeroShot { calibration },
+                    MethodName::ZeroShotChat => Method::ZeroShotChat { calibration, prior },
+                    _ => Method::ZeroShot { calibration, prior },
                 })
             }
             MethodName::FewShot => {
@@ -181,12 +185,12 @@ impl LabelArgs {
                         .hint("a file of labelled examples, or labels.jsonl of another run"));
                 };
                 let demonstrations = read_demonstrations(path, task, dataset)?;
-                Ok(Method::FewShot { demonstrations, calibration, order })
+                Ok(Method::FewShot { demonstrations, calibration, prior, order })
             }
             _ => Ok(Method::Icm {
                 settings: self.search.settings(
                     order,
-                    calibration,
+                    (calibration, prior),
                     (&self.baselines.gold_source(task, dataset), self.run.seed),
                 )?,
                 rules: self.search.rules(task, &dataset.examples)?,

@@ -463,7 +463,9 @@ impl LoopSettings {
     /// Words of [label] that mean something without a search.
     fn of_prediction(&self) -> Vec<String> {
         let is_meant = |word: &String| {
-            ["--calibrate=", "--prompt-variant="].iter().any(|name| word.starts_with(name))
+            ["--calibrate=", "--prior=", "--prompt-variant="]
+                .iter()
+                .any(|name| word.starts_with(name))
         };
         self.steps[0].words().filter(is_meant).collect()
     }

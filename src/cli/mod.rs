@@ -32,6 +32,7 @@ mod opened;
 mod options;
 mod plan;
 mod printable;
+mod prior_args;
 mod progress;
 mod published;
 mod relabel;

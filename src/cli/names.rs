@@ -21,6 +21,7 @@ macro_rules! names {
 
 names!(CalibrationName => Calibration {
     Batch => Calibration::Batch,
+    BatchMeanProb => Calibration::BatchMeanProb,
     ContentFree => Calibration::ContentFree,
     None => Calibration::None,
 });

@@ -12,6 +12,7 @@ use super::ids::{IdsArgs, numbered};
 use super::model::ModelArgs;
 use super::names::CalibrationName;
 use super::opened::{Need, Opened};
+use super::prior_args::{self, PriorArgs};
 use super::progress::{self, LabelProgress, count, duration, say};
 use super::run_args::RunArgs;
 use super::search_args::usage;
@@ -22,7 +23,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::label::{Method, TraceEvent, label};
 use crate::run::files::LABELS;
 use crate::run::{GoldUse, Input, Manifest, RunDir, SeedStream};
-use crate::score::{Cached, Calibration, Journaled};
+use crate::score::{Cached, Calibration, Journaled, Prior};
 
 /// Margin from which on a label is changed or dropped, in nats.
 const MARGIN: f64 = 1.0;
@@ -73,6 +74,8 @@ pub(super) struct RelabelArgs {
     /// How the model's bias to a label word is taken off [default: batch]
     #[arg(long, value_enum, help_heading = "Labels")]
     calibrate: Option<CalibrationName>,
+    #[command(flatten, next_help_heading = "Labels")]
+    prior: PriorArgs,
 
     #[command(flatten)]
     pub(super) run: RunArgs,
@@ -139,10 +142,12 @@ pub(super) fn run(args: RelabelArgs, session: &mut Session) -> Result<()> {
             .hint("labels and data are joined by id; give the data the labels were made of"));
     }
     let task = dataset.labelled_task(task)?;
-    let method = Method::ZeroShot { calibration: args.calibration() };
+    let calibration = args.calibration();
+    let prior = args.prior.prior(&task, calibration)?;
+    let method = Method::ZeroShot { calibration, prior };
     let spinner = progress::spinner("opening the model");
     let mut scorer = Opened::open(&args.model, &args.server, Need::Scores, session)?;
-    let manifest = args.manifest(margin, &task, &dataset, (session, &scorer))?;
+    let manifest = args.manifest(margin, &task, &dataset, method.prior(), (session, &scorer))?;
     spinner.finish_and_clear();
     let folder = RunDir::open(&args.run.out, &manifest, args.run.mode())?;
     if folder.is_complete() {
@@ -286,6 +291,7 @@ impl RelabelArgs {
         margin: f64,
         task: &Task,
         dataset: &Dataset,
+        prior: &Prior,
         (session, scorer): (&Session, &Opened),
     ) -> Result<Manifest> {
         let mut settings = Map::new();
@@ -298,6 +304,7 @@ impl RelabelArgs {
         scorer.settings(&self.model, &mut settings);
         settings.insert("method".into(), "relabel".into());
         settings.insert("calibration".into(), json!(self.calibration()));
+        prior_args::insert(&mut settings, (prior, self.calibration()), task);
         let by = self.by.to_possible_value().map(|value| value.get_name().to_owned());
         settings.insert("by".into(), by.into());
         if self.by != ChangeName::None {

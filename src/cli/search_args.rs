@@ -18,7 +18,7 @@ use crate::label::{
     ScoreForm,
 };
 use crate::run::SeedStream;
-use crate::score::Calibration;
+use crate::score::{Calibration, Prior};
 
 /// Options of the search; each is an error with another method that it has no effect on.
 #[derive(Debug, Args)]
@@ -105,6 +105,10 @@ pub(super) struct SearchArgs {
     /// Leave out the last pass, which scores the labels under a new order of demonstrations
     #[arg(long)]
     no_order_check: bool,
+    /// Permutations of the final labels over the texts that are scored beside them, one pass each: what
+    /// labels that say nothing of the texts score [default: 5]
+    #[arg(long, value_name = "N")]
+    null_permutations: Option<usize>,
 }
 
 pub(super) fn usage(message: String) -> Error {
@@ -143,6 +147,7 @@ impl SearchArgs {
             parallel_proposals,
             restarts,
             no_order_check,
+            null_permutations,
         } = self;
         let given = [
             ("preset", preset.is_some()),
@@ -168,6 +173,7 @@ impl SearchArgs {
             ("parallel-proposals", parallel_proposals.is_some()),
             ("restarts", restarts.is_some()),
             ("no-order-check", *no_order_check),
+            ("null-permutations", null_permutations.is_some()),
         ];
         match given.iter().find(|(name, is)| *is && !allowed.contains(name)) {
             Some((name, _)) => {
@@ -295,7 +301,7 @@ impl SearchArgs {
     pub(super) fn settings(
         &self,
         order: OrderOptions,
-        calibration: Calibration,
+        (calibration, prior): (Calibration, Prior),
         (gold, seed): (&GoldSource<'_>, u64),
     ) -> Result<IcmSettings> {
         let defaults = self.preset().map_or_else(IcmSettings::default, |preset| preset.settings);
@@ -335,12 +341,14 @@ impl SearchArgs {
             order,
             renew_order_every: self.renew_order_every.unwrap_or(defaults.renew_order_every),
             calibration,
+            prior,
             stop_when_stable: self.run_all_iterations.map_or(defaults.stop_when_stable, |all| !all),
             stop_on_collapse: self.stop_on_collapse,
             num_prequential_orders: or(self.prequential_orders, defaults.num_prequential_orders),
             num_parallel_proposals: or(self.parallel_proposals, defaults.num_parallel_proposals),
             num_restarts: or(self.restarts, defaults.num_restarts),
             check_order: !self.no_order_check,
+            num_null_permutations: self.null_permutations.unwrap_or(defaults.num_null_permutations),
         })
     }
 

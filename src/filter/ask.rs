@@ -8,7 +8,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::prompt::{PromptFormat, Variant, Wording, num_variants, variants};
 use crate::run::SeedStream;
 use crate::score::{
-    Calibration, Generator, PromptTree, Scorer, Usage, best_label, distribution, mean_logprobs,
+    Calibration, Generator, Prior, PromptTree, Scorer, Usage, batch_offset, best_label,
+    distribution,
 };
 
 /// Variants of a question where nobody said how many: as published.
@@ -95,6 +96,28 @@ impl<'a> Asking<'a> {
         scorer: &mut S,
         observe: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<(Vec<Vec<AnswerRecord>>, Usage)> {
+        self.soft_with_prior(calibration, &Prior::Equal, scorer, observe)
+    }
+
+    /// As [`soft`](Self::soft), under shares of the labels that calibration is to suppose in each form
+    /// of question.
+    ///
+    /// # Errors
+    /// As [`Scorer::score`]; [`ErrorKind::Usage`] for a prior where the labels are a question's options.
+    pub fn soft_with_prior<S: Scorer>(
+        &self,
+        calibration: Calibration,
+        prior: &Prior,
+        scorer: &mut S,
+        observe: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<(Vec<Vec<AnswerRecord>>, Usage)> {
+        if *prior != Prior::Equal && self.task.has_options() {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!("the labels of task `{}` are the options of a question, which have no shares of their own", self.task.name),
+            )
+            .hint("leave out `--prior`"));
+        }
         let mut usage = Usage::default();
         let mut rows: Vec<Vec<Vec<f64>>> = Vec::with_capacity(self.questions.len());
         let places: Vec<usize> = (0..self.questions.len()).collect();
@@ -109,7 +132,7 @@ impl<'a> Asking<'a> {
             }
             observe(rows.len())?;
         }
-        let offsets = self.offsets(calibration, &rows);
+        let offsets = self.offsets(calibration, prior, &rows);
         let answers = self
             .questions
             .iter()
@@ -149,23 +172,29 @@ impl<'a> Asking<'a> {
     fn offsets(
         &self,
         calibration: Calibration,
+        prior: &Prior,
         rows: &[Vec<Vec<f64>>],
     ) -> BTreeMap<BiasKey, Vec<f64>> {
-        let mut groups: BTreeMap<BiasKey, Vec<&[f64]>> = BTreeMap::new();
+        // The words of a form stand for the same labels in every question, except where these are
+        // options, which have no prior.
+        let mut groups: BTreeMap<BiasKey, (&[usize], Vec<&[f64]>)> = BTreeMap::new();
         for (worded, rows) in self.questions.iter().zip(rows) {
             for ((variant, wording), row) in worded.iter().zip(rows) {
-                groups.entry(bias_key(variant, wording)).or_default().push(row);
+                let group = groups.entry(bias_key(variant, wording));
+                group.or_insert((&wording.labels, Vec::new())).1.push(row);
             }
         }
         groups
             .into_iter()
-            .map(|(key, rows)| {
-                let num_words = rows[0].len();
-                let offset = match calibration {
-                    Calibration::Batch => mean_logprobs(rows, num_words),
-                    _ => vec![0.0; num_words],
+            .map(|(key, (labels, rows))| {
+                let offset = batch_offset(calibration, &rows, rows[0].len());
+                let prior = match prior {
+                    Prior::Given(shares) => {
+                        Prior::Given(labels.iter().map(|&label| shares[label]).collect())
+                    }
+                    other => other.clone(),
                 };
-                (key, offset)
+                (key, prior.offset(&rows, offset))
             })
             .collect()
     }

@@ -37,7 +37,7 @@ use crate::data::{Example, LabelRecord, Rule, Task};
 use crate::error::{Error, ErrorKind, Result};
 use crate::prompt::PromptFormat;
 use crate::run::SeedStream;
-use crate::score::{Calibration, Scorer};
+use crate::score::{Calibration, Prior, Scorer};
 
 /// How labels are found.
 #[derive(Clone, Debug)]
@@ -55,11 +55,15 @@ pub enum Method {
     ZeroShot {
         /// How the model's bias to a label is taken off.
         calibration: Calibration,
+        /// The shares of the labels that calibration supposes.
+        prior: Prior,
     },
     /// The question alone, put to a chat model as a user's message.
     ZeroShotChat {
         /// How the model's bias to a label is taken off.
         calibration: Calibration,
+        /// The shares of the labels that calibration supposes.
+        prior: Prior,
     },
     /// Labelled demonstrations before the question; an example that is among them is left out of its
     /// own prompt.
@@ -68,6 +72,8 @@ pub enum Method {
         demonstrations: Vec<(Example, usize)>,
         /// How the model's bias to a label is taken off.
         calibration: Calibration,
+        /// The shares of the labels that calibration supposes.
+        prior: Prior,
         /// Order of demonstrations.
         order: OrderOptions,
     },
@@ -80,10 +86,21 @@ impl Method {
     pub fn calibration(&self) -> Calibration {
         match self {
             Self::Icm { settings, .. } => settings.calibration,
-            Self::ZeroShot { calibration }
-            | Self::ZeroShotChat { calibration }
+            Self::ZeroShot { calibration, .. }
+            | Self::ZeroShotChat { calibration, .. }
             | Self::FewShot { calibration, .. } => *calibration,
             Self::ManyShot(settings) => settings.calibration,
+        }
+    }
+
+    /// Returns the shares of the labels that calibration supposes.
+    pub fn prior(&self) -> &Prior {
+        match self {
+            Self::Icm { settings, .. } => &settings.prior,
+            Self::ZeroShot { prior, .. }
+            | Self::ZeroShotChat { prior, .. }
+            | Self::FewShot { prior, .. } => prior,
+            Self::ManyShot(settings) => &settings.prior,
         }
     }
 
@@ -120,8 +137,13 @@ pub struct Summary {
     pub uncalibrated_share: Option<Map<String, Value>>,
     /// U of the labels, averaged over batches by their size; the search only.
     pub score: Option<f64>,
-    /// U when every example has this label, averaged likewise; the search only.
+    /// U when every example has this label, averaged likewise; the search only, and not under equal
+    /// shares with a calibration of the items scored together, where it is the same whatever the texts.
     pub constant_scores: Option<Map<String, Value>>,
+    /// U of the labels permuted over the labelled examples, for each permutation, averaged likewise; the
+    /// search only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub permuted_scores: Option<Vec<f64>>,
     /// Batches searched.
     pub num_batches: Option<usize>,
     /// The alpha that `--auto-alpha` ended with, by batch; with it only.
@@ -201,6 +223,7 @@ pub fn label<S: Scorer>(
         uncalibrated_share: None,
         score: None,
         constant_scores: None,
+        permuted_scores: None,
         num_batches: None,
         alphas: None,
         num_collapsed: None,
@@ -215,7 +238,8 @@ pub fn label<S: Scorer>(
         tokens_full_prompts: 0,
         num_questions: 0,
     };
-    let mut prompting = Prompting::new(&format, examples, streams, &mut *scorer, &mut *observe);
+    let mut prompting =
+        Prompting::new(&format, examples, streams, method.prior(), &mut *scorer, &mut *observe);
     let usage = match method {
         Method::Icm { settings, rules, batch_size } => {
             let searches = restarts::Searches {
@@ -231,15 +255,15 @@ pub fn label<S: Scorer>(
             (found, restarts) = (kept, all);
             usage
         }
-        Method::ZeroShot { calibration } => {
+        Method::ZeroShot { calibration, .. } => {
             found = all_found(prompting.zero_shot(*calibration)?);
             prompting.usage
         }
-        Method::ZeroShotChat { calibration } => {
+        Method::ZeroShotChat { calibration, .. } => {
             found = all_found(prompting.zero_shot_chat(*calibration)?);
             prompting.usage
         }
-        Method::FewShot { demonstrations, calibration, order } => {
+        Method::FewShot { demonstrations, calibration, order, .. } => {
             found = all_found(prompting.few_shot(demonstrations, *calibration, *order)?);
             prompting.usage
         }

@@ -13,7 +13,7 @@ use super::objective::{Aggregate, Objective, ScoreForm};
 use super::order::OrderOptions;
 use super::schedule::{Schedule, ScheduleKind};
 use crate::data::{Rule, Task};
-use crate::score::Calibration;
+use crate::score::{Calibration, Prior};
 
 /// Demonstrations of a prompt of the neutral fork: its `n_shots`.
 const NEUTRAL_NUM_DEMONSTRATIONS: usize = 6;
@@ -171,11 +171,13 @@ fn published() -> IcmSettings {
         order: OrderOptions::DATASET,
         renew_order_every: 0,
         calibration: Calibration::None,
+        prior: Prior::Equal,
         stop_when_stable: false,
         stop_on_collapse: None,
         num_prequential_orders: 1,
         num_parallel_proposals: 1,
         num_restarts: 1,
         check_order: true,
+        num_null_permutations: 5,
     }
 }

@@ -18,7 +18,7 @@ use crate::data::Example;
 use crate::error::{Error, ErrorKind, Result};
 use crate::prompt::PromptFormat;
 use crate::run::SeedStream;
-use crate::score::{Calibration, best_label, distribution, mean_logprobs};
+use crate::score::{Calibration, Prior, batch_offset, best_label, distribution, mean_logprobs};
 use crate::score::{Scorer, Usage};
 
 /// Where the labels of many-shot demonstrations come from.
@@ -36,7 +36,7 @@ pub enum DemonstrationLabels {
 }
 
 /// How examples are labelled behind each other.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ManyShot {
     /// Where their labels come from.
     pub labels: DemonstrationLabels,
@@ -47,6 +47,8 @@ pub struct ManyShot {
     pub batch_size: BatchSize,
     /// How the model's bias to a label is taken off.
     pub calibration: Calibration,
+    /// The shares of the labels that calibration supposes.
+    pub prior: Prior,
     /// Order of demonstrations.
     pub order: OrderOptions,
 }
@@ -74,6 +76,7 @@ pub(super) struct Prompting<'a, S> {
     format: &'a PromptFormat<'a>,
     examples: &'a [Example],
     streams: SeedStream,
+    prior: &'a Prior,
     scorer: &'a mut S,
     observe: &'a mut dyn FnMut(&TraceEvent) -> Result<()>,
     /// Questions answered and to be answered, for whoever watches.
@@ -87,11 +90,12 @@ impl<'a, S: Scorer> Prompting<'a, S> {
         format: &'a PromptFormat<'a>,
         examples: &'a [Example],
         streams: SeedStream,
+        prior: &'a Prior,
         scorer: &'a mut S,
         observe: &'a mut dyn FnMut(&TraceEvent) -> Result<()>,
     ) -> Self {
         let (total, usage) = (examples.len(), Usage::default());
-        Self { format, examples, streams, scorer, observe, done: 0, total, usage }
+        Self { format, examples, streams, prior, scorer, observe, done: 0, total, usage }
     }
 
     /// Labels by the question alone.
@@ -218,7 +222,11 @@ impl<'a, S: Scorer> Prompting<'a, S> {
         }
         // Every example is in one batch; the model's preferences are those over all of them.
         all.sort_unstable_by_key(|(i, _)| *i);
-        Ok(calibrated(all.into_iter().map(|(_, row)| row).collect(), settings.calibration))
+        Ok(calibrated(
+            all.into_iter().map(|(_, row)| row).collect(),
+            settings.calibration,
+            self.prior,
+        ))
     }
 
     /// As many of each label in every batch, up to one.
@@ -319,7 +327,7 @@ impl<'a, S: Scorer> Prompting<'a, S> {
         let (rows, offset) = self.raw(plan, items, labels, num_targets, calibration)?;
         let answered = |row| Answered { row, offset: offset.clone() };
         let rows = rows.into_iter().map(answered).collect();
-        Ok(calibrated(rows, calibration))
+        Ok(calibrated(rows, calibration, self.prior))
     }
 
     /// Asks for the first `num_targets` items; the log-probabilities and what calibration by content-free
@@ -362,21 +370,21 @@ struct Answered {
 }
 
 /// Each row's label distribution and best label, and the best without calibration; what a batch
-/// calibration takes off is of all rows.
-fn calibrated(rows: Vec<Answered>, calibration: Calibration) -> Vec<Found> {
+/// calibration takes off, and the prior, are of all rows.
+fn calibrated(rows: Vec<Answered>, calibration: Calibration, prior: &Prior) -> Vec<Found> {
     let num_labels = rows.first().map_or(0, |answered| answered.row.len());
-    let batch = match calibration {
-        Calibration::Batch => {
-            Some(mean_logprobs(rows.iter().map(|answered| answered.row.as_slice()), num_labels))
-        }
-        Calibration::None | Calibration::ContentFree => None,
+    let own_off = |answered: &Answered| -> Vec<f64> {
+        answered.row.iter().zip(&answered.offset).map(|(logprob, off)| logprob - off).collect()
     };
-    let found = |Answered { row, offset }| {
-        let logprobs = distribution(&row, batch.as_ref().unwrap_or(&offset));
-        let label = best_label(&logprobs);
-        Found { label, uncalibrated: best_label(&row), logprobs, last_flip: None }
+    let fair: Vec<Vec<f64>> = rows.iter().map(own_off).collect();
+    let all: Vec<&[f64]> = fair.iter().map(Vec::as_slice).collect();
+    let offset = prior.offset(&all, batch_offset(calibration, &all, num_labels));
+    let found = |(answered, fair): (&Answered, &Vec<f64>)| {
+        let logprobs = distribution(fair, &offset);
+        let (label, uncalibrated) = (best_label(&logprobs), best_label(&answered.row));
+        Found { label, uncalibrated, logprobs, last_flip: None }
     };
-    rows.into_iter().map(found).collect()
+    rows.iter().zip(&fair).map(found).collect()
 }
 
 /// The examples followed by those demonstrations that are not among them, with the labels of all

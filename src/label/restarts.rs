@@ -126,7 +126,7 @@ impl Searches<'_> {
             batches::split(self.examples, self.format, self.batch_size, cap, &streams, &*scorer)?;
         let mut found: Vec<Option<Found>> = Vec::new();
         found.resize_with(self.examples.len(), || None);
-        let mut totals = Totals::new(self.names.len(), batches.len());
+        let mut totals = Totals::new(self.names.len(), batches.len(), self.settings);
         for (number, members) in batches.iter().enumerate() {
             let batch: Vec<&Example> = members.iter().map(|&i| &self.examples[i]).collect();
             let items = Items::new(self.format, &batch)?;
@@ -184,14 +184,15 @@ struct Totals {
     num_never_revisited: usize,
     num_examples: f64,
     score: f64,
-    constant_scores: Vec<f64>,
+    constant_scores: Option<Vec<f64>>,
+    permuted_scores: Vec<f64>,
     checks: Vec<(OrderCheck, usize)>,
     alphas: Vec<f64>,
     num_collapsed: usize,
 }
 
 impl Totals {
-    fn new(num_labels: usize, num_batches: usize) -> Self {
+    fn new(num_labels: usize, num_batches: usize, settings: &IcmSettings) -> Self {
         Self {
             usage: Usage::default(),
             num_batches,
@@ -201,7 +202,8 @@ impl Totals {
             num_never_revisited: 0,
             num_examples: 0.0,
             score: 0.0,
-            constant_scores: vec![0.0; num_labels],
+            constant_scores: (!settings.fixes_constants()).then(|| vec![0.0; num_labels]),
+            permuted_scores: vec![0.0; settings.num_null_permutations],
             checks: Vec::new(),
             alphas: Vec::new(),
             num_collapsed: 0,
@@ -217,7 +219,9 @@ impl Totals {
         self.num_never_revisited += result.num_never_revisited;
         self.num_examples += size;
         self.score += size * result.score;
-        for (sum, score) in self.constant_scores.iter_mut().zip(&result.constant_scores) {
+        let constants = self.constant_scores.iter_mut().flatten().zip(&result.constant_scores);
+        let permuted = self.permuted_scores.iter_mut().zip(&result.permuted_scores);
+        for (sum, score) in constants.chain(permuted) {
             *sum += size * score;
         }
         self.alphas.push(result.alpha);
@@ -247,9 +251,12 @@ impl Totals {
     ) {
         let mean = |sum: f64| sum / self.num_examples.max(1.0);
         summary.score = Some(self.mean_score());
-        let constants = names.iter().zip(&self.constant_scores);
-        summary.constant_scores =
-            Some(constants.map(|(name, sum)| (name.clone(), mean(*sum).into())).collect());
+        summary.constant_scores = self.constant_scores.as_ref().map(|scores| {
+            let constants = names.iter().zip(scores);
+            constants.map(|(name, sum)| (name.clone(), mean(*sum).into())).collect()
+        });
+        summary.permuted_scores = (!self.permuted_scores.is_empty())
+            .then(|| self.permuted_scores.iter().map(|sum| mean(*sum)).collect());
         summary.num_batches = Some(self.num_batches);
         summary.alphas = settings.auto_alpha.map(|_| self.alphas.clone());
         summary.num_collapsed = settings.stop_on_collapse.map(|_| self.num_collapsed);

@@ -107,7 +107,11 @@ pub enum TraceEvent {
         reason: String,
         /// How many examples are labelled.
         num_labelled: usize,
-        /// U when every example has this label, by label.
+        /// U when every example has this label, by label;
+        /// none under equal shares with a calibration of the items scored together.
         constant_scores: serde_json::Map<String, serde_json::Value>,
+        /// U of the labels permuted over the labelled examples, for each permutation.
+        #[serde(default)]
+        permuted_scores: Vec<f64>,
     },
 }

@@ -279,6 +279,14 @@ fn notes(runs: &[&Run], names: &[String]) -> Vec<String> {
                  scores {constant:.3}, so the score does not favour what was found"
             ));
         }
+        if let (Some(score), Some(permuted)) = (run.summary.score, run.summary.best_permuted())
+            && permuted >= score
+        {
+            notes.push(format!(
+                "{name} found a score of {score:.3}; the same labels permuted over the texts score \
+                 {permuted:.3}, so the labels say nothing of the texts"
+            ));
+        }
         let search = run.diagnostics.as_ref().and_then(|found| found.search.as_ref());
         for collapse in search.iter().flat_map(|search| &search.collapses) {
             notes.push(format!(

@@ -204,6 +204,9 @@ pub(super) struct Summary {
     pub score: Option<f64>,
     #[serde(default)]
     pub constant_scores: Option<BTreeMap<String, Option<f64>>>,
+    /// U of the labels permuted over the examples.
+    #[serde(default)]
+    pub permuted_scores: Option<Vec<f64>>,
     /// None for other methods than the search, or where it was left out.
     #[serde(default)]
     pub order_check: Option<OrderCheck>,
@@ -235,6 +238,11 @@ pub(super) struct OrderCheck {
 }
 
 impl Summary {
+    /// Returns the best score of the labels permuted over the examples.
+    pub(super) fn best_permuted(&self) -> Option<f64> {
+        self.permuted_scores.iter().flatten().copied().reduce(f64::max)
+    }
+
     /// Returns the label whose constant labelling scores best, with that score.
     pub(super) fn best_constant(&self) -> Option<(String, f64)> {
         let scores = self.constant_scores.as_ref()?;

@@ -8,12 +8,48 @@ use serde::Serialize;
 pub enum Calibration {
     /// Not at all, as in the published code.
     None,
-    /// Subtract each label's mean log-probability over the items scored together (Zhou et al. 2023,
-    /// arXiv 2309.17249).
+    /// Subtract each label's mean log-probability over the items scored together: after Zhou et al.
+    /// 2023, whose own form is [`BatchMeanProb`](Self::BatchMeanProb). It supposes that labels are
+    /// about equally frequent; another [`Prior`](super::Prior) says otherwise.
     #[default]
     Batch,
+    /// Subtract the logarithm of each label's mean probability among the labels, over the items scored
+    /// together (Zhou et al. 2023, arXiv 2309.17249, equation 5).
+    BatchMeanProb,
     /// Subtract each label's mean log-probability for items without content (Zhao et al. 2021).
     ContentFree,
+}
+
+impl Calibration {
+    /// Returns whether it is of the items scored together.
+    pub fn is_of_items(self) -> bool {
+        matches!(self, Self::Batch | Self::BatchMeanProb)
+    }
+}
+
+/// Returns what a calibration of the items scored together subtracts from the log-probability of each
+/// label, in nats; zeros for the other calibrations.
+///
+/// # Shapes
+/// `rows`: items x labels.
+pub fn batch_offset(calibration: Calibration, rows: &[&[f64]], num_labels: usize) -> Vec<f64> {
+    match calibration {
+        Calibration::None | Calibration::ContentFree => vec![0.0; num_labels],
+        Calibration::Batch => mean_logprobs(rows.iter().copied(), num_labels),
+        Calibration::BatchMeanProb => {
+            let mut sum = vec![0.0; num_labels];
+            for row in rows {
+                for (total, logprob) in
+                    sum.iter_mut().zip(distribution(row, &vec![0.0; num_labels]))
+                {
+                    *total += logprob.exp();
+                }
+            }
+            // A label that no item gives any probability has no bias that could be told.
+            let mean = |total: f64| (total / rows.len().max(1) as f64).max(f64::MIN_POSITIVE).ln();
+            sum.into_iter().map(mean).collect()
+        }
+    }
 }
 
 /// Returns each label's mean log-probability over `rows`, in nats; zeros for no rows.

@@ -14,6 +14,7 @@ mod http;
 mod journaled;
 mod lm_scorer;
 mod memory;
+mod prior;
 mod table;
 mod tree;
 mod work;
@@ -21,13 +22,16 @@ mod work;
 use serde::{Deserialize, Serialize};
 
 pub use cached::Cached;
-pub use calibrate::{Calibration, best_label, distribution, log_odds, margin, mean_logprobs};
+pub use calibrate::{
+    Calibration, batch_offset, best_label, distribution, log_odds, margin, mean_logprobs,
+};
 pub use generator::{Generator, TableGenerator, Written};
 pub use http::{HttpScorer, HttpScorerOptions, LocalTokenizer, Misses, Route};
 pub use journaled::Journaled;
 pub use lm_scorer::{LmScorer, LmScorerOptions};
 pub use memory::MemorySize;
 pub(crate) use memory::total as total_memory;
+pub use prior::{Prior, estimated_shares};
 pub use table::TableScorer;
 pub use tree::{NodeId, PromptTree, Question, QuestionId};
 pub use work::Work;

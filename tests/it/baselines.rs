@@ -10,7 +10,7 @@ use w2s::label::{
 };
 use w2s::run::SeedStream;
 use w2s::score::{
-    Calibration, LmScorer, LmScorerOptions, PromptTree, Question, Scorer, TableScorer,
+    Calibration, LmScorer, LmScorerOptions, Prior, PromptTree, Question, Scorer, TableScorer,
 };
 
 use crate::cli::{Place, good, strs, text, w2s, with};
@@ -51,6 +51,7 @@ fn many_shot(labels: DemonstrationLabels, num: Option<usize>, batch_size: BatchS
         num_demonstrations: num,
         batch_size,
         calibration: Calibration::None,
+        prior: Prior::Equal,
         order: OrderOptions::default(),
     })
 }
@@ -210,7 +211,8 @@ fn a_chat_model_is_asked_in_a_message() {
         vec![0.0, 3.0 + if prompt.contains("text 1") { 1.0 } else { -1.0 }]
     });
     let run = |calibration, scorer: &mut _| {
-        let (method, streams) = (Method::ZeroShotChat { calibration }, SeedStream::new(0));
+        let (method, streams) =
+            (Method::ZeroShotChat { calibration, prior: Prior::Equal }, SeedStream::new(0));
         label(&task, &examples(2), &method, streams, scorer, &mut |_| Ok(())).unwrap()
     };
     assert_eq!(

@@ -92,7 +92,8 @@ fn addresses_and_prices() {
     run("addresses", &seeds.map(|seed| seed.as_bytes().to_vec()), |bytes| {
         if let Ok(address) = ServerAddress::parse(&String::from_utf8_lossy(bytes)) {
             // What stands before an `@` of the host would be a name or a password; in a path it is text.
-            let host = address.url.split("://").nth(1).unwrap().split(['/', '?', '#']).next().unwrap();
+            let host =
+                address.url.split("://").nth(1).unwrap().split(['/', '?', '#']).next().unwrap();
             assert!(address.root().len() <= address.url.len() && !host.contains('@'));
         }
     });

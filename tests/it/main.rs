@@ -43,6 +43,7 @@ mod orders;
 mod parity;
 mod prequential;
 mod presets;
+mod priors;
 mod processes;
 mod random;
 mod recipes;

@@ -105,6 +105,9 @@ fn the_score_is_the_log_probability_of_the_labels_in_any_order() {
         for constant in summary.constant_scores.as_ref().unwrap().values() {
             assert!((constant.as_f64().unwrap() - 0.1_f64.ln()).abs() < 1e-9);
         }
+        // Nor at the texts: labels permuted over them are as probable.
+        let permuted = summary.permuted_scores.as_ref().unwrap();
+        assert!(permuted.iter().all(|u| (u - ln_probability(&labels)).abs() < 1e-9));
         // The rule looks at no order, so a new one changes nothing.
         let check = summary.order_check.unwrap();
         assert!(check.score_change.abs() < 1e-9 && check.mean_margin_change_nats < 1e-9);

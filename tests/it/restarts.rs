@@ -211,7 +211,7 @@ fn restarts_have_folders_basins_and_resume() {
     let output = w2s(&strs(&run));
     assert!(output.status.success(), "{}", text(&output.stderr));
     let message = text(&output.stderr);
-    for part in ["kept restart ", " of 3 (U ", "basins in all", "under a new order"] {
+    for part in ["kept restart ", " of 3 (U ", "basins in all", "under a new demonstration order"] {
         assert!(message.contains(part), "`{part}` is not in:\n{message}");
     }
     let summary: serde_json::Value = serde_json::from_str(&place.read("run/summary.json")).unwrap();

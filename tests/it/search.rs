@@ -8,7 +8,7 @@ use w2s::label::{
     BatchSize, Consistency, IcmSettings, Method, OrderOptions, ScoreForm, TraceEvent, label,
 };
 use w2s::run::SeedStream;
-use w2s::score::{Calibration, PromptTree, Question, Scorer, TableScorer};
+use w2s::score::{Calibration, Prior, PromptTree, Question, Scorer, TableScorer};
 
 pub fn example(id: &str, text: &str, group: Option<(&str, &str)>) -> Example {
     Example {
@@ -208,11 +208,15 @@ fn without_calibration_one_label_for_all_wins_and_with_it_does_not() {
     let none = run(Calibration::None);
     assert_eq!(none.summary.share["positive"], 1.0);
     let batch = run(Calibration::Batch);
-    let constants = batch.summary.constant_scores.unwrap();
-    // Under batch calibration a constant labelling is a coin toss for every example: 50 ln 1/2.
-    for constant in constants.values() {
-        assert!((constant.as_f64().unwrap() - 50.0 * 0.5_f64.ln()).abs() < 1e-9);
-    }
+    // Under batch calibration a constant labelling is a coin toss for every example whatever the texts,
+    // so it is no comparison; without, the labels that copy each other are one of them.
+    assert!(batch.summary.constant_scores.is_none());
+    let constants = none.summary.constant_scores.unwrap();
+    assert!((constants["positive"].as_f64().unwrap() - none.summary.score.unwrap()).abs() < 1e-9);
+    // All labels alike are the same however they are permuted.
+    let permuted = none.summary.permuted_scores.unwrap();
+    assert_eq!(permuted.len(), 5);
+    assert!(permuted.iter().all(|u| (u - none.summary.score.unwrap()).abs() < 1e-9));
 }
 
 /// A model that reads every sign rightly and leans to `positive` by 3 nats, whatever the item.
@@ -226,9 +230,9 @@ fn content_free_calibration_takes_a_constant_bias_off() {
     let run = |calibration, few: bool| {
         let method = if few {
             let (demonstrations, order) = (demonstrations.clone(), halving(4, 1));
-            Method::FewShot { demonstrations, calibration, order }
+            Method::FewShot { demonstrations, calibration, prior: Prior::Equal, order }
         } else {
-            Method::ZeroShot { calibration }
+            Method::ZeroShot { calibration, prior: Prior::Equal }
         };
         let mut scorer = TableScorer::new(|prompt: &str, _: &Question| {
             let (context, asked) = parse(prompt);
@@ -396,6 +400,7 @@ fn too_little_to_search_is_said() {
     let method = Method::FewShot {
         demonstrations: vec![(example("d", "text", None), 1)],
         calibration: Calibration::Batch,
+        prior: Prior::Equal,
         order: halving(4, 1),
     };
     let few = label(&task, &examples(4), &method, streams, &mut scorer, &mut |_| Ok(()));

@@ -2,11 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
+use rand::seq::SliceRandom;
+
 use super::{Icm, Labels, Scored};
 use crate::error::Result;
 use crate::label::objective::Objective;
 use crate::label::order::Asked;
-use crate::score::{Calibration, best_label, distribution, mean_logprobs};
+use crate::score::{Calibration, batch_offset, best_label, distribution, mean_logprobs};
 use crate::score::{LabelScores, QuestionId, Scorer};
 
 impl<S: Scorer + ?Sized> Icm<'_, S> {
@@ -117,11 +119,17 @@ impl<S: Scorer + ?Sized> Icm<'_, S> {
         scores: &[LabelScores],
     ) -> Vec<f64> {
         let num_labels = self.label_names.len();
+        let rows: Vec<&[f64]> = rows.collect();
         let row = |question: &QuestionId| scores[question.index()].logprobs.as_slice();
-        match self.settings.calibration {
-            Calibration::None => vec![0.0; num_labels],
-            Calibration::Batch => mean_logprobs(rows, num_labels),
+        let offset = match self.settings.calibration {
             Calibration::ContentFree => mean_logprobs(content_free.iter().map(row), num_labels),
+            calibration => batch_offset(calibration, &rows, num_labels),
+        };
+        match &self.estimated_shares {
+            Some(shares) => {
+                offset.iter().zip(shares).map(|(off, share)| off - share.ln()).collect()
+            }
+            None => self.settings.prior.offset(&rows, offset),
         }
     }
 
@@ -154,8 +162,30 @@ impl<S: Scorer + ?Sized> Icm<'_, S> {
         Ok((labels, best))
     }
 
+    /// U of the labels permuted over the examples that have one: as many of each label, which say
+    /// nothing of the texts. Inconsistent pairs count in it as they do in any U.
+    pub(super) fn permuted_scores(&mut self, labels: &Labels) -> Result<Vec<f64>> {
+        let labelled: Vec<usize> = (0..labels.len()).filter(|&i| labels[i].is_some()).collect();
+        (0..self.settings.num_null_permutations)
+            .map(|number| {
+                let mut drawn: Vec<Option<usize>> = labelled.iter().map(|&i| labels[i]).collect();
+                drawn.shuffle(&mut self.streams.rng("icm/null", &[self.batch, number as u64]));
+                let mut permuted = labels.clone();
+                for (&i, label) in labelled.iter().zip(drawn) {
+                    permuted[i] = label;
+                }
+                self.evaluate(&permuted).map(|scored| scored.score.total)
+            })
+            .collect()
+    }
+
     /// U of the labellings that give every example one label: what a degenerate search would find.
+    /// None under equal shares where calibration is of the items scored together: these make them all a
+    /// coin toss, whatever the texts.
     pub(super) fn constant_scores(&mut self) -> Result<Vec<f64>> {
+        if self.settings.fixes_constants() && self.estimated_shares.is_none() {
+            return Ok(Vec::new());
+        }
         (0..self.label_names.len())
             .map(|label| {
                 let labels = vec![Some(label); self.items.len()];

@@ -16,7 +16,7 @@ use super::{Icm, Labels};
 use crate::error::{Error, ErrorKind, Result};
 use crate::label::order::{OrderOptions, OrderPlan};
 use crate::score::Scorer;
-use crate::score::{Calibration, best_label, distribution};
+use crate::score::{Calibration, Prior, best_label, distribution, estimated_shares};
 
 /// How the first examples are labelled.
 ///
@@ -70,6 +70,9 @@ impl fmt::Debug for GivenLabels {
     }
 }
 
+/// Examples with their log-probabilities.
+type Rows = Vec<(usize, Vec<f64>)>;
+
 impl<S: Scorer + ?Sized> Icm<'_, S> {
     /// Labels for a few random examples.
     pub(super) fn seeds(&mut self) -> Result<Labels> {
@@ -112,6 +115,32 @@ impl<S: Scorer + ?Sized> Icm<'_, S> {
     /// What the model answers for `examples` without demonstrations. Batch calibration looks at all
     /// examples: the mean of a few is a poor guess of the bias.
     fn zero_shot(&mut self, examples: &[usize]) -> Result<Vec<usize>> {
+        let (raw, offset) = self.alone(examples)?;
+        let answers: HashMap<usize, usize> =
+            raw.iter().map(|(i, row)| (*i, best_label(&distribution(row, &offset)))).collect();
+        Ok(examples.iter().map(|i| answers[i]).collect())
+    }
+
+    /// Puts the shares that the model's answers without demonstrations suggest in the place of those
+    /// that are to be estimated.
+    pub(super) fn estimate_prior(&mut self) -> Result<()> {
+        if self.settings.prior != Prior::Estimated {
+            return Ok(());
+        }
+        // The search looks at the shares from here on.
+        self.settings.prior = Prior::Equal;
+        let all: Vec<usize> = (0..self.items.len()).collect();
+        let (raw, offset) = self.alone(&all)?;
+        let calibrated: Vec<Vec<f64>> =
+            raw.iter().map(|(_, row)| distribution(row, &offset)).collect();
+        let shares = estimated_shares(&calibrated, self.label_names.len());
+        self.estimated_shares = Some(shares);
+        Ok(())
+    }
+
+    /// The log-probabilities of `examples`, and more where calibration needs them, without
+    /// demonstrations, and the offset of their calibration.
+    fn alone(&mut self, examples: &[usize]) -> Result<(Rows, Vec<f64>)> {
         let nothing = vec![None; self.items.len()];
         let plan = OrderPlan::new(
             OrderOptions::DATASET,
@@ -122,7 +151,7 @@ impl<S: Scorer + ?Sized> Icm<'_, S> {
         );
         let (everything, free) = match self.settings.calibration {
             Calibration::None => (false, false),
-            Calibration::Batch => (true, false),
+            Calibration::Batch | Calibration::BatchMeanProb => (true, false),
             Calibration::ContentFree => (false, true),
         };
         let all: Vec<usize> = (0..self.items.len()).collect();
@@ -132,8 +161,6 @@ impl<S: Scorer + ?Sized> Icm<'_, S> {
         let raw = asked.rows(&scores);
         let all = raw.iter().map(|(_, row)| row.as_slice());
         let offset = self.offset(all, &asked.content_free, &scores);
-        let answers: HashMap<usize, usize> =
-            raw.iter().map(|(i, row)| (*i, best_label(&distribution(row, &offset)))).collect();
-        Ok(examples.iter().map(|i| answers[i]).collect())
+        Ok((raw, offset))
     }
 }

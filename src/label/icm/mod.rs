@@ -41,7 +41,7 @@ use super::schedule::Schedule;
 use super::trace::{Change, TraceEvent};
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::SeedStream;
-use crate::score::{Calibration, best_label};
+use crate::score::{Calibration, Prior, best_label};
 use crate::score::{Scorer, Usage};
 
 pub use order_check::OrderCheck;
@@ -71,6 +71,11 @@ pub struct IcmSettings {
     pub renew_order_every: u64,
     /// How the model's bias to a label is taken off.
     pub calibration: Calibration,
+    /// The shares of the labels that calibration supposes. Estimated ones are those of the model's
+    /// answers without demonstrations, before the search, and stay: shares that followed the labels
+    /// held would let a labelling of one label explain itself.
+    #[serde(skip)]
+    pub prior: Prior,
     /// Stop when all examples are labelled and none can change.
     pub stop_when_stable: bool,
     /// Stop when all examples are labelled and one label had more than this share for a whole sweep.
@@ -84,6 +89,16 @@ pub struct IcmSettings {
     pub num_restarts: usize,
     /// Score the final labels once more under a new order of demonstrations.
     pub check_order: bool,
+    /// Permutations of the final labels over the examples that are scored: what labels of the same
+    /// shares score that say nothing of the texts.
+    pub num_null_permutations: usize,
+}
+
+impl IcmSettings {
+    /// Returns whether every labelling of one label scores the same, whatever the texts.
+    pub(super) fn fixes_constants(&self) -> bool {
+        self.calibration.is_of_items() && self.prior == Prior::Equal
+    }
 }
 
 impl Default for IcmSettings {
@@ -99,12 +114,14 @@ impl Default for IcmSettings {
             order: OrderOptions::default(),
             renew_order_every: 0,
             calibration: Calibration::Batch,
+            prior: Prior::Equal,
             stop_when_stable: true,
             stop_on_collapse: None,
             num_prequential_orders: 4,
             num_parallel_proposals: 1,
             num_restarts: 1,
             check_order: true,
+            num_null_permutations: 5,
         }
     }
 }
@@ -142,6 +159,8 @@ pub struct IcmResult {
     pub logprobs: Vec<Option<Vec<f64>>>,
     /// What calibration took off the log-probabilities of each label.
     pub offset: Vec<f64>,
+    /// The estimated share of each label; where the prior was estimated.
+    pub estimated_shares: Option<Vec<f64>>,
     /// The iteration in which each label last changed; 0 for a starting label that never did.
     pub last_flip: Vec<Option<u64>>,
     /// U of the labels.
@@ -152,6 +171,8 @@ pub struct IcmResult {
     pub reason: &'static str,
     /// U of the labelling that gives every example the same label, by label.
     pub constant_scores: Vec<f64>,
+    /// U of the labels permuted over the labelled examples, for each permutation.
+    pub permuted_scores: Vec<f64>,
     /// Accepted proposals.
     pub num_accepted: u64,
     /// Proposals that were scored.
@@ -182,6 +203,7 @@ pub struct Icm<'a, S: Scorer + ?Sized> {
     memo: HashMap<Labels, Scored>,
     num_passes: u64,
     usage: Usage,
+    estimated_shares: Option<Vec<f64>>,
 }
 
 impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
@@ -228,6 +250,7 @@ impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
             memo: HashMap::new(),
             num_passes: 0,
             usage: Usage::default(),
+            estimated_shares: None,
         })
     }
 
@@ -238,6 +261,7 @@ impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
     pub fn run(mut self, observe: &mut dyn FnMut(&TraceEvent) -> Result<()>) -> Result<IcmResult> {
         let num = self.items.len();
         let mut last_flip = vec![None; num];
+        self.estimate_prior()?;
         let seeds = self.seeds()?;
         self.new_order(&seeds);
         self.set_alpha(&seeds);
@@ -353,6 +377,7 @@ impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
         }
         self.complete(&labels, &mut current)?;
         let constant_scores = self.constant_scores()?;
+        let permuted_scores = self.permuted_scores(&labels)?;
         let map = |(name, score): (&String, &f64)| (name.clone(), (*score).into());
         observe(&TraceEvent::End {
             batch: self.batch,
@@ -363,6 +388,7 @@ impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
             reason: reason.into(),
             num_labelled: labels.iter().flatten().count(),
             constant_scores: self.label_names.iter().zip(&constant_scores).map(map).collect(),
+            permuted_scores: permuted_scores.clone(),
         })?;
         let order_check = match self.settings.check_order {
             true => Some(self.check_order(&labels, &current)?),
@@ -374,12 +400,14 @@ impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
             order_check,
             logprobs: current.rows,
             offset: current.offset,
+            estimated_shares: self.estimated_shares,
             labels,
             last_flip,
             score: current.score.total,
             alpha: self.settings.form.alpha,
             reason,
             constant_scores,
+            permuted_scores,
             num_accepted: accepted_total,
             num_proposals,
             num_passes: self.num_passes,
