@@ -15,7 +15,6 @@ use super::session::Session;
 use crate::error::{Error, ErrorKind, Result};
 use crate::prompt::PromptFormat;
 use crate::run::{EXPLANATION, SeedStream};
-use crate::score::{Generator, Scorer};
 
 /// Put the concept that a run found in words, by asking a chat model
 ///
@@ -83,10 +82,8 @@ pub(super) fn run(args: ExplainArgs, session: &mut Session) -> Result<()> {
             (service.chat(&messages, &more)?.text, service.address().to_string())
         }
         Opened::Local(scorer) => {
-            let prompt = scorer.chat(&message)?;
-            let written = scorer.write(&[prompt], args.max_new_tokens)?;
-            let text = written.into_iter().next().map(|written| written.text).unwrap_or_default();
-            (text, args.model.model.display().to_string())
+            let written = scorer.answer(&message, args.max_new_tokens)?;
+            (written.text, args.model.model.display().to_string())
         }
     };
     let text = text.trim().to_owned();

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::label_args::LabelArgs;
-use super::opened::{Need, Opened};
+use super::opened::{CHAT_DATE, Need, Opened};
 use super::prior_args;
 use super::progress::{self, LabelProgress, count, duration, say};
 use super::restarts;
@@ -20,6 +20,7 @@ use crate::eval::Basins;
 use crate::label::{
     BatchSize, DemonstrationLabels, Labelling, Method, OrderOptions, Summary, TraceEvent, label,
 };
+use crate::lm::Moment;
 use crate::run::files::{LABELS, TRACE};
 use crate::run::{GoldUse, Input, Manifest, RunDir, SeedStream};
 use crate::score::{Cached, Calibration, Journaled, Prior};
@@ -103,6 +104,9 @@ pub(super) fn run(mut args: LabelArgs, session: &mut Session) -> Result<()> {
         _ => Need::Scores,
     };
     let mut scorer = Opened::open(&args.model, &args.server, need, session)?;
+    if let Some(date) = args.run.recorded(CHAT_DATE).as_deref().and_then(Moment::parse) {
+        scorer.set_chat_date(date);
+    }
     let manifest = manifest(&args, &task, &dataset, &method, (session, &scorer))?;
     spinner.finish_and_clear();
     session.reuse(&manifest, &args.run.out)?;
@@ -222,7 +226,9 @@ fn manifest(
         Method::Icm { .. } if args.search_uses_gold() => {
             args.baselines.record(&mut settings, &mut inputs)?;
         }
-        Method::ZeroShotChat { .. } => inputs.extend(scorer.chat_inputs(&args.model, session)?),
+        Method::ZeroShotChat { .. } => {
+            scorer.record_chat(&args.model, session, (&mut settings, &mut inputs))?;
+        }
         _ => {}
     }
     inputs.extend(scorer.inputs(&args.model, session)?);

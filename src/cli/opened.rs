@@ -7,6 +7,7 @@ use super::progress::{count, say};
 use super::server_args::ServerArgs;
 use super::session::Session;
 use crate::error::Result;
+use crate::lm::Moment;
 use crate::run::files::SERVER;
 use crate::run::{Input, RunDir};
 use crate::score::{
@@ -26,6 +27,9 @@ pub(super) struct Served {
     max_misses: f64,
     max_context: Option<usize>,
 }
+
+/// The setting with the date that a chat template was told; a run that goes on tells it the same.
+pub(super) const CHAT_DATE: &str = "chat_date";
 
 /// What a command wants of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +77,36 @@ impl Opened {
         Ok(Self::Server(Box::new(served)))
     }
 
+    /// Tells the chat template this date, if it asks for one.
+    pub(super) fn set_chat_date(&mut self, date: Moment) {
+        match self {
+            Self::Local(scorer) => scorer.set_moment(date),
+            Self::Server(served) => served.scorer.set_moment(date),
+        }
+    }
+
+    /// The date that the chat template is told.
+    fn chat_date(&self) -> Result<Option<Moment>> {
+        match self {
+            Self::Local(scorer) => scorer.chat_moment(),
+            Self::Server(served) => Ok(served.scorer.local().and_then(|local| local.chat_moment())),
+        }
+    }
+
+    /// The chat template's part of the settings and of the inputs.
+    pub(super) fn record_chat(
+        &self,
+        args: &ModelArgs,
+        session: &Session,
+        (settings, inputs): (&mut Map<String, Value>, &mut Vec<Input>),
+    ) -> Result<()> {
+        if let Some(date) = self.chat_date()? {
+            settings.insert(CHAT_DATE.into(), date.to_string().into());
+        }
+        inputs.extend(self.chat_inputs(args, session)?);
+        Ok(())
+    }
+
     /// The model's part of the resolved settings.
     pub(super) fn settings(&self, args: &ModelArgs, settings: &mut Map<String, Value>) {
         match self {
@@ -104,7 +138,7 @@ impl Opened {
     }
 
     /// The files of the model's chat template.
-    pub(super) fn chat_inputs(&self, args: &ModelArgs, session: &Session) -> Result<Vec<Input>> {
+    fn chat_inputs(&self, args: &ModelArgs, session: &Session) -> Result<Vec<Input>> {
         match self {
             Self::Local(_) => args.chat_inputs(session),
             Self::Server(_) => Ok(Vec::new()),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::run::OpenMode;
+use crate::run::{OpenMode, RunDir};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Run")]
@@ -27,6 +27,16 @@ impl RunArgs {
     /// Continues the run in the folder, or begins it, whatever the command line says.
     pub(super) fn set_resume(&mut self) {
         (self.resume, self.force) = (true, false);
+    }
+
+    /// A setting of the run that is gone on with.
+    pub(super) fn recorded(&self, setting: &str) -> Option<String> {
+        if !self.resume {
+            return None;
+        }
+        // What is wrong with a folder is said when it is opened.
+        let (_, manifest) = RunDir::existing(&self.out).ok()?;
+        manifest.settings.get(setting)?.as_str().map(str::to_owned)
     }
 
     pub(super) fn mode(&self) -> OpenMode {

@@ -191,6 +191,7 @@ fn write_rate(scorer: &LmScorer, seconds: f64) -> Result<f64> {
         sampling: Sampling::Greedy,
         end_tokens: Vec::new(),
         stop: Vec::new(),
+        add_special_tokens: true,
     };
     let times = rate(seconds, || {
         generate(decoder, scorer.tokenizer(), &prompts, &options, SeedStream::new(0)).map(|_| ())

@@ -92,6 +92,8 @@ pub struct Items {
     pub demonstrations: Vec<Vec<String>>,
     /// What stands before everything.
     pub instruction: String,
+    /// Whether the questions are a chat template's, with all special tokens in them.
+    pub spell_special_tokens: bool,
     /// Questions without content.
     pub content_free: Vec<String>,
     /// The label words.
@@ -118,6 +120,7 @@ impl Items {
             questions: examples.iter().map(|e| format.question(e)).collect::<Result<_>>()?,
             demonstrations,
             instruction: format.instruction().to_owned(),
+            spell_special_tokens: false,
             content_free: format.content_free(),
             words: examples.iter().map(|e| PromptTree::labels(format.words_of(e))).collect(),
             labels,
@@ -268,6 +271,9 @@ impl OrderPlan {
         content_free: bool,
     ) -> Asked {
         let mut tree = PromptTree::new();
+        if items.spell_special_tokens {
+            tree.spell_special_tokens();
+        }
         let root = tree.child(PromptTree::ROOT, items.instruction.as_str());
         let mut wanted = vec![false; items.len()];
         for &target in targets {

@@ -109,6 +109,7 @@ impl<'a, S: Scorer> Prompting<'a, S> {
         let mut items = Items::new(self.format, &self.all())?;
         // It is part of the message, which the template encloses.
         items.instruction.clear();
+        items.spell_special_tokens = true;
         for (question, example) in items.questions.iter_mut().zip(self.examples) {
             *question = self.scorer.chat(&self.format.chat_message(example)?)?;
         }

@@ -65,6 +65,11 @@ impl ChatTemplate {
         self.source.contains(ASKS_DATE)
     }
 
+    /// Returns the date that the template is told; `None` if it was given none.
+    pub fn moment(&self) -> Option<Moment> {
+        self.moment
+    }
+
     /// Returns the template with the date that it may ask for.
     #[must_use]
     pub fn with_moment(mut self, moment: Moment) -> Self {
@@ -127,8 +132,8 @@ impl ChatTemplate {
     /// Returns the text of `messages`, with the opening of the assistant's answer at its end if
     /// `answer_follows`.
     ///
-    /// Most templates begin with the begin token; [`super::Tokenizer::without_prefix`] takes it off
-    /// where the tokenizer adds it too.
+    /// The text has all special tokens that the model is to see: a template that writes no begin token
+    /// wants none, and what tokenises the text adds none, as in transformers.
     ///
     /// # Errors
     /// [`ErrorKind::Tokenizer`] when the template cannot be rendered, refuses the messages (many refuse

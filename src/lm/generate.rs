@@ -34,6 +34,9 @@ pub struct GenerateOptions {
     pub end_tokens: Vec<u32>,
     /// Texts that end a text; it is cut before the first of them.
     pub stop: Vec<String>,
+    /// Whether the tokenizer's special tokens go before a prompt; not before one of a chat template, which
+    /// spells them.
+    pub add_special_tokens: bool,
 }
 
 /// Why a text ended.
@@ -113,8 +116,9 @@ pub fn generate(
     let positions = decoder.config().max_position_embeddings;
     let max_tokens = options.max_context_tokens.unwrap_or(positions);
     let mut tokens = Vec::with_capacity(prompts.len());
+    let prefix = if options.add_special_tokens { tokenizer.prefix() } else { &[] };
     for (i, prompt) in prompts.iter().enumerate() {
-        let ids = [tokenizer.prefix(), &tokenizer.encode(prompt)?.ids].concat();
+        let ids = [prefix, &tokenizer.encode(prompt)?.ids].concat();
         if ids.is_empty() || ids.len() >= max_tokens {
             let message = format!(
                 "prompt {} is {} tokens long, expected 1 to {}",

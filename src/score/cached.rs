@@ -79,7 +79,9 @@ impl<S: Scorer> Scorer for Cached<S> {
 
 /// Returns the key of each question of a tree.
 fn keys(tree: &PromptTree) -> Vec<Key> {
-    let mut texts = vec![Sha256::new()];
+    // The same text with and without a begin token before it is two prompts.
+    let root = if tree.spells_special_tokens() { "spelled" } else { "" };
+    let mut texts = vec![Sha256::new_with_prefix(root)];
     for (_, parent, text) in tree.segments() {
         texts.push(texts[PromptTree::node_index(parent)].clone().chain_update(text));
     }

@@ -9,7 +9,7 @@ use crate::lm::{GenerateOptions, Sampling, generate};
 use crate::run::SeedStream;
 
 /// What was written after one prompt.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Written {
     /// The text, without the token that ended it.
     pub text: String,
@@ -79,14 +79,32 @@ impl Generator for LmScorer {
         if self.counted().is_some() {
             return self.count_written(prompts, max_new_tokens);
         }
+        self.written(prompts, max_new_tokens, true)
+    }
+}
+
+impl LmScorer {
+    /// Returns what a chat model answers to `message`, up to `max_new_tokens`.
+    ///
+    /// # Errors
+    /// As [`Scorer::chat`] and [`Generator::write`].
+    pub fn answer(&mut self, message: &str, max_new_tokens: usize) -> Result<Written> {
+        let prompt = self.chat(message)?;
+        let written = self.written(&[prompt], max_new_tokens, false)?;
+        Ok(written.into_iter().next().unwrap_or_default())
+    }
+
+    fn written(&self, prompts: &[String], most: usize, special: bool) -> Result<Vec<Written>> {
         let options = GenerateOptions {
-            max_new_tokens,
+            max_new_tokens: most,
             max_context_tokens: Some(self.max_tokens()),
             sampling: Sampling::Greedy,
             end_tokens: self.end_tokens()?,
             stop: Vec::new(),
+            add_special_tokens: special,
         };
         let (decoder, tokenizer) = (self.decoder(), self.tokenizer());
+        let num_special = if special { tokenizer.prefix().len() } else { 0 };
         // Greedy writing draws nothing.
         let streams = SeedStream::new(0);
         let texts = generate(decoder, tokenizer, prompts, &options, streams)?;
@@ -94,15 +112,12 @@ impl Generator for LmScorer {
             .into_iter()
             .zip(prompts)
             .map(|(text, prompt)| {
-                let num_prompt_tokens =
-                    tokenizer.prefix().len() + tokenizer.encode(prompt)?.ids.len();
+                let num_prompt_tokens = num_special + tokenizer.encode(prompt)?.ids.len();
                 Ok(Written { num_tokens: text.ids.len(), text: text.text, num_prompt_tokens })
             })
             .collect()
     }
-}
 
-impl LmScorer {
     /// Counts what writing after the prompts would run if no text ends early, and writes an answer as good
     /// as drawn at random.
     fn count_written(&mut self, prompts: &[String], most: usize) -> Result<Vec<Written>> {

@@ -12,7 +12,7 @@ use super::work::{Work, pretended};
 use super::{LabelScores, PromptTree, Scorer, Usage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::{
-    Adapter, ChatTemplate, Decoder, DeviceChoice, Devices, DtypeChoice, KvCache, Message,
+    Adapter, ChatTemplate, Decoder, DeviceChoice, Devices, DtypeChoice, KvCache, Message, Moment,
     NewTokens, Tokenizer, Tokens, question_boundary,
 };
 
@@ -60,6 +60,7 @@ pub struct LmScorer {
     tokenizer: Tokenizer,
     /// Read when it is first asked for, which most methods never do.
     chat: OnceCell<ChatTemplate>,
+    moment: Option<Moment>,
     cache: KvCache,
     max_pack: usize,
     max_tokens: usize,
@@ -109,6 +110,7 @@ impl LmScorer {
             decoder,
             tokenizer,
             chat: OnceCell::new(),
+            moment: None,
             max_pack: 1,
             max_tokens: 1,
             distrust_extend: false,
@@ -148,7 +150,24 @@ impl LmScorer {
         self.max_tokens = max_tokens;
         self.distrust_extend = false;
         self.counted = None;
+        self.chat = OnceCell::new();
+        self.moment = None;
         Ok(())
+    }
+
+    /// Returns the date that the model's chat template is told, if it asks for one: that of
+    /// [`LmScorer::set_moment`], else the present.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Tokenizer`] when the model has no chat template, or a broken one.
+    pub fn chat_moment(&self) -> Result<Option<Moment>> {
+        self.chat_template().map(ChatTemplate::moment)
+    }
+
+    /// Sets the date that a chat template may ask for.
+    pub fn set_moment(&mut self, moment: Moment) {
+        self.chat = OnceCell::new();
+        self.moment = Some(moment);
     }
 
     /// Makes the scorer count what it would run, and answer as good as at random, until
@@ -230,7 +249,11 @@ impl LmScorer {
             )
         })?;
         // An answer that is a label has no room for thinking before it.
-        Ok(self.chat.get_or_init(|| chat.with_variable("enable_thinking", false)))
+        let mut chat = chat.with_variable("enable_thinking", false);
+        if chat.asks_date() {
+            chat = chat.with_moment(self.moment.unwrap_or_else(Moment::now));
+        }
+        Ok(self.chat.get_or_init(|| chat))
     }
 
     /// Tokenises every question's prompt with each of its labels and merges them.
@@ -278,7 +301,10 @@ impl LmScorer {
         built: &mut Built,
     ) -> Result<()> {
         let question = &tree.questions()[index];
-        let prefix = self.tokenizer.prefix();
+        let prefix = match tree.spells_special_tokens() {
+            true => &[],
+            false => self.tokenizer.prefix(),
+        };
         let fail = |kind, message: String| {
             Err(Error::new(kind, format!("example `{}`: {message}", question.id)))
         };
@@ -432,7 +458,6 @@ impl Scorer for LmScorer {
 
     fn chat(&self, message: &str) -> Result<String> {
         let message = Message { role: "user".into(), content: message.into() };
-        let text = self.chat_template()?.before_answer(&[message])?;
-        Ok(self.tokenizer.without_prefix(&text).to_owned())
+        self.chat_template()?.before_answer(&[message])
     }
 }

@@ -105,7 +105,7 @@ pub trait Scorer {
     fn max_tokens(&self) -> usize;
 
     /// Returns the prompt that puts `message` to a chat model, up to where the words of its answer
-    /// begin.
+    /// begin, for a tree that [spells its special tokens](PromptTree::spell_special_tokens).
     ///
     /// # Errors
     /// [`ErrorKind::Tokenizer`] when the model has no chat template, as base models have none, or

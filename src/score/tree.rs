@@ -57,6 +57,7 @@ pub struct Question {
 pub struct PromptTree {
     segments: Vec<Segment>,
     questions: Vec<Question>,
+    spells_special_tokens: bool,
 }
 
 impl Default for PromptTree {
@@ -74,7 +75,19 @@ impl PromptTree {
         Self {
             segments: vec![Segment { parent: None, text: String::new() }],
             questions: Vec::new(),
+            spells_special_tokens: false,
         }
+    }
+
+    /// Says that the prompts spell their special tokens themselves, as those of [`super::Scorer::chat`]
+    /// do: a scorer with a tokenizer puts none before them.
+    pub fn spell_special_tokens(&mut self) {
+        self.spells_special_tokens = true;
+    }
+
+    /// Returns whether the prompts spell their special tokens.
+    pub fn spells_special_tokens(&self) -> bool {
+        self.spells_special_tokens
     }
 
     /// Returns label words in the form that [`PromptTree::ask`] takes.
@@ -149,7 +162,7 @@ impl PromptTree {
                 at = self.segments[i].parent;
             }
         }
-        let mut part = Self::new();
+        let mut part = Self { spells_special_tokens: self.spells_special_tokens, ..Self::new() };
         let mut moved = vec![Self::ROOT; self.segments.len()];
         for (NodeId(i), NodeId(parent), text) in self.segments().filter(|(n, ..)| wanted[n.0]) {
             moved[i] = part.child(moved[parent], text);
@@ -167,6 +180,9 @@ impl PromptTree {
             hash.update((bytes.len() as u64).to_le_bytes());
             hash.update(bytes);
         };
+        if self.spells_special_tokens {
+            field(b"spells special tokens");
+        }
         for segment in &self.segments {
             field(&segment.parent.map_or(u64::MAX, |p| p.0 as u64).to_le_bytes());
             field(segment.text.as_bytes());

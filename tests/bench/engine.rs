@@ -72,6 +72,7 @@ fn decode(bencher: Bencher<'_, '_>, num_prompts: usize) {
         sampling: Sampling::Greedy,
         end_tokens: Vec::new(),
         stop: Vec::new(),
+        add_special_tokens: true,
     };
     bencher.counter(ItemsCount::new(num_prompts * NEW_TOKENS)).bench_local(|| {
         let streams = SeedStream::new(0);
@@ -113,6 +114,7 @@ fn claims(num: usize) -> Items {
             .map(|q| vec![format!("{q}False\n\n"), format!("{q}True\n\n")])
             .collect(),
         questions,
+        spell_special_tokens: false,
         instruction: String::new(),
         content_free: Vec::new(),
         words: vec![PromptTree::labels(["False", "True"]); num],

@@ -92,6 +92,7 @@ impl Server {
             sampling: Sampling::Greedy,
             end_tokens: Vec::new(),
             stop: Vec::new(),
+            add_special_tokens: true,
         };
         let streams = SeedStream::new(0);
         let began = Instant::now();

@@ -8,6 +8,7 @@ use w2s::error::{ErrorKind, Result};
 use w2s::label::{
     BatchSize, DemonstrationLabels, Labelling, ManyShot, Method, OrderOptions, label,
 };
+use w2s::lm::Moment;
 use w2s::run::SeedStream;
 use w2s::score::{
     Calibration, LmScorer, LmScorerOptions, Prior, PromptTree, Question, Scorer, TableScorer,
@@ -279,14 +280,14 @@ fn answers_to_messages_agree_with_transformers() {
         let words = PromptTree::labels(format.label_words());
         let rows = expected[name].as_array().unwrap();
         let mut tree = PromptTree::new();
+        tree.spell_special_tokens();
         for row in rows {
             let example = crate::search::example("r", row["text"].as_str().unwrap(), None);
             let message = format.chat_message(&example).unwrap();
             assert_eq!(message, row["message"].as_str().unwrap());
             let prompt = scorer.chat(&message).unwrap();
             let whole = row["prompt"].as_str().unwrap();
-            // The tokenizer adds the begin token itself.
-            assert_eq!(whole.strip_prefix("<s>").unwrap_or(whole), prompt);
+            assert_eq!(whole, prompt);
             let leaf = tree.child(PromptTree::ROOT, prompt);
             tree.ask(leaf, "r", &words);
         }
@@ -301,6 +302,58 @@ fn answers_to_messages_agree_with_transformers() {
         println!("chat {name:<24} {worst:.1e}");
         assert!(worst < 1e-4 && rows.len() == 4, "{name}: {worst}");
     }
+}
+
+/// As transformers has it, the prompt of a chat has the special tokens that its template writes and no
+/// others, and a date that is asked for is the run's, also when the run goes on later.
+#[test]
+fn a_chat_has_the_templates_tokens_and_the_runs_date() {
+    let (place, chat) = (Place::new(), tiny_chat());
+    let template = |text: &str| {
+        std::fs::write(chat.path().join("chat_template.jinja"), text).unwrap();
+        LmScorer::open(chat.path(), LmScorerOptions::default()).unwrap()
+    };
+    let mut bare = template("{{ messages[0].content }} Is it so?");
+    assert_eq!(bare.tokenizer().prefix().len(), 1);
+    let prompt = bare.chat("It rains").unwrap();
+    let mut num_tokens = |spelled: bool| {
+        let mut tree = PromptTree::new();
+        if spelled {
+            tree.spell_special_tokens();
+        }
+        let leaf = tree.child(PromptTree::ROOT, prompt.as_str());
+        tree.ask(leaf, "r", &PromptTree::labels([" yes", " no"]));
+        bare.score(&tree).unwrap().0[0].num_prompt_tokens
+    };
+    assert_eq!(num_tokens(true) + 1, num_tokens(false));
+
+    template("{{ strftime_now('%d %b %Y') }} {{ messages[0].content }}");
+    let args = |more: &[&str]| {
+        let args = place.label("dated", &[&["--method", "zero-shot-chat"], more].concat());
+        with(&args, "--model", &chat.path().display().to_string())
+    };
+    good(&strs(&args(&[])));
+    let path = place.path("dated/manifest.json");
+    let mut manifest: Value = serde_json::from_str(&place.read("dated/manifest.json")).unwrap();
+    assert!(Moment::parse(manifest["settings"]["chat_date"].as_str().unwrap()).is_some());
+    // As if it had begun in another year and been stopped before its first pass.
+    manifest["settings"]["chat_date"] = "2001-02-03T04:05:06Z".into();
+    std::fs::write(path, manifest.to_string()).unwrap();
+    for file in ["timing.json", "journal.jsonl", "labels.jsonl", "summary.json"] {
+        std::fs::remove_file(place.path(&format!("dated/{file}"))).unwrap();
+    }
+    good(&strs(&args(&["--resume"])));
+    let manifest: Value = serde_json::from_str(&place.read("dated/manifest.json")).unwrap();
+    assert_eq!(manifest["settings"]["chat_date"], "2001-02-03T04:05:06Z");
+    // The prompts are those of that day: one written out has the same answers.
+    template("03 Feb 2001 {{ messages[0].content }}");
+    let labels = place.read("dated/labels.jsonl");
+    good(&strs(&with(
+        &place.label("written", &["--method", "zero-shot-chat"]),
+        "--model",
+        &chat.path().display().to_string(),
+    )));
+    assert_eq!(place.read("written/labels.jsonl"), labels);
 }
 
 /// Every method with what its command adds, and whether gold may matter.

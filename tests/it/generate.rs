@@ -43,6 +43,7 @@ fn greedy(max_new_tokens: usize) -> GenerateOptions {
         sampling: Sampling::Greedy,
         end_tokens,
         stop,
+        add_special_tokens: true,
     }
 }
 

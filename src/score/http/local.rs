@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::lm::{ChatTemplate, Message, Tokenizer, Tokens, question_boundary};
+use crate::lm::{ChatTemplate, Message, Moment, Tokenizer, Tokens, question_boundary};
 
 /// The tokenizer of a served model, and its chat template where it has one.
 #[derive(Debug)]
@@ -34,6 +34,10 @@ impl LocalTokenizer {
             None => None,
         };
         let chat = chat.map(|chat| chat.with_variable("enable_thinking", false));
+        let chat = chat.map(|chat| match chat.asks_date() {
+            true => chat.with_moment(Moment::now()),
+            false => chat,
+        });
         Ok(Self { path: file, tokenizer, chat })
     }
 
@@ -47,8 +51,18 @@ impl LocalTokenizer {
         &self.tokenizer
     }
 
+    /// Returns the date that the chat template is told; `None` if there is no template or none is asked for.
+    pub fn chat_moment(&self) -> Option<Moment> {
+        self.chat.as_ref()?.moment()
+    }
+
+    /// Sets the date that the chat template may ask for.
+    pub(super) fn set_moment(&mut self, moment: Moment) {
+        self.chat = self.chat.take().map(|chat| chat.with_moment(moment));
+    }
+
     /// Returns a message as the chat template puts it, up to where the answer begins; `None` without
-    /// a template.
+    /// a template. The begin token is left to the server, which puts it before every prompt.
     ///
     /// # Errors
     /// When the template fails.

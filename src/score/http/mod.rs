@@ -24,6 +24,7 @@ pub use route::Route;
 use super::generator::{Generator, Written, no_room};
 use super::{LabelScores, PromptTree, Scorer, Usage};
 use crate::error::{Error, ErrorKind, Result};
+use crate::lm::Moment;
 use crate::server::{Abilities, Job, Probe, Service, run_in_order};
 
 /// How a [`HttpScorer`] asks.
@@ -92,6 +93,13 @@ impl HttpScorer {
             messages: RefCell::new(HashMap::new()),
             misses: Misses::default(),
         })
+    }
+
+    /// Sets the date that the local chat template may ask for.
+    pub fn set_moment(&mut self, moment: Moment) {
+        if let Some(local) = &mut self.local {
+            local.set_moment(moment);
+        }
     }
 
     /// Returns the model's server.

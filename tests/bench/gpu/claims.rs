@@ -29,6 +29,7 @@ impl Claims {
                 ids: (0..num).map(|i| i.to_string()).collect(),
                 questions: Vec::with_capacity(num),
                 demonstrations: Vec::with_capacity(num),
+                spell_special_tokens: false,
                 instruction: String::new(),
                 content_free: Vec::new(),
                 labels: PromptTree::labels(words),
