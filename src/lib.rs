@@ -23,12 +23,11 @@
 //! | [`eval`] | how right labels are, once gold may be looked at |
 //! | [`report`] | figures from the files of finished runs |
 //! | [`recipe`] | whole experiments as lists of commands |
-//! | [`cli`] | the command line |
+//! | [`pipeline`] | the verbs as typed jobs: each makes, reads or compares run folders |
 //!
 //! A module uses those above it and its own. Stages (`label`, `filter`, `train`, `eval`, `report`) meet
 //! in the files of a run folder and never call each other.
 
-pub mod cli;
 pub mod data;
 pub mod error;
 pub mod eval;
@@ -37,6 +36,7 @@ pub mod guard;
 pub mod hub;
 pub mod label;
 pub mod lm;
+pub mod pipeline;
 pub mod prompt;
 pub mod recipe;
 pub mod report;

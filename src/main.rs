@@ -1,8 +1,10 @@
-//! The `w2s` program: everything is in the library.
+//! The `w2s` program: the command line of the library.
+
+mod cli;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    w2s::cli::settle_environment();
-    w2s::cli::main()
+    w2s::lm::settle_environment();
+    cli::main()
 }

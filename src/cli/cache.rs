@@ -5,11 +5,12 @@ use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
 
-use super::progress::{self, count, say};
-use super::server_args::wrong;
-use crate::error::Result;
-use crate::score::MemorySize;
-use crate::server::AnswerStore;
+use w2s::pipeline::count;
+
+use super::terminal::{self, complain};
+use w2s::error::{Error, ErrorKind, Result};
+use w2s::score::MemorySize;
+use w2s::server::AnswerStore;
 
 /// Show the answers of servers that are kept, or remove some
 ///
@@ -55,23 +56,24 @@ const DAY: u64 = 24 * 3600;
 
 pub(super) fn run(args: CacheArgs) -> Result<()> {
     let Some(folder) = args.response_cache.or_else(AnswerStore::default_folder) else {
-        return Err(wrong("there is no home folder", "name a folder with `--response-cache DIR`"));
+        return Err(Error::new(ErrorKind::Usage, "there is no home folder")
+            .hint("name a folder with `--response-cache DIR`"));
     };
     let Some(store) = AnswerStore::existing(&folder)? else {
-        say(format_args!("there are no answers in {}", folder.display()));
+        complain(format_args!("there are no answers in {}", folder.display()));
         return Ok(());
     };
     if let Some(CacheCommand::Prune(prune)) = args.command {
         let age = prune.older_than.map(|days| Duration::from_secs(u64::from(days) * DAY));
         let num = store.prune(age, prune.server.as_deref())?;
-        say(format_args!("removed {} answers", count(num)));
+        complain(format_args!("removed {} answers", count(num)));
     }
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let now = now.map_or(0, |since| since.as_secs());
     let on_disk = std::fs::metadata(store.path()).map_or(0, |facts| facts.len());
-    progress::print(format_args!("{}: {}", store.path().display(), MemorySize(on_disk)))?;
+    terminal::print(format_args!("{}: {}", store.path().display(), MemorySize(on_disk)))?;
     for size in store.sizes()? {
-        progress::print(format_args!(
+        terminal::print(format_args!(
             "{}#{}: {} answers, {}, {} to {} days old",
             size.server,
             size.model,

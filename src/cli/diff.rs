@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::Value;
 
-use super::progress;
-use crate::error::Result;
-use crate::run::{Difference, Parting, RunDiff, diff_runs};
+use super::terminal;
+use w2s::error::Result;
+use w2s::run::{Difference, Parting, RunDiff, diff_runs};
 
 /// Name the first proposal, score, label or loss in which two runs differ
 ///
@@ -31,7 +31,7 @@ pub(super) struct DiffArgs {
 pub(super) fn run(args: &DiffArgs) -> Result<bool> {
     let diff = diff_runs(&args.a, &args.b, args.tolerance)?;
     for line in lines(&diff) {
-        progress::print(format_args!("{line}"))?;
+        terminal::print(format_args!("{line}"))?;
     }
     Ok(diff.agrees())
 }

@@ -7,8 +7,8 @@ use std::io::{IsTerminal, Write};
 use std::panic::PanicHookInfo;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::progress;
-use crate::guard::is_guarded;
+use super::terminal;
+use w2s::guard::is_guarded;
 
 /// Signals that ask the program to end, with their names.
 const SIGNALS: [(i32, &str); 3] =
@@ -65,9 +65,9 @@ fn signalled(signal: i32) {
     }
     restore_terminal();
     let name = SIGNALS.iter().find(|(number, _)| *number == signal).map_or("ended", |(_, n)| n);
-    match progress::word() {
-        Some(word) => progress::say(format_args!("{name}; {word}")),
-        None => progress::say(format_args!("{name}")),
+    match terminal::word() {
+        Some(word) => terminal::complain(format_args!("{name}; {word}")),
+        None => terminal::complain(format_args!("{name}")),
     }
     exit_now(128 + signal);
 }
@@ -92,16 +92,16 @@ fn panicked(info: &PanicHookInfo<'_>) {
     let place = info.location().map_or_else(String::new, |place| {
         format!("\n  in: `{}`, line {}", place.file(), place.line())
     });
-    let go_on = progress::word()
+    let go_on = terminal::word()
         .unwrap_or_else(|| "nothing is lost: finished files and run folders are whole".to_owned());
-    progress::complain(format_args!(
+    terminal::complain(format_args!(
         "error: a bug in w2s: {text}{place}\nhint: {go_on}\nhint: please report it with this message, the command line and `w2s --version` ({}) to {}",
         env!("CARGO_PKG_VERSION"),
         home()
     ));
     if std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0") {
         let trace = std::backtrace::Backtrace::force_capture();
-        progress::complain(format_args!("{trace}"));
+        terminal::complain(format_args!("{trace}"));
     }
     exit_now(BUG);
 }
@@ -140,8 +140,8 @@ pub(super) fn rehearse() {
             threads.collect::<Vec<_>>().into_iter().for_each(|thread| drop(thread.join()));
         }
         Ok("guarded") => {
-            let told = crate::guard::caught(|| std::panic::panic_any("a rehearsed panic"));
-            progress::say(format_args!("caught: {}", told.err().unwrap_or_default()));
+            let told = w2s::guard::caught(|| std::panic::panic_any("a rehearsed panic"));
+            terminal::complain(format_args!("caught: {}", told.err().unwrap_or_default()));
         }
         _ => {}
     }

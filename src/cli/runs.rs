@@ -5,10 +5,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 
-use super::columns::{aligned, or_dash};
-use super::progress::{self, say};
-use crate::error::{Error, ErrorKind, Result};
-use crate::run::{FoundRun, RunState, find_runs};
+use super::terminal::{self, complain};
+use w2s::error::{Error, ErrorKind, Result};
+use w2s::report::{aligned, or_dash};
+use w2s::run::{FoundRun, RunState, find_runs};
 
 /// List run folders: what each is, how far it came, and how right its labels are
 ///
@@ -43,17 +43,17 @@ pub(super) fn run(args: RunsArgs) -> Result<()> {
     if args.json {
         let text = serde_json::to_string_pretty(&found)
             .map_err(|e| Error::new(ErrorKind::Internal, format!("cannot write: {e}")))?;
-        return progress::print(format_args!("{text}"));
+        return terminal::print(format_args!("{text}"));
     }
     if found.is_empty() {
-        say(format_args!("no run in `{}`", args.dir.display()));
+        complain(format_args!("no run in `{}`", args.dir.display()));
         return Ok(());
     }
     let path = |run: &FoundRun| run.path.display().to_string();
     if args.digest {
         for run in &found {
             let digest = or_dash(run.digest.clone());
-            progress::print(format_args!("{digest:<64}  {}", path(run)))?;
+            terminal::print(format_args!("{digest:<64}  {}", path(run)))?;
         }
         return Ok(());
     }
@@ -93,7 +93,7 @@ pub(super) fn run(args: RunsArgs) -> Result<()> {
         ]);
     }
     for line in aligned(&rows, &[5, 6, 7]) {
-        progress::print(format_args!("{line}"))?;
+        terminal::print(format_args!("{line}"))?;
     }
     Ok(())
 }

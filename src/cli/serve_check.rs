@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::progress::{self, count};
-use crate::error::Result;
-use crate::score::{LocalTokenizer, Route};
-use crate::server::{
+use w2s::pipeline::{count, within};
+
+use super::terminal;
+use w2s::error::Result;
+use w2s::score::{LocalTokenizer, Route};
+use w2s::server::{
     Abilities, ApiKey, ClientOptions, DEADLINES, Meter, Pace, Probe, ServerAddress, Service,
     ServiceOptions, Verdict, agreement, pace,
 };
@@ -50,7 +52,7 @@ pub(super) struct ServeCheckArgs {
 pub(super) fn run(args: ServeCheckArgs) -> Result<()> {
     let address = ServerAddress::parse(&args.address)?;
     let local = args.tokenizer.as_deref().map(LocalTokenizer::open).transpose()?;
-    super::server_args::within("deadline", Some(args.deadline), DEADLINES)?;
+    within("deadline", Some(args.deadline), DEADLINES)?;
     let client = ClientOptions {
         key: ApiKey::find(args.api_key_file.as_deref())?,
         deadline: Duration::from_secs_f64(args.deadline),
@@ -60,12 +62,12 @@ pub(super) fn run(args: ServeCheckArgs) -> Result<()> {
     let options = ServiceOptions { client, concurrency: 1, store: None, meter: Meter::default() };
     let service = Service::connect(&address, options)?;
     let software = service.software().map_or("unknown", |software| software.name.as_str());
-    progress::print(format_args!("server: {software} at {}", service.address().url))?;
-    progress::print(format_args!("model: {}", service.model()))?;
+    terminal::print(format_args!("server: {software} at {}", service.address().url))?;
+    terminal::print(format_args!("model: {}", service.model()))?;
     if let Some(most) = service.max_tokens() {
-        progress::print(format_args!("context: {} tokens", count(most as u64)))?;
+        terminal::print(format_args!("context: {} tokens", count(most as u64)))?;
     }
-    let spinner = progress::spinner("trying the routes");
+    let spinner = terminal::wait("trying the routes");
     let mut probe = Probe::new(&service, args.top_k.get(), local.is_some());
     probe.echo()?;
     probe.prompt_logprobs()?;
@@ -73,18 +75,18 @@ pub(super) fn run(args: ServeCheckArgs) -> Result<()> {
     probe.chat()?;
     probe.prefill()?;
     let found = probe.found().clone();
-    spinner.finish_and_clear();
+    drop(spinner);
     let best = tell_routes(&found)?;
     if let Some(local) = &local {
         tell_agreement(&service, local)?;
     }
     if !args.no_timing {
-        let spinner = progress::spinner("timing requests");
+        let spinner = terminal::wait("timing requests");
         let measured = pace(&service);
-        spinner.finish_and_clear();
+        drop(spinner);
         match measured {
             Ok(measured) => tell_pace(&measured)?,
-            Err(error) => progress::print(format_args!("pace: not measured: {}", error.message()))?,
+            Err(error) => terminal::print(format_args!("pace: not measured: {}", error.message()))?,
         }
     }
     advise(&service, best)
@@ -109,13 +111,13 @@ fn tell_routes(found: &Abilities) -> Result<Option<Route>> {
         if best.is_none() && *verdict == Some(Verdict::Yes) {
             best = Some(route);
         }
-        progress::print(format_args!("route {route}: {}", say(verdict, more)))?;
+        terminal::print(format_args!("route {route}: {}", say(verdict, more)))?;
     }
     let more = ", an answer can be begun for the model".to_owned();
-    progress::print(format_args!("prefill of chats: {}", say(&found.prefill, more)))?;
+    terminal::print(format_args!("prefill of chats: {}", say(&found.prefill, more)))?;
     match best {
-        Some(route) => progress::print(format_args!("best route: {route}"))?,
-        None => progress::print(format_args!("best route: none; texts only"))?,
+        Some(route) => terminal::print(format_args!("best route: {route}"))?,
+        None => terminal::print(format_args!("best route: none; texts only"))?,
     }
     Ok(best)
 }
@@ -124,35 +126,35 @@ fn tell_agreement(service: &Service, local: &LocalTokenizer) -> Result<()> {
     let found = match agreement(service, local.tokenizer()) {
         Ok(found) => found,
         Err(error) => {
-            return progress::print(format_args!("tokenizer: not compared: {}", error.message()));
+            return terminal::print(format_args!("tokenizer: not compared: {}", error.message()));
         }
     };
     let what = if found.by_tokens { "tokens" } else { "numbers of tokens" };
     if found.differ.is_empty() {
-        return progress::print(format_args!(
+        return terminal::print(format_args!(
             "tokenizer: agrees, {what} of {} texts are the same",
             found.num_texts
         ));
     }
-    progress::print(format_args!(
+    terminal::print(format_args!(
         "tokenizer: DIFFERS, {what} of {} of {} texts; it is not that of the served model",
         found.differ.len(),
         found.num_texts
     ))?;
     for (text, theirs, ours) in &found.differ {
-        progress::print(format_args!("  {text:?}: {theirs} there, {ours} here"))?;
+        terminal::print(format_args!("  {text:?}: {theirs} there, {ours} here"))?;
     }
     Ok(())
 }
 
 fn tell_pace(pace: &Pace) -> Result<()> {
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
-    progress::print(format_args!("latency: {:.0} ms, short prompts", ms(pace.short)))?;
+    terminal::print(format_args!("latency: {:.0} ms, short prompts", ms(pace.short)))?;
     let verdict = if pace.has_prefix_cache() { "works" } else { "not seen" };
     let said = pace.remembered.map_or_else(String::new, |num| {
         format!("; the server says that it remembered {} tokens", count(num))
     });
-    progress::print(format_args!(
+    terminal::print(format_args!(
         "prefix cache: {verdict}; prompts of {} tokens take {:.0} ms, with a known beginning {:.0} ms{said}",
         count(pace.num_tokens),
         ms(pace.fresh),
@@ -163,18 +165,18 @@ fn tell_pace(pace: &Pace) -> Result<()> {
 /// How to start a server for this.
 fn advise(service: &Service, best: Option<Route>) -> Result<()> {
     let most = service.max_tokens().unwrap_or(8192);
-    progress::print(format_args!(
+    terminal::print(format_args!(
         "to start vLLM: vllm serve {} --enable-prefix-caching --tensor-parallel-size NUM_GPUS --max-logprobs 100 --max-model-len {most}",
         service.model()
     ))?;
-    let is_vllm = service.software().is_some_and(crate::server::Software::is_vllm);
+    let is_vllm = service.software().is_some_and(w2s::server::Software::is_vllm);
     if is_vllm && best.is_some_and(Route::is_exact) {
-        progress::print(format_args!(
+        terminal::print(format_args!(
             "note: vLLM computes log-probabilities of prompts without its prefix cache; for many demonstrations `--route top-k --top-k 100 --tokenizer FILE` is faster, and exact where no label is missed"
         ))?;
     }
     if best.is_none_or(|route| !route.is_exact()) && !is_vllm {
-        progress::print(format_args!(
+        terminal::print(format_args!(
             "note: vLLM has exact routes; llama-cpp-python gives log-probabilities with `--logits_all true`"
         ))?;
     }

@@ -2,9 +2,9 @@
 
 use clap::Args;
 
-use super::progress;
-use crate::data::{PromptSpec, Task, VariantKind};
-use crate::error::Result;
+use super::terminal;
+use w2s::data::{PromptSpec, Task, VariantKind};
+use w2s::error::Result;
 
 /// List the built-in tasks, or show one
 #[derive(Debug, Args)]
@@ -21,22 +21,22 @@ pub(super) struct TasksArgs {
 pub(super) fn run(args: TasksArgs) -> Result<()> {
     if let Some(name) = args.show {
         let task = Task::load(&name)?;
-        return progress::print(format_args!("{}", task.toml.trim_end()));
+        return terminal::print(format_args!("{}", task.toml.trim_end()));
     }
     if let Some(name) = args.task {
         let task = Task::load(&name)?;
-        progress::print(format_args!("{}", described(&task).trim_end()))?;
+        terminal::print(format_args!("{}", described(&task).trim_end()))?;
         let mut told = Vec::new();
         for pair in task.variants.iter().flat_map(PromptSpec::begun_words) {
             if !told.contains(&pair) {
-                progress::complain(format_args!("{}", progress::begun_word(pair.0, pair.1)));
+                terminal::complain(format_args!("{}", w2s::pipeline::begun_word(pair.0, pair.1)));
                 told.push(pair);
             }
         }
         return Ok(());
     }
     for (name, description) in Task::builtin() {
-        progress::print(format_args!("{name:<24} {description}"))?;
+        terminal::print(format_args!("{name:<24} {description}"))?;
     }
     Ok(())
 }

@@ -18,6 +18,7 @@ mod config_fields;
 mod decoder;
 mod decoder_names;
 mod device;
+mod environment;
 mod generate;
 mod jinja;
 mod layers;
@@ -46,6 +47,7 @@ pub use config::{
 };
 pub use decoder::{Decoder, NewTokens};
 pub use device::{DeviceChoice, Devices, DtypeChoice, resolve as resolve_device};
+pub use environment::settle_environment;
 pub use generate::{Finish, GenerateOptions, Generated, Sampling, end_tokens, generate};
 pub use jinja::Moment;
 pub use own::OwnTensor;

@@ -22,7 +22,7 @@ use w2s::score::{LmScorer, LmScorerOptions, PromptTree, Scorer};
 const NEW_TOKENS: usize = 32;
 
 fn main() {
-    w2s::cli::settle_environment();
+    w2s::lm::settle_environment();
     eprintln!("model: {}; {} threads", folder().display(), tch::get_num_threads());
     divan::main();
 }

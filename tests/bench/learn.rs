@@ -49,7 +49,7 @@ enum Request {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    w2s::cli::settle_environment();
+    w2s::lm::settle_environment();
     // `cargo bench` gives options only; nothing is measured without the script.
     let given: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();

@@ -170,7 +170,7 @@ struct Row {
 }
 
 fn main() -> ExitCode {
-    w2s::cli::settle_environment();
+    w2s::lm::settle_environment();
     let args = Args::parse();
     let done = if args.summarise { summarise(&args) } else { work(&args) };
     match done {

@@ -40,7 +40,7 @@ struct Server {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    w2s::cli::settle_environment();
+    w2s::lm::settle_environment();
     // `cargo bench` gives options only; nothing is measured without the script.
     let Some(folder) = std::env::args().skip(1).find(|argument| !argument.starts_with("--")) else {
         eprintln!("serve: run by scripts/bench/prefill_decode.py");

@@ -171,7 +171,7 @@ fn unsupervised_code_does_not_name_gold() {
         "explain.rs",
         "export.rs",
     ] {
-        all.push(project().join("src/cli").join(file));
+        all.push(project().join("src/pipeline").join(file));
     }
     assert!(all.len() > 25);
     for path in all {

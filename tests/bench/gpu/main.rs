@@ -95,7 +95,7 @@ impl Part {
 }
 
 fn main() -> ExitCode {
-    w2s::cli::settle_environment();
+    w2s::lm::settle_environment();
     let settings = Settings::parse();
     let done = match (&settings.part, &settings.rows) {
         (Some(part), Some(rows)) => run_part(&settings, *part, &Rows::new(rows)),

@@ -1,0 +1,168 @@
+//! `w2s explain`: the concept behind a run's labels, in the words of a chat model.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use rand::seq::SliceRandom;
+use serde_json::{Value, json};
+
+use super::model::ModelArgs;
+use super::opened::{Need, Opened};
+use super::run_labels::{Labelled, RunLabels};
+use super::server_args::{ServerArgs, wrong};
+use super::session::Session;
+use crate::error::{Error, ErrorKind, Result};
+use crate::prompt::PromptFormat;
+use crate::run::{EXPLANATION, SeedStream};
+
+/// Put the concept that a run found in words, by asking a chat model
+///
+/// Shows the model a sample of the labelled examples, as many of each label, under letters instead of
+/// the labels' names, and asks what tells the groups apart. The answer is written into the run folder
+/// (explanation.json) and shown by `w2s report`. Gold labels are not read. It is what a model makes of
+/// a sample, and no measurement.
+///
+/// Example:
+///   w2s explain runs/mine --model http://localhost:8000/v1#NAME
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub struct ExplainArgs {
+    /// Run folder of `w2s label`, `relabel` or `filter`
+    #[arg(value_name = "RUN")]
+    run: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    server: ServerArgs,
+    /// Data of the run [default: where the run read them]
+    #[arg(long, value_name = "FILE", help_heading = "Input")]
+    data: Option<PathBuf>,
+    /// Examples of each label that are shown
+    #[arg(long, value_name = "N", default_value_t = 12, help_heading = "Input")]
+    num_examples: usize,
+    /// Most characters of an example that are shown
+    #[arg(long, value_name = "N", default_value_t = 400, help_heading = "Input")]
+    max_characters: usize,
+    /// Most tokens of the answer
+    #[arg(long, value_name = "TOKENS", default_value_t = 300, help_heading = "Input")]
+    max_new_tokens: usize,
+    /// Seed of the sample
+    #[arg(long, value_name = "SEED", default_value_t = 0, help_heading = "Input")]
+    seed: u64,
+    /// Replace an explanation that is there
+    #[arg(long, help_heading = "Input")]
+    force: bool,
+}
+
+pub(super) fn run(args: ExplainArgs, session: &mut Session) -> Result<()> {
+    let labels = RunLabels::read(&args.run, args.data.as_deref())?;
+    let path = labels.folder.file(EXPLANATION);
+    if path.exists() && !args.force {
+        return Err(Error::new(ErrorKind::Run, "the run is explained already")
+            .at(&path)
+            .hint("replace the explanation with `--force`"));
+    }
+    if args.num_examples == 0 {
+        return Err(wrong("`--num-examples` is 0", "show one or more"));
+    }
+    let groups = sample(&labels, args.num_examples, args.seed);
+    if groups.len() < 2 {
+        return Err(Error::new(ErrorKind::Data, "all examples have the same label")
+            .at(&args.run)
+            .hint("there is nothing to tell apart"));
+    }
+    let message = message(&labels, &groups, args.max_characters)?;
+    let mut opened = Opened::open(&args.model, &args.server, Need::Writing, session)?;
+    let (text, model) = match &mut opened {
+        Opened::Server(served) => {
+            let messages = json!([{ "role": "user", "content": message }]);
+            let more = json!({ "max_tokens": args.max_new_tokens, "temperature": 0 });
+            let service = served.scorer.service();
+            (service.chat(&messages, &more)?.text, service.address().to_string())
+        }
+        Opened::Local(scorer) => {
+            let written = scorer.answer(&message, args.max_new_tokens)?;
+            (written.text, args.model.model.display().to_string())
+        }
+    };
+    let text = text.trim().to_owned();
+    if text.is_empty() {
+        return Err(Error::new(ErrorKind::Server, "the model wrote nothing").hint(
+            "raise `--max-new-tokens`, if it thinks before it answers, or ask another model",
+        ));
+    }
+    let letters: Vec<Value> = groups
+        .iter()
+        .enumerate()
+        .map(|(i, (label, shown))| {
+            let ids = shown.iter().map(|labelled| labels.example(labelled).id.clone());
+            json!({ "letter": letter(i), "label": label, "ids": ids.collect::<Vec<_>>() })
+        })
+        .collect();
+    let explanation = json!({
+        "text": text,
+        "model": model,
+        "groups": letters,
+        "seed": args.seed,
+        "message": message,
+        "w2s": env!("CARGO_PKG_VERSION"),
+    });
+    labels.folder.write_json(EXPLANATION, &explanation)?;
+    opened.tell_cost(&session.voice);
+    opened.give_back(session);
+    let named: Vec<String> = groups
+        .iter()
+        .enumerate()
+        .map(|(i, (label, _))| format!("{} is {label}", letter(i)))
+        .collect();
+    session.voice.say(format_args!("{}; wrote {}", named.join(", "), path.display()));
+    session.voice.print(format_args!("{text}"))
+}
+
+fn letter(group: usize) -> String {
+    char::from_u32('A' as u32 + group as u32).map_or_else(|| group.to_string(), String::from)
+}
+
+/// As many of each label, drawn, the labels in the order of the task.
+fn sample(labels: &RunLabels, num: usize, seed: u64) -> Vec<(String, Vec<&Labelled>)> {
+    let mut rng = SeedStream::new(seed).rng("explain", &[]);
+    let mut groups: Vec<(String, Vec<&Labelled>)> = Vec::new();
+    for labelled in &labels.labels {
+        match groups.iter_mut().find(|(label, _)| *label == labelled.label) {
+            Some((_, group)) => group.push(labelled),
+            None => groups.push((labelled.label.clone(), vec![labelled])),
+        }
+    }
+    let place = |label: &str| labels.task.labels.iter().position(|own| own.name == label);
+    groups.sort_by_key(|(label, _)| place(label));
+    // Where answers are open, the most frequent ones.
+    if labels.task.answers.is_open {
+        groups.sort_by_key(|(_, group)| std::cmp::Reverse(group.len()));
+    }
+    groups.truncate(26);
+    for (_, group) in &mut groups {
+        group.shuffle(&mut rng);
+        group.truncate(num);
+    }
+    groups
+}
+
+fn message(labels: &RunLabels, groups: &[(String, Vec<&Labelled>)], most: usize) -> Result<String> {
+    let format = PromptFormat::new(&labels.task)?;
+    let mut text = format!(
+        "Texts were sorted into {} groups by a rule that nobody wrote down. Find the rule.\n",
+        groups.len()
+    );
+    for (i, (_, group)) in groups.iter().enumerate() {
+        text += &format!("\nGroup {}:\n", letter(i));
+        for labelled in group {
+            let question = format.question(labels.example(labelled))?;
+            let line = question.split_whitespace().collect::<Vec<_>>().join(" ");
+            let shown: String = line.chars().take(most).collect();
+            let dots = if shown.len() < line.len() { "..." } else { "" };
+            text += &format!("- {shown}{dots}\n");
+        }
+    }
+    text += "\nSay in at most four sentences what the texts of each group have in common and what tells the groups apart. Give the simplest rule that fits nearly all of them, and say how sure you are.";
+    Ok(text)
+}

@@ -1,0 +1,208 @@
+//! Options of commands in a TOML file: a key is an option's long name, a value what would be typed.
+//!
+//! What a table says becomes words of a command line and is understood by the command's own parser, so
+//! that a file can set all that can be typed and nothing else. Errors name the file, the line and the
+//! key.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use clap::{ArgAction, CommandFactory};
+use toml::de::{DeTable, DeValue};
+
+use super::job::Line;
+use super::steps::Refused;
+use crate::error::{Error, ErrorKind, Result};
+
+/// One option that a file sets.
+#[derive(Clone, Debug)]
+struct Given {
+    /// The option's long name.
+    name: String,
+    words: Vec<String>,
+    /// The one-based line; `None` for what was typed.
+    line: Option<usize>,
+}
+
+/// The options of one command.
+#[derive(Clone, Debug)]
+pub(super) struct Options {
+    /// The file; `None` for what was typed.
+    path: Option<PathBuf>,
+    /// The table's name; empty for the file's own keys.
+    table: String,
+    /// The command whose options they are.
+    command: &'static str,
+    given: Vec<Given>,
+}
+
+/// A TOML file's text with the places of its keys.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Source<'a> {
+    pub(super) path: &'a Path,
+    pub(super) text: &'a str,
+}
+
+impl<'a> Source<'a> {
+    /// Returns the tables of the file.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] with the line for what is no TOML.
+    pub(super) fn parse(self) -> Result<DeTable<'a>> {
+        DeTable::parse(self.text).map(toml::Spanned::into_inner).map_err(|fault| {
+            let message = fault.message().lines().next().unwrap_or("not a TOML file").to_owned();
+            match fault.span() {
+                Some(span) => self.fault(span, message),
+                None => Error::new(ErrorKind::Usage, message).at(self.path),
+            }
+        })
+    }
+
+    /// Returns an error about a place of the file.
+    pub(super) fn fault(self, span: Range<usize>, message: impl Into<String>) -> Error {
+        Error::new(ErrorKind::Usage, message).at_line(self.path, self.line(span.start))
+    }
+
+    fn line(self, at: usize) -> usize {
+        let before = &self.text.as_bytes()[..at.min(self.text.len())];
+        1 + before.iter().filter(|&&byte| byte == b'\n').count()
+    }
+}
+
+impl Options {
+    /// Returns no options of `command`.
+    pub(super) fn none(command: &'static str) -> Self {
+        Self { path: None, table: command.into(), command, given: Vec::new() }
+    }
+
+    /// Returns what a table sets, or the keys of the file itself for an empty `table`: tables within
+    /// are left out.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] with the line for a key that is no option, and a value that cannot be one's.
+    pub(super) fn read(
+        source: Source<'_>,
+        table: &str,
+        values: &DeTable<'_>,
+        command: &'static str,
+    ) -> Result<Self> {
+        let mut options = Self {
+            path: Some(source.path.to_path_buf()),
+            table: table.to_owned(),
+            command,
+            given: Vec::new(),
+        };
+        for (key, value) in values {
+            if table.is_empty() && value.get_ref().is_table() {
+                continue;
+            }
+            let fault = |message: String| source.fault(key.span(), message);
+            let name = key.get_ref().as_ref();
+            let words = words(command, name, value.get_ref()).map_err(|reason| {
+                fault(options.says(name, &reason)).hint(format!(
+                    "`w2s {command} --help` lists the options; keys are their long names"
+                ))
+            })?;
+            let line = Some(source.line(key.span().start));
+            options.given.push(Given { name: name.to_owned(), words, line });
+        }
+        Ok(options)
+    }
+
+    /// Sets an option, in place of what a file says of it.
+    pub(super) fn set(&mut self, name: &str, value: &str) {
+        let words = match (takes_value(self.command, name), value) {
+            (Some(false), "true") => vec![format!("--{name}")],
+            (Some(false), "false") => Vec::new(),
+            _ => vec![format!("--{name}={value}")],
+        };
+        self.given.retain(|given| given.name != name);
+        self.given.push(Given { name: name.to_owned(), words, line: None });
+    }
+
+    /// Returns the words of the command line.
+    pub(super) fn words(&self) -> impl Iterator<Item = String> + '_ {
+        self.given.iter().flat_map(|given| given.words.iter().cloned())
+    }
+
+    /// Returns whether the option is set.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.given.iter().any(|given| given.name == name)
+    }
+
+    /// Returns the error for an option that may not be set here.
+    pub(super) fn forbidden(&self, name: &str, why: &str) -> Error {
+        self.at(name, self.says(name, why))
+    }
+
+    /// Returns the error of a command line that these words are part of, at the key it is about.
+    pub(super) fn refused(&self, refused: Refused) -> Error {
+        match refused.option.clone() {
+            Some(name) if self.has(&name) => self.at(&name, refused.message),
+            _ => refused.error(),
+        }
+    }
+
+    fn at(&self, name: &str, message: String) -> Error {
+        let error = Error::new(ErrorKind::Usage, message);
+        let line = self.given.iter().find(|given| given.name == name).and_then(|given| given.line);
+        match (&self.path, line) {
+            (Some(path), Some(line)) => error.at_line(path, line),
+            _ => error,
+        }
+    }
+
+    fn says(&self, name: &str, what: &str) -> String {
+        match self.table.is_empty() {
+            true => format!("key `{name}`: {what}"),
+            false => format!("key `{name}` of [{}]: {what}", self.table),
+        }
+    }
+}
+
+/// Whether an option of a command takes a value; `None` if there is no such option.
+fn takes_value(command: &str, name: &str) -> Option<bool> {
+    let all = Line::command();
+    let found = all.find_subcommand(command)?.get_arguments().find(|arg| {
+        arg.get_long() == Some(name) || arg.get_all_aliases().is_some_and(|all| all.contains(&name))
+    })?;
+    Some(!matches!(found.get_action(), ArgAction::SetTrue | ArgAction::SetFalse))
+}
+
+/// The words of one option, or why there are none.
+fn words(
+    command: &str,
+    name: &str,
+    value: &DeValue<'_>,
+) -> std::result::Result<Vec<String>, String> {
+    let Some(takes_value) = takes_value(command, name) else {
+        return Err(format!("`w2s {command}` has no option `--{name}`"));
+    };
+    let text = |value: &DeValue<'_>| -> std::result::Result<String, String> {
+        Ok(match value {
+            DeValue::String(text) => text.to_string(),
+            DeValue::Integer(number) => number.to_string(),
+            DeValue::Float(number) => number.as_str().to_owned(),
+            DeValue::Boolean(yes) => yes.to_string(),
+            other => {
+                return Err(format!(
+                    "expected a text, a number or true, got a {}",
+                    other.type_str()
+                ));
+            }
+        })
+    };
+    match value {
+        DeValue::Boolean(true) if !takes_value => Ok(vec![format!("--{name}")]),
+        DeValue::Boolean(false) if !takes_value => Ok(Vec::new()),
+        _ if !takes_value => Err("expected true or false".into()),
+        DeValue::Array(all) => {
+            let all: Vec<String> = all
+                .iter()
+                .map(|value| text(value.get_ref()))
+                .collect::<std::result::Result<_, _>>()?;
+            Ok(vec![format!("--{name}={}", all.join(","))])
+        }
+        value => Ok(vec![format!("--{name}={}", text(value)?)]),
+    }
+}

@@ -1,0 +1,60 @@
+//! `w2s report`: figures and pages from runs, comparisons and recipes.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::session::Session;
+use crate::error::Result;
+use crate::report::{ReportInputs, report_on};
+
+/// Show runs: figures as SVG and PNG, a page in Markdown, and a page in HTML that needs no other file
+///
+/// A run is a folder that `w2s label`, `filter`, `train`, `loop`, `compare` or `reproduce` has written.
+/// report.html opens in any browser without a network: accuracy bars, search curves, entropy,
+/// reliability and calibration, losses, rounds, all tables, the settings and digests of every run, and
+/// a table of examples to sort, search and filter. A run that was not compared with gold (`w2s eval`)
+/// has no accuracy. Nothing is computed here.
+///
+/// Gold stays off the page: only --gold puts it beside the examples.
+///
+/// Examples:
+///   w2s report runs/mine --out runs/mine-report
+///   w2s report runs/zero-shot runs/mine --gold gold.jsonl --out both
+///   w2s report runs/classic-small --out classic
+///   w2s report --comparison comparison.json --out figure
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub struct ReportArgs {
+    /// Run folders, in the order of the bars
+    #[arg(required_unless_present = "comparison", value_name = "RUN")]
+    runs: Vec<PathBuf>,
+    /// Basins of several searches, from `w2s eval --basins FILE`
+    #[arg(long, value_name = "FILE")]
+    basins: Option<PathBuf>,
+    /// Methods against each other, from `w2s compare`
+    #[arg(long, value_name = "FILE")]
+    comparison: Option<PathBuf>,
+    /// Gold labels to show beside the examples [default: none are shown]
+    #[arg(long, value_name = "FILE")]
+    gold: Option<PathBuf>,
+    /// Column of the gold file [default: the task's]
+    #[arg(long, value_name = "COLUMN", requires = "gold")]
+    gold_column: Option<String>,
+    /// Folder for figures and pages; those of an earlier report there are replaced
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+pub(super) fn run(args: ReportArgs, session: &Session<'_>) -> Result<()> {
+    let ReportArgs { runs, basins, comparison, gold, gold_column, out } = args;
+    let inputs = ReportInputs { runs, basins, comparison, gold, gold_column };
+    let summary = report_on(&inputs, &out)?;
+    for note in &summary.notes {
+        session.voice.say(format_args!("note: {note}"));
+    }
+    for file in &summary.files {
+        session.voice.print(format_args!("{}", file.display()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,49 @@
+//! The options of every command that makes a run folder.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::run::{OpenMode, RunDir};
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Run")]
+pub struct RunArgs {
+    /// Run folder to make
+    #[arg(long, value_name = "RUN")]
+    pub(super) out: PathBuf,
+    /// Continue the run in the folder; begin it if there is none
+    #[arg(long, conflicts_with = "force")]
+    resume: bool,
+    /// Replace the run in the folder
+    #[arg(long)]
+    force: bool,
+    /// Seed of everything random
+    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    pub(super) seed: u64,
+}
+
+impl RunArgs {
+    /// Continues the run in the folder, or begins it, whatever the command line says.
+    pub(super) fn set_resume(&mut self) {
+        (self.resume, self.force) = (true, false);
+    }
+
+    /// A setting of the run that is gone on with.
+    pub(super) fn recorded(&self, setting: &str) -> Option<String> {
+        if !self.resume {
+            return None;
+        }
+        // What is wrong with a folder is said when it is opened.
+        let (_, manifest) = RunDir::existing(&self.out).ok()?;
+        manifest.settings.get(setting)?.as_str().map(str::to_owned)
+    }
+
+    pub(super) fn mode(&self) -> OpenMode {
+        match (self.resume, self.force) {
+            (true, _) => OpenMode::Resume,
+            (_, true) => OpenMode::Force,
+            _ => OpenMode::New,
+        }
+    }
+}

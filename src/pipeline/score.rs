@@ -1,0 +1,150 @@
+//! `w2s score`: the smallest door to the engine.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use serde_json::Map;
+
+use super::model::ModelArgs;
+use super::observer::Voice;
+use super::opened::{Need, Opened};
+use super::server_args::ServerArgs;
+use super::session::Session;
+use crate::error::{Error, ErrorKind, Result};
+use crate::score::{PromptTree, Scorer};
+
+/// Write the log-probabilities of label words after prompts
+///
+/// Reads JSON lines with `id`, `prompt` and `labels` (a list of words) and writes one JSON line for
+/// each: `id`, `logprobs` (natural log, summed over the label's tokens) and `num_tokens` (how many
+/// tokens that were). Prompt and label are tokenised together: a prompt that ends in a space is
+/// scored as it would be read. All labels of a line are summed from the first token at which any two
+/// of them differ; a label that begins another is scored with whatever may follow it.
+///
+/// Example: {"id": "1", "prompt": "Claim: 2 + 2 = 4\nI think this claim is ", "labels": ["True", "False"]}
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub struct ScoreArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    server: ServerArgs,
+    /// JSON lines with id, prompt and labels
+    #[arg(long, value_name = "FILE.jsonl", help_heading = "Input")]
+    input: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    id: serde_json::Value,
+    prompt: String,
+    labels: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    id: &'a serde_json::Value,
+    logprobs: Map<String, serde_json::Value>,
+    num_tokens: Map<String, serde_json::Value>,
+}
+
+/// Questions answered between two writes: enough to share beginnings, few enough to see progress.
+const CHUNK: usize = 256;
+
+pub(super) fn run(args: ScoreArgs, session: &mut Session) -> Result<()> {
+    let lines = read(&args.input)?;
+    warn_of_beginnings(&lines, &session.voice);
+    let mut scorer = Opened::open(&args.model, &args.server, Need::Scores, session)?;
+    for chunk in lines.chunks(CHUNK) {
+        let mut tree = PromptTree::new();
+        for line in chunk {
+            let node = tree.child(PromptTree::ROOT, line.prompt.as_str());
+            let labels = PromptTree::labels(line.labels.iter().cloned());
+            tree.ask(node, name(&line.id), &labels);
+        }
+        let (scores, _) = scorer.score(&tree)?;
+        for (line, score) in chunk.iter().zip(scores) {
+            let answer = Answer {
+                id: &line.id,
+                logprobs: line
+                    .labels
+                    .iter()
+                    .cloned()
+                    .zip(score.logprobs.into_iter().map(Into::into))
+                    .collect(),
+                num_tokens: line
+                    .labels
+                    .iter()
+                    .cloned()
+                    .zip(score.num_tokens.into_iter().map(Into::into))
+                    .collect(),
+            };
+            let text = serde_json::to_string(&answer)
+                .map_err(|e| Error::new(ErrorKind::Internal, format!("cannot write: {e}")))?;
+            session.voice.print(format_args!("{text}"))?;
+        }
+    }
+    scorer.tell_cost(&session.voice);
+    scorer.give_back(session);
+    Ok(())
+}
+
+/// Warns of labels that begin others, once for all lines.
+fn warn_of_beginnings(lines: &[Line], voice: &Voice<'_>) {
+    let begun = |line: &Line| -> Option<(String, String)> {
+        line.labels.iter().find_map(|word| {
+            let longer = line.labels.iter().find(|o| *o != word && o.starts_with(word.as_str()))?;
+            Some((word.clone(), longer.clone()))
+        })
+    };
+    let mut with = lines.iter().filter_map(begun);
+    if let Some((word, longer)) = with.next() {
+        voice.say(format_args!(
+            "{}\n  {} of {} lines have such labels",
+            super::observer::begun_word(&word, &longer),
+            1 + with.count(),
+            lines.len()
+        ));
+    }
+}
+
+fn name(id: &serde_json::Value) -> String {
+    id.as_str().map_or_else(|| id.to_string(), str::to_owned)
+}
+
+fn read(path: &std::path::Path) -> Result<Vec<Line>> {
+    let file = std::fs::File::open(path).map_err(|e| Error::io("read", path, &e))?;
+    let mut lines = Vec::new();
+    let mut seen = std::collections::HashMap::new();
+    for (i, text) in BufReader::new(file).lines().enumerate() {
+        let number = i + 1;
+        let fail = |message: String| Error::new(ErrorKind::Data, message).at_line(path, number);
+        let text = text.map_err(|e| fail(format!("cannot be read as UTF-8 text: {e}")))?;
+        if text.trim().is_empty() {
+            continue;
+        }
+        let line: Line = serde_json::from_str(&text).map_err(|e| {
+            fail(format!("not a question: {e}")).hint(
+                "expected one JSON object a line, with `id`, `prompt` (text) and `labels` (list of texts)",
+            )
+        })?;
+        if line.labels.is_empty() || line.labels.iter().any(String::is_empty) {
+            return Err(fail("`labels` is empty or holds an empty word".into()));
+        }
+        let twin = |(i, word): (usize, &String)| line.labels[..i].contains(word);
+        if let Some((_, word)) = line.labels.iter().enumerate().find(|&(i, word)| twin((i, word))) {
+            return Err(fail(format!("`labels` has `{word}` twice")));
+        }
+        if let Some(first) = seen.insert(name(&line.id), number) {
+            return Err(fail(format!("id `{}` is in line {first} too", name(&line.id))));
+        }
+        lines.push(line);
+    }
+    if lines.is_empty() {
+        return Err(Error::new(ErrorKind::Data, "the file has no questions").at(path));
+    }
+    Ok(lines)
+}

@@ -1,0 +1,241 @@
+//! What the commands of one process share: models that are open, and digests of files.
+//!
+//! A command asks its session for a model and gives it back when it is done. The next command that
+//! wants the same weights gets them as they were read, with its own adapter in place: nothing of what
+//! was scored or trained before is left. So a command makes the same bytes here as in a process of its
+//! own. A command that fails, or that changes a model's own weights, does not give it back.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use tch::Kind;
+
+use super::model::ModelArgs;
+use super::observer::{Event, Observer, Silent, Voice};
+use crate::error::{Error, ErrorKind, Result};
+use crate::lm::Devices;
+use crate::run::{Input, Manifest, copy_run, find_run};
+use crate::score::{LmScorer, Work, total_memory};
+use crate::train::Seat;
+
+/// Models that are kept open besides the one at work.
+const MOST_KEPT: usize = 2;
+
+/// A file's size and time of change, and the digest it had then.
+type Digest = (u64, Option<SystemTime>, String);
+
+/// What is kept from one job to the next: open models, digests of files, and who listens.
+#[derive(Debug)]
+pub struct Session<'o> {
+    /// To the observer.
+    pub(super) voice: Voice<'o>,
+    /// The least recently used first.
+    models: Vec<LmScorer>,
+    digests: RefCell<HashMap<PathBuf, Digest>>,
+    /// The command line of the step at work; `None` outside a series of steps.
+    step: Option<Vec<String>>,
+    /// Folder whose complete runs are taken instead of being made again.
+    reused: Option<PathBuf>,
+    /// What models would have run, if they only count.
+    counted: Option<Work>,
+}
+
+impl Default for Session<'_> {
+    /// A session that nobody listens to.
+    fn default() -> Self {
+        Self::new(Silent)
+    }
+}
+
+impl<'o> Session<'o> {
+    /// Returns a session that tells `observer` what its jobs do.
+    pub fn new(observer: impl Observer + 'o) -> Self {
+        Self {
+            voice: Voice::new(observer),
+            models: Vec::new(),
+            digests: RefCell::default(),
+            step: None,
+            reused: None,
+            counted: None,
+        }
+    }
+
+    /// Makes all models of the session count what they would run, and run nothing.
+    pub(super) fn count_only(&mut self) {
+        self.counted = Some(Work::default());
+    }
+
+    /// Returns whether models count only.
+    pub(super) fn counts(&self) -> bool {
+        self.counted.is_some()
+    }
+
+    /// What was counted since this was last asked.
+    pub(super) fn take_counted(&mut self) -> Work {
+        self.counted.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Goes on to a step of a series, whose command line is this.
+    pub(super) fn begin_step(&mut self, command_line: Vec<String>) {
+        self.step = Some(command_line);
+    }
+
+    /// Takes runs that are complete in this folder, or below it, instead of making them again.
+    pub(super) fn reuse_from(&mut self, root: Option<PathBuf>) {
+        self.reused = root;
+    }
+
+    /// Copies a complete run with the digest of `manifest` to `out`, if there is one elsewhere and
+    /// nothing at `out`.
+    pub(super) fn reuse(&self, manifest: &Manifest, out: &Path) -> Result<()> {
+        let Some(root) = self.reused.as_ref().filter(|_| !out.exists()) else { return Ok(()) };
+        let Some(found) = find_run(root, &manifest.digest())? else { return Ok(()) };
+        copy_run(&found, out, manifest)?;
+        self.voice.say(format_args!("the run in {} is the same; it was copied", found.display()));
+        Ok(())
+    }
+
+    /// The command line that a manifest records: of the step, or of the process.
+    pub(super) fn command_line(&self) -> Vec<String> {
+        self.step.clone().unwrap_or_else(|| std::env::args().collect())
+    }
+
+    /// Says the settings of a run; in a series of steps they are in the manifests only.
+    pub(super) fn tell_settings(&self, manifest: &Manifest) {
+        if self.step.is_none() {
+            self.tell_settings_of_all(manifest);
+        }
+    }
+
+    /// Says the settings of a series of steps.
+    pub(super) fn tell_settings_of_all(&self, manifest: &Manifest) {
+        let _ = self.voice.event(&Event::Settings(manifest));
+    }
+
+    /// Refuses a model that cannot count what it would run.
+    pub(super) fn refuse_to_count(&self) -> Result<()> {
+        if self.counts() {
+            return Err(Error::new(ErrorKind::Usage, "the work of a server cannot be planned")
+                .hint("name a model folder; `--max-cost` bounds what a run on a server costs"));
+        }
+        Ok(())
+    }
+
+    /// Returns the model with its adapter, ready to score.
+    pub(super) fn open(&mut self, args: &ModelArgs) -> Result<LmScorer> {
+        let mut scorer = self.take(args, || args.training_device(None))?;
+        if self.counts() {
+            scorer.count_only();
+        } else if let Some(adapter) = &args.adapter {
+            scorer = scorer.with_adapter(adapter)?;
+        }
+        args.set_threads(None);
+        Ok(scorer)
+    }
+
+    /// Returns the model without an adapter, to be trained.
+    pub(super) fn open_trainable(
+        &mut self,
+        args: &ModelArgs,
+        place: (Devices, Kind),
+        seat: Option<&Seat>,
+    ) -> Result<LmScorer> {
+        let mut scorer = self.take(args, || Ok(place.clone()))?;
+        if self.counts() {
+            scorer.count_only();
+        }
+        args.set_threads(seat);
+        Ok(scorer)
+    }
+
+    /// Keeps a model for the next command that wants it.
+    pub(super) fn give_back(&mut self, scorer: LmScorer) {
+        if let (Some(all), Some(counted)) = (&mut self.counted, scorer.counted()) {
+            *all = all.plus(counted);
+        }
+        if self.step.is_none() {
+            return;
+        }
+        self.models.push(scorer);
+        let most = total_memory().map_or(u64::MAX, |size| size.0 / 4);
+        // What a file maps is taken from memory only as far as there is room, but what was converted
+        // is not, and nobody can tell from here.
+        let held = |models: &[LmScorer]| -> u64 {
+            let on_cpu = models.iter().filter(|model| !model.decoder().device().is_cuda());
+            on_cpu.map(|model| model.decoder().num_weight_bytes()).sum()
+        };
+        while self.models.len() > MOST_KEPT
+            || (self.models.len() > 1 && held(&self.models[..self.models.len() - 1]) > most)
+        {
+            self.models.remove(0);
+        }
+    }
+
+    fn take(
+        &mut self,
+        args: &ModelArgs,
+        place: impl Fn() -> Result<(Devices, Kind)>,
+    ) -> Result<LmScorer> {
+        if args.server()?.is_some() {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                "this command needs a model folder, not a server",
+            )
+            .hint("`w2s label`, `score`, `filter`, `relabel` and `eval --test` ask servers"));
+        }
+        if self.models.is_empty() {
+            return told(LmScorer::open_on(&args.model, args.options(), place)?, &self.voice);
+        }
+        let settled = place()?;
+        let is_it = |model: &LmScorer| {
+            let decoder = model.decoder();
+            let on = decoder.placement().stages().iter().map(|(device, _)| device);
+            model.folder() == args.model && decoder.kind() == settled.1 && on.eq(settled.0.all())
+        };
+        if let Some(index) = self.models.iter().position(is_it) {
+            let mut scorer = self.models.remove(index);
+            scorer.begin_anew(args.options())?;
+            return Ok(scorer);
+        }
+        let open = || {
+            told(
+                LmScorer::open_on(&args.model, args.options(), || Ok(settled.clone()))?,
+                &self.voice,
+            )
+        };
+        open().or_else(|_| {
+            // There may be no room for it beside the others.
+            self.models.clear();
+            open()
+        })
+    }
+
+    /// Returns the record of a file, which is read whole unless this session did so and its size and
+    /// time of change are what they were.
+    pub(super) fn input(&self, role: &str, path: &Path) -> Result<Input> {
+        let facts = std::fs::metadata(path).map_err(|e| Error::io("read", path, &e))?;
+        let (len, changed) = (facts.len(), facts.modified().ok());
+        if let Some((old_len, old_changed, sha256)) = self.digests.borrow().get(path)
+            && (*old_len, *old_changed) == (len, changed)
+            && changed.is_some()
+        {
+            let path = path.display().to_string();
+            return Ok(Input { role: role.into(), path, sha256: sha256.clone() });
+        }
+        let input = Input::of_file(role, path)?;
+        let digest = (len, changed, input.sha256.clone());
+        self.digests.borrow_mut().insert(path.to_path_buf(), digest);
+        Ok(input)
+    }
+}
+
+/// Says what is unexpected in the model's files, and returns the model.
+#[expect(clippy::unnecessary_wraps, reason = "ends a chain of results")]
+fn told(scorer: LmScorer, voice: &Voice<'_>) -> Result<LmScorer> {
+    for warning in &scorer.decoder().config().warnings {
+        voice.say(format_args!("warning: {warning}\n  in: `{}`", scorer.folder().display()));
+    }
+    Ok(scorer)
+}
