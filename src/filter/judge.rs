@@ -342,7 +342,7 @@ impl<'a> Question<'a> {
 }
 
 /// How one kind of question fared.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Coverage {
     /// What the kind is told by: a field, `length`, or `weak label`.
     pub by: String,

@@ -16,7 +16,7 @@ mod restarts;
 mod schedule;
 mod trace;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use batches::BatchSize;
@@ -121,7 +121,7 @@ impl Method {
 }
 
 /// What `summary.json` says of a labelling.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// The method's name.
     pub method: String,

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use rand::seq::SliceRandom;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::batches::{self, BatchSize};
 use super::order::{Items, OrderOptions, OrderPlan};
@@ -54,7 +54,7 @@ pub struct ManyShot {
 }
 
 /// What many-shot prompting did besides.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManyShotSummary {
     /// Batches in which examples stood behind each other.
     pub num_batches: usize,

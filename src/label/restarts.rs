@@ -1,6 +1,6 @@
 //! Several whole searches over the same examples, of which the best is kept.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::batches::{self, BatchSize};
 use super::consistency::Consistency;
@@ -16,7 +16,7 @@ use crate::score::{Scorer, Usage};
 use crate::score::{best_label, margin};
 
 /// What `summary.json` says of one of several searches.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RestartSummary {
     /// Number of the search, from 0.
     pub restart: usize,

@@ -4,12 +4,13 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Instant;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
 
 use super::filter_args::{AskForm, FilterArgs};
 use super::observer::Voice;
 use super::opened::{Need, Opened};
+use super::outcome::Outcome;
 use super::prior_args;
 use super::session::Session;
 use super::words::{count, duration};
@@ -26,33 +27,40 @@ use crate::run::{GoldUse, Input, Manifest, RunDir, SeedStream, write_atomic};
 use crate::score::{Journaled, Usage};
 
 /// What a run came to.
-#[derive(Serialize)]
-struct Summary {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FilterSummary {
     /// Questions asked.
-    num_examples: usize,
+    pub num_examples: usize,
     /// Variants of all questions.
-    num_prompts: usize,
-    num_kept: usize,
+    pub num_prompts: usize,
+    /// Questions kept.
+    pub num_kept: usize,
     /// Share of the questions that was kept.
-    retained_share: f64,
+    pub retained_share: f64,
     /// The highest entropy that could be kept.
-    threshold_nats: Option<f64>,
+    pub threshold_nats: Option<f64>,
     /// Quartiles of the entropies.
-    entropy_quartiles_nats: [f64; 3],
-    mean_entropy_nats: f64,
-    mean_aleatoric_nats: f64,
-    mean_epistemic_nats: f64,
+    pub entropy_quartiles_nats: [f64; 3],
+    /// Mean entropy of the answers, in nats.
+    pub mean_entropy_nats: f64,
+    /// Its part within variants: the mean of their entropies.
+    pub mean_aleatoric_nats: f64,
+    /// Its part between variants.
+    pub mean_epistemic_nats: f64,
     /// Mean share of the variants that gave the weak label.
-    mean_agreement: f64,
+    pub mean_agreement: f64,
     /// Answers that could not be read.
-    num_unparsed: usize,
-    unparsed_share: f64,
+    pub num_unparsed: usize,
+    /// Their share.
+    pub unparsed_share: f64,
     /// Rows drawn, with replacement.
-    num_sampled: usize,
+    pub num_sampled: usize,
     /// How the kinds of questions fared.
-    coverage: Vec<Coverage>,
-    tokens_computed: u64,
-    tokens_full_prompts: u64,
+    pub coverage: Vec<Coverage>,
+    /// Tokens run through the model.
+    pub tokens_computed: u64,
+    /// Tokens that full prompts would have run.
+    pub tokens_full_prompts: u64,
 }
 
 /// What the run was given or found out.
@@ -62,7 +70,7 @@ struct Found {
     work_seconds: f64,
 }
 
-pub(super) fn run(args: FilterArgs, session: &mut Session) -> Result<()> {
+pub(super) fn run(args: FilterArgs, session: &mut Session) -> Result<Outcome<FilterSummary>> {
     let began = Instant::now();
     let mut task = Task::load(&args.task)?;
     if let Some(name) = args.prompt_variant.clone().or_else(|| task.answers.prompt.clone()) {
@@ -87,14 +95,15 @@ pub(super) fn run(args: FilterArgs, session: &mut Session) -> Result<()> {
             (folder, Found { answers, usage: Usage::default(), work_seconds: 0.0 })
         }
         (None, Some(dataset)) => match ask(&args, &task, dataset, &judging, session)? {
-            Some(both) => both,
-            None => return Ok(()),
+            (folder, Some(found)) => (folder, found),
+            (folder, None) => return Outcome::complete(folder),
         },
         // The command line asks for one of both.
         (None, None) => return Err(Error::new(ErrorKind::Internal, "neither data nor answers")),
     };
     if folder.is_complete() {
-        return say_complete(&args.run.out, &session.voice);
+        say_complete(&args.run.out, &session.voice);
+        return Outcome::complete(folder);
     }
     let examples = dataset.as_ref().map(|dataset| dataset.examples.as_slice());
     let judged = judge(&found.answers, examples, &judging, &SeedStream::new(args.run.seed))?;
@@ -111,12 +120,11 @@ pub(super) fn run(args: FilterArgs, session: &mut Session) -> Result<()> {
     let seconds = began.elapsed().as_secs_f64();
     let folder = folder.finish(seconds, found.work_seconds)?;
     tell(&summary, &judged, task.answers.is_open, seconds, &folder, &session.voice);
-    Ok(())
+    Ok(Outcome { folder, summary, seconds, was_complete: false })
 }
 
-fn say_complete(out: &Path, voice: &Voice<'_>) -> Result<()> {
+fn say_complete(out: &Path, voice: &Voice<'_>) {
     voice.say(format_args!("the run in {} is complete; nothing to do", out.display()));
-    Ok(())
 }
 
 fn read_data(args: &FilterArgs, task: &Task, voice: &Voice<'_>) -> Result<Option<Dataset>> {
@@ -172,14 +180,14 @@ fn given_answers(
     Ok(published.answers)
 }
 
-/// Asks the model; `None` if the run was complete.
+/// Asks the model; nothing is found if the run was complete.
 fn ask(
     args: &FilterArgs,
     task: &Task,
     dataset: &Dataset,
     judging: &JudgeSettings,
     session: &mut Session,
-) -> Result<Option<(RunDir, Found)>> {
+) -> Result<(RunDir, Option<Found>)> {
     let Some(model) = &args.model else {
         return Err(Error::new(
             ErrorKind::Usage,
@@ -203,9 +211,9 @@ fn ask(
     session.reuse(&manifest, &args.run.out)?;
     let folder = RunDir::open(&args.run.out, &manifest, args.run.mode())?;
     if folder.is_complete() {
-        say_complete(&args.run.out, &session.voice)?;
+        say_complete(&args.run.out, &session.voice);
         scorer.give_back(session);
-        return Ok(None);
+        return Ok((folder, None));
     }
     session.tell_settings(&manifest);
     if let GoldUse::Because(reason) = &manifest.gold_used {
@@ -238,7 +246,7 @@ fn ask(
     scorer.write_cost(&folder)?;
     scorer.tell_cost(&session.voice);
     scorer.give_back(session);
-    Ok(Some((folder, Found { answers, usage, work_seconds })))
+    Ok((folder, Some(Found { answers, usage, work_seconds })))
 }
 
 fn variation(args: &FilterArgs, task: &Task) -> Result<Variation> {
@@ -350,7 +358,7 @@ fn gold_used(args: &FilterArgs) -> GoldUse {
     marks.find(|used| matches!(used, GoldUse::Because(_))).unwrap_or_else(GoldUse::no)
 }
 
-fn summary(found: &Found, judged: &Judged, coverage: Vec<Coverage>) -> Summary {
+fn summary(found: &Found, judged: &Judged, coverage: Vec<Coverage>) -> FilterSummary {
     let all: Vec<&WeakRecord> = judged.kept.iter().chain(&judged.dropped).collect();
     let num = all.len();
     let num_prompts: usize = found.answers.iter().map(Vec::len).sum();
@@ -358,7 +366,7 @@ fn summary(found: &Found, judged: &Judged, coverage: Vec<Coverage>) -> Summary {
         all.iter().map(|record| value(record)).sum::<f64>() / num.max(1) as f64
     };
     let entropies: Vec<f64> = all.iter().map(|record| record.entropy_nats).collect();
-    Summary {
+    FilterSummary {
         num_examples: num,
         num_prompts,
         num_kept: judged.kept.len(),
@@ -402,7 +410,7 @@ const LEAST_OF_KIND: usize = 5;
 
 /// Says what was kept, and what should make its reader doubt it.
 fn tell(
-    s: &Summary,
+    s: &FilterSummary,
     judged: &Judged,
     is_open: bool,
     seconds: f64,
@@ -471,7 +479,7 @@ fn tell(
 }
 
 /// Names the kinds of questions of which the filter left least.
-fn tell_coverage(s: &Summary, voice: &Voice<'_>) {
+fn tell_coverage(s: &FilterSummary, voice: &Voice<'_>) {
     let share = |kind: &Coverage| kind.num_kept as f64 / kind.num.max(1) as f64;
     let mut by: Vec<&str> = Vec::new();
     for kind in &s.coverage {

@@ -61,11 +61,11 @@ impl Job {
     /// What its verb refuses or fails at.
     pub fn run(self, session: &mut Session<'_>) -> Result<()> {
         match self {
-            Self::Label(args) => label::run(*args, session),
-            Self::Filter(args) => filter::run(*args, session),
-            Self::Relabel(args) => relabel::run(*args, session),
+            Self::Label(args) => label::run(*args, session).map(drop),
+            Self::Filter(args) => filter::run(*args, session).map(drop),
+            Self::Relabel(args) => relabel::run(*args, session).map(drop),
             Self::Score(args) => score::run(args, session),
-            Self::Train(args) => train::run(*args, session),
+            Self::Train(args) => train::run(*args, session).map(drop),
             Self::Loop(args) => rounds::run(*args, session),
             Self::Reproduce(args) => reproduce::run(&args, session),
             Self::Plan(args) => plan::run(&args, session),

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::label_args::LabelArgs;
 use super::observer::Voice;
 use super::opened::{CHAT_DATE, Need, Opened};
+use super::outcome::Outcome;
 use super::prior_args;
 use super::restarts;
 use super::session::Session;
@@ -76,7 +77,7 @@ fn method_settings(method: &Method, settings: &mut Map<String, Value>) -> Result
     Ok(())
 }
 
-pub(super) fn run(mut args: LabelArgs, session: &mut Session) -> Result<()> {
+pub(super) fn run(mut args: LabelArgs, session: &mut Session) -> Result<Outcome<Summary>> {
     let began = Instant::now();
     args.imply_preset(&session.command_line(), &session.voice);
     let mut task = Task::load(&args.task)?;
@@ -117,7 +118,7 @@ pub(super) fn run(mut args: LabelArgs, session: &mut Session) -> Result<()> {
             .voice
             .say(format_args!("the run in {} is complete; nothing to do", args.run.out.display()));
         scorer.give_back(session);
-        return Ok(());
+        return Outcome::complete(folder);
     }
     session.tell_settings(&manifest);
     match (&manifest.gold_used, &method) {
@@ -178,7 +179,7 @@ pub(super) fn run(mut args: LabelArgs, session: &mut Session) -> Result<()> {
     tell(&labelling, (method.calibration(), method.prior()), seconds, &folder, &session.voice);
     scorer.tell_cost(&session.voice);
     scorer.give_back(session);
-    Ok(())
+    Ok(Outcome { folder, summary: labelling.summary, seconds, was_complete: false })
 }
 
 /// The summary of several searches.

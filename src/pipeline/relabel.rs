@@ -13,6 +13,7 @@ use super::model::ModelArgs;
 use super::names::CalibrationName;
 use super::observer::Voice;
 use super::opened::{Need, Opened};
+use super::outcome::Outcome;
 use super::prior_args::{self, PriorArgs};
 use super::run_args::RunArgs;
 use super::search_args::usage;
@@ -109,21 +110,24 @@ pub(super) struct Change {
 
 /// What a run came to; read by `w2s loop`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Summary {
-    pub(super) num_examples: usize,
+pub struct RelabelSummary {
+    /// Labels looked at.
+    pub num_examples: usize,
     /// Labels that are not the model's.
-    pub(super) num_contradicted: usize,
+    pub num_contradicted: usize,
     /// Their share.
     flip_rate: f64,
-    pub(super) num_flipped: usize,
-    pub(super) num_dropped: usize,
+    /// Labels changed.
+    pub num_flipped: usize,
+    /// Labels dropped.
+    pub num_dropped: usize,
     /// Share of each label among those that are left.
     share: Map<String, Value>,
     tokens_computed: u64,
     tokens_full_prompts: u64,
 }
 
-pub(super) fn run(args: RelabelArgs, session: &mut Session) -> Result<()> {
+pub(super) fn run(args: RelabelArgs, session: &mut Session) -> Result<Outcome<RelabelSummary>> {
     let began = Instant::now();
     let margin = args.margin()?;
     let mut task = Task::load(&args.task)?;
@@ -156,7 +160,7 @@ pub(super) fn run(args: RelabelArgs, session: &mut Session) -> Result<()> {
             .voice
             .say(format_args!("the run in {} is complete; nothing to do", args.run.out.display()));
         scorer.give_back(session);
-        return Ok(());
+        return Outcome::complete(folder);
     }
     session.tell_settings(&manifest);
     if let GoldUse::Because(reason) = &manifest.gold_used {
@@ -194,7 +198,7 @@ pub(super) fn run(args: RelabelArgs, session: &mut Session) -> Result<()> {
         let of = records.iter().filter(|record| record.label == *name).count();
         (name.clone(), Value::from(of as f64 / records.len().max(1) as f64))
     };
-    let summary = Summary {
+    let summary = RelabelSummary {
         num_examples: history.len(),
         num_contradicted,
         flip_rate: num_contradicted as f64 / history.len() as f64,
@@ -211,7 +215,7 @@ pub(super) fn run(args: RelabelArgs, session: &mut Session) -> Result<()> {
     tell(&summary, seconds, &folder, &session.voice);
     scorer.tell_cost(&session.voice);
     scorer.give_back(session);
-    Ok(())
+    Ok(Outcome { folder, summary, seconds, was_complete: false })
 }
 
 /// The labels as they now are, and what became of each, from the model's.
@@ -352,7 +356,7 @@ impl RelabelArgs {
     }
 }
 
-fn tell(s: &Summary, seconds: f64, folder: &RunDir, voice: &Voice<'_>) {
+fn tell(s: &RelabelSummary, seconds: f64, folder: &RunDir, voice: &Voice<'_>) {
     voice.say(format_args!(
         "looked at {} labels again in {}: the model contradicts {} ({:.1} %)",
         s.num_examples,

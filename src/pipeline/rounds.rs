@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::loop_args::{LoopArgs, LoopSettings, adapter};
 use super::observer::Voice;
-use super::relabel::{ChangeName, Summary as Looked};
+use super::relabel::{ChangeName, RelabelSummary as Looked};
 use super::session::Session;
 use super::steps::{Step, run_step};
 use super::words::{count, duration};

@@ -2,13 +2,14 @@
 
 use std::time::Instant;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tch::Kind;
 
 use super::ids::numbered;
 use super::merge::write_model;
 use super::observer::Voice;
+use super::outcome::Outcome;
 use super::session::Session;
 use super::train_args::TrainArgs;
 use super::train_items::{Making, Training, Weighing};
@@ -25,29 +26,47 @@ use crate::train::{
 };
 
 /// What a run came to.
-#[derive(Clone, Serialize)]
-struct Summary {
-    num_items: usize,
-    num_validation: usize,
-    num_steps: usize,
-    num_trained_parameters: usize,
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainSummary {
+    /// Questions trained on.
+    pub num_items: usize,
+    /// Questions set aside to validate on.
+    pub num_validation: usize,
+    /// Steps of the optimizer.
+    pub num_steps: usize,
+    /// Numbers that were trained.
+    pub num_trained_parameters: usize,
     /// Mean loss of the first and of the last steps, an eighth of all.
-    first_loss: f64,
-    last_loss: f64,
-    validation_loss: Option<f64>,
+    pub first_loss: f64,
+    /// The same of the last steps.
+    pub last_loss: f64,
+    /// The lowest loss on the questions set aside.
+    pub validation_loss: Option<f64>,
     /// The step after which the written adapter was trained.
-    written_step: usize,
-    stopped_early: bool,
-    num_unlabelled: usize,
-    num_unread: usize,
-    num_weightless: usize,
-    num_truncated: usize,
-    num_dropped: usize,
-    tokens_run: u64,
-    tokens_without_sharing: u64,
+    pub written_step: usize,
+    /// Whether validation ended the training before its last step.
+    pub stopped_early: bool,
+    /// Examples without a label.
+    pub num_unlabelled: usize,
+    /// Labels without an answer that could be read.
+    pub num_unread: usize,
+    /// Questions of weight 0.
+    pub num_weightless: usize,
+    /// Questions cut to the most tokens.
+    pub num_truncated: usize,
+    /// Questions dropped as too long.
+    pub num_dropped: usize,
+    /// Tokens run through the model in training.
+    pub tokens_run: u64,
+    /// Tokens that it would have been without shared beginnings.
+    pub tokens_without_sharing: u64,
 }
 
-pub(super) fn run(mut args: TrainArgs, session: &mut Session) -> Result<()> {
+/// Trains; `None` in a process that is not the first of its group, which alone has the folder.
+pub(super) fn run(
+    mut args: TrainArgs,
+    session: &mut Session,
+) -> Result<Option<Outcome<TrainSummary>>> {
     args.check()?;
     args.find_in_runs()?;
     let seat = Seat::from_environment()?;
@@ -81,7 +100,7 @@ fn train(
     devices: (Devices, Kind),
     (seat, group): (Option<&Seat>, &Group),
     session: &mut Session,
-) -> Result<()> {
+) -> Result<Option<Outcome<TrainSummary>>> {
     let began = Instant::now();
     let (task, dataset) = read_data(args, &session.voice)?;
     let spinner = session.voice.wait("opening the model");
@@ -111,7 +130,10 @@ fn train(
         if !args.full {
             session.give_back(model);
         }
-        return Ok(());
+        return match group.is_first() {
+            true => Outcome::complete(RunDir::existing(&args.run.out)?.0).map(Some),
+            false => Ok(None),
+        };
     };
     session.tell_settings(&manifest);
     if let GoldUse::Because(reason) = &manifest.gold_used {
@@ -136,7 +158,7 @@ fn train(
     let work_seconds = work_began.elapsed().as_secs_f64();
     let (state, session_tokens) = (run.state.clone(), run.session_tokens);
     let best = folder.as_ref().map(|folder| run.take_best(&trainer, folder)).transpose()?;
-    let (Some(folder), Some(written_step)) = (folder, best) else { return Ok(()) };
+    let (Some(folder), Some(written_step)) = (folder, best) else { return Ok(None) };
     match &trained {
         Trained::Adapter(adapter) => adapter.save(folder.path())?,
         Trained::All(_) => write_model(&args.model.model, decoder, &folder)?,
@@ -158,7 +180,7 @@ fn train(
     if !args.full {
         session.give_back(model);
     }
-    Ok(())
+    Ok(Some(Outcome { folder, summary, seconds, was_complete: false }))
 }
 
 /// Refuses processes that were started with different settings or data.
@@ -413,11 +435,11 @@ fn summary(
     trainer: &Trainer<'_>,
     state: &State,
     written_step: usize,
-) -> Summary {
+) -> TrainSummary {
     let num = reports.len().div_ceil(8).max(1);
     let mean =
         |part: &[StepReport]| part.iter().map(|r| r.loss).sum::<f64>() / part.len().max(1) as f64;
-    Summary {
+    TrainSummary {
         num_items: training.items.len(),
         num_validation: training.validation.len(),
         num_steps: reports.len(),
@@ -438,7 +460,7 @@ fn summary(
 }
 
 /// Writes the model card: what the adapter is, made of what, and how far it came.
-fn write_card(folder: &RunDir, manifest: &Manifest, summary: &Summary) -> Result<()> {
+fn write_card(folder: &RunDir, manifest: &Manifest, summary: &TrainSummary) -> Result<()> {
     let setting = |name: &str| match &manifest.settings[name] {
         Value::String(text) => text.clone(),
         other => other.to_string(),
@@ -483,7 +505,7 @@ fn write_card(folder: &RunDir, manifest: &Manifest, summary: &Summary) -> Result
     folder.write(CARD, card.as_bytes())
 }
 
-fn tell(summary: &Summary, seconds: f64, folder: &RunDir, voice: &Voice<'_>) {
+fn tell(summary: &TrainSummary, seconds: f64, folder: &RunDir, voice: &Voice<'_>) {
     voice.say(format_args!(
         "trained {} parameters on {} items in {} steps, {}",
         count(summary.num_trained_parameters as u64),

@@ -1,6 +1,6 @@
 //! How much of a result is due to the order of demonstrations it was found under.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Icm, Labels, Scored};
 use crate::error::Result;
@@ -14,7 +14,7 @@ use crate::score::{best_label, margin};
 const CHECK_EPOCH: u64 = u64::MAX;
 
 /// The final labels, scored once more under an order of demonstrations that the search never used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct OrderCheck {
     /// Labelled examples.
     pub num_labels: usize,
