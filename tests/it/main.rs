@@ -39,6 +39,7 @@ mod loop_runs;
 mod loss_figures;
 mod mutate;
 mod optimum;
+mod option_forms;
 mod orders;
 mod parity;
 mod prequential;
