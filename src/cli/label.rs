@@ -77,7 +77,9 @@ fn method_settings(method: &Method, settings: &mut Map<String, Value>) -> Result
 
 pub(super) fn run(mut args: LabelArgs, session: &mut Session) -> Result<()> {
     let began = Instant::now();
-    args.imply_preset(&session.command_line());
+    if let Some(message) = args.imply_preset(&session.command_line()) {
+        say(format_args!("{message}"));
+    }
     let mut task = Task::load(&args.task)?;
     if let Some(name) = args.variant(&task) {
         task = task.with_variant(name)?;

@@ -11,7 +11,6 @@ use super::options::{Options, Source};
 use super::relabel::ChangeName;
 use super::search_args::{no_effect, usage};
 use super::steps::{Step, parse};
-use crate::data::{Dataset, Task};
 use crate::error::{Error, Result};
 use crate::run::{Brakes, OpenMode};
 
@@ -163,7 +162,7 @@ const OWN: [&str; 17] = [
     "seed",
 ];
 /// Tables of a recipe, and what else they may not set.
-const TABLES: [(&str, &[&str]); 4] = [
+pub(super) const TABLES: [(&str, &[&str]); 4] = [
     ("label", &["method", "demonstrations", "gold", "gold-column", "rounds"]),
     (
         "filter",
@@ -352,7 +351,7 @@ impl LoopSettings {
     }
 
     /// One command of each kind of step, with the table of its options.
-    fn kinds(&self) -> Result<Vec<(usize, Command)>> {
+    pub(super) fn kinds(&self) -> Result<Vec<(usize, Step, Command)>> {
         let files = [PathBuf::from("file")];
         let mut steps = vec![
             (0, self.label(1, None)),
@@ -374,27 +373,9 @@ impl LoopSettings {
                 let why = "it takes from gold, which a loop never does";
                 return Err(self.steps[0].forbidden(name, why));
             }
-            Ok((table, command))
+            Ok((table, step, command))
         };
         steps.into_iter().map(understood).collect()
-    }
-
-    /// Refuses options of steps that do not go together or not with the task, before anything is made.
-    pub(super) fn check_steps(&self, task: &Task, dataset: &Dataset) -> Result<()> {
-        for (table, command) in self.kinds()? {
-            let checked = match command {
-                Command::Label(args) => args.method(task, dataset).map(|_| ()),
-                Command::Train(args) => args.check(),
-                Command::Filter(args) => task
-                    .variant_kind(args.variants.map(Into::into))
-                    .and_then(|_| args.ask_form(task))
-                    .and_then(|_| args.judge_settings(task))
-                    .map(|_| ()),
-                _ => Ok(()),
-            };
-            checked.map_err(|error| error.of(format_args!("[{}]", TABLES[table].0)))?;
-        }
-        Ok(())
     }
 
     /// Whether each batch's questions are put in variants.
