@@ -249,7 +249,7 @@ fn ask(
     Ok((folder, Some(Found { answers, usage, work_seconds })))
 }
 
-fn variation(args: &FilterArgs, task: &Task) -> Result<Variation> {
+pub(super) fn variation(args: &FilterArgs, task: &Task) -> Result<Variation> {
     let kind = task.variant_kind(args.variants.map(Into::into))?;
     // Where nothing is dropped one answer will do: so a test file is answered.
     let least = if args.keep_fraction == Some(1.0) { 1 } else { 2 };

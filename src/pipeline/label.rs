@@ -79,7 +79,9 @@ fn method_settings(method: &Method, settings: &mut Map<String, Value>) -> Result
 
 pub(super) fn run(mut args: LabelArgs, session: &mut Session) -> Result<Outcome<Summary>> {
     let began = Instant::now();
-    args.imply_preset(&session.command_line(), &session.voice);
+    if let Some(message) = args.imply_preset(&session.command_line()) {
+        session.voice.say(format_args!("{message}"));
+    }
     let mut task = Task::load(&args.task)?;
     if let Some(name) = args.variant(&task) {
         task = task.with_variant(name)?;

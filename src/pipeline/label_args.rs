@@ -244,9 +244,11 @@ impl LabelArgs {
     }
 
     /// Takes the preset that flags of a published code ask for, where the method is the search.
-    pub(super) fn imply_preset(&mut self, argv: &[String], voice: &Voice<'_>) {
-        if self.method == MethodName::Icm {
-            self.search.imply_preset(argv, voice);
+    /// Returns what is to be said of it.
+    pub(super) fn imply_preset(&mut self, argv: &[String]) -> Option<String> {
+        match self.method {
+            MethodName::Icm => self.search.imply_preset(argv),
+            _ => None,
         }
     }
 

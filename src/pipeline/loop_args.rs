@@ -11,7 +11,6 @@ use super::options::{Options, Source};
 use super::relabel::ChangeName;
 use super::search_args::{no_effect, usage};
 use super::steps::{Step, parse};
-use crate::data::{Dataset, Task};
 use crate::error::{Error, Result};
 use crate::run::{Brakes, OpenMode};
 
@@ -143,17 +142,15 @@ pub(super) enum LaterName {
 }
 
 /// Options that the loop itself sets, of every step.
-const OWN: [&str; 17] = [
+const OWN: [&str; 15] = [
     "model",
     "adapter",
     "device",
     "dtype",
-    "max-context",
     "pack-tokens",
     "memory",
     "threads",
     "task",
-    "testbed",
     "data",
     "ids",
     "limit",
@@ -163,26 +160,14 @@ const OWN: [&str; 17] = [
     "seed",
 ];
 /// Tables of a recipe, and what else they may not set.
-const TABLES: [(&str, &[&str]); 4] = [
+pub(super) const TABLES: [(&str, &[&str]); 4] = [
     ("label", &["method", "demonstrations", "gold", "gold-column", "rounds"]),
-    (
-        "filter",
-        &[
-            "entropy",
-            "from",
-            "labels",
-            "export-csv",
-            "validation-fraction",
-            "do-sampling",
-            "do_sampling",
-        ],
-    ),
+    ("filter", &["entropy", "from", "labels", "export-csv", "validation-fraction", "do-sampling"]),
     (
         "train",
         &[
             "labels",
             "answers",
-            "variants",
             "weights",
             "missing-weight",
             "reweight",
@@ -192,10 +177,14 @@ const TABLES: [(&str, &[&str]); 4] = [
             "full",
             "join-timeout",
             "peer-timeout",
+            "max-context",
         ],
     ),
     ("relabel", &["labels", "by", "margin"]),
 ];
+
+/// Options of [label] that mean something without a search.
+const OF_PREDICTION: [&str; 4] = ["calibrate", "max-context", "prior", "prompt-variant"];
 
 /// What a loop is.
 #[derive(Debug)]
@@ -274,7 +263,11 @@ impl LoopArgs {
             for name in OWN.iter().chain(*forbidden) {
                 if options.has(name) {
                     let why = "the loop sets it, or it has no effect in a loop";
-                    return Err(options.forbidden(name, why));
+                    let error = options.forbidden(name, why);
+                    return Err(match *name {
+                        "max-context" => error.hint("`max-tokens` limits what is trained on"),
+                        _ => error,
+                    });
                 }
             }
         }
@@ -352,7 +345,7 @@ impl LoopSettings {
     }
 
     /// One command of each kind of step, with the table of its options.
-    fn kinds(&self) -> Result<Vec<(usize, Job)>> {
+    pub(super) fn kinds(&self) -> Result<Vec<(usize, Step, Job)>> {
         let files = [PathBuf::from("file")];
         let mut steps = vec![
             (0, self.label(1, None)),
@@ -374,27 +367,9 @@ impl LoopSettings {
                 let why = "it takes from gold, which a loop never does";
                 return Err(self.steps[0].forbidden(name, why));
             }
-            Ok((table, command))
+            Ok((table, step, command))
         };
         steps.into_iter().map(understood).collect()
-    }
-
-    /// Refuses options of steps that do not go together or not with the task, before anything is made.
-    pub(super) fn check_steps(&self, task: &Task, dataset: &Dataset) -> Result<()> {
-        for (table, command) in self.kinds()? {
-            let checked = match command {
-                Job::Label(args) => args.method(task, dataset).map(|_| ()),
-                Job::Train(args) => args.check(),
-                Job::Filter(args) => task
-                    .variant_kind(args.variants.map(Into::into))
-                    .and_then(|_| args.ask_form(task))
-                    .and_then(|_| args.judge_settings(task))
-                    .map(|_| ()),
-                _ => Ok(()),
-            };
-            checked.map_err(|error| error.of(format_args!("[{}]", TABLES[table].0)))?;
-        }
-        Ok(())
     }
 
     /// Whether each batch's questions are put in variants.
@@ -420,7 +395,7 @@ impl LoopSettings {
             "margin": self.relabel_margin, "cross_fit": self.cross_fit });
         map.insert("relabel".into(), relabel);
         map.insert("brakes".into(), json!(self.brakes));
-        let place: Vec<String> = self.place.iter().cloned().chain(self.context()).collect();
+        let place: Vec<String> = self.place.iter().cloned().chain(self.own_context()).collect();
         map.insert("model_options".into(), place.into());
         for (options, (table, _)) in self.steps.iter().zip(TABLES) {
             let words: Vec<String> = options.words().collect();
@@ -429,8 +404,23 @@ impl LoopSettings {
         map
     }
 
-    fn context(&self) -> Option<String> {
+    fn own_context(&self) -> Option<String> {
         self.max_context.map(|tokens| format!("--max-context={tokens}"))
+    }
+
+    /// The loop's limit of prompts, for steps of a command whose table does not say another; what is
+    /// trained on has a limit of its own.
+    fn context(&self, command: &str) -> Option<String> {
+        let [label, filter, _, relabel] =
+            self.steps.each_ref().map(|options| options.has("max-context"));
+        let is_said = match command {
+            "label" => label,
+            "filter" => filter,
+            // It is asked as the held-out examples are.
+            "relabel" => relabel || label,
+            _ => true,
+        };
+        self.own_context().filter(|_| !is_said)
     }
 
     /// The place of a step's run folder.
@@ -451,9 +441,7 @@ impl LoopSettings {
             words.extend(["--adapter".into(), text(&self.folder(adapter))]);
         }
         words.extend(self.place.iter().cloned());
-        if command != "train" {
-            words.extend(self.context());
-        }
+        words.extend(self.context(command));
         words.extend(["--task".into(), self.task.clone(), "--data".into(), text(&self.data)]);
         words.extend(["--seed".into(), self.seed.to_string()]);
         words.extend(["--out".into(), text(&self.folder(name))]);
@@ -462,12 +450,7 @@ impl LoopSettings {
 
     /// Words of [label] that mean something without a search.
     fn of_prediction(&self) -> Vec<String> {
-        let is_meant = |word: &String| {
-            ["--calibrate=", "--prior=", "--prompt-variant="]
-                .iter()
-                .any(|name| word.starts_with(name))
-        };
-        self.steps[0].words().filter(is_meant).collect()
+        self.steps[0].words_of(&OF_PREDICTION)
     }
 
     /// How a round's batch is labelled.
@@ -543,11 +526,10 @@ impl LoopSettings {
             words.extend(self.relabel_margin.map(|nats| format!("--margin={nats}")));
         }
         // As the held-out examples are asked, unless its table says otherwise.
-        let own: Vec<String> = self.steps[3].words().collect();
-        let option = |word: &String| word.split('=').next().unwrap_or_default().to_owned();
-        let is_said = |word: &String| own.iter().any(|other| option(other) == option(word));
-        words.extend(self.of_prediction().into_iter().filter(|word| !is_said(word)));
-        words.extend(own.iter().cloned());
+        let [label, .., own] = &self.steps;
+        let unsaid: Vec<&str> = OF_PREDICTION.into_iter().filter(|name| !own.has(name)).collect();
+        words.extend(label.words_of(&unsaid));
+        words.extend(own.words());
         Step::new(name, words)
     }
 

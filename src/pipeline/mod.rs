@@ -24,6 +24,7 @@ mod job;
 mod label;
 mod label_args;
 mod loop_args;
+mod loop_check;
 mod loss_args;
 mod merge;
 mod model;

@@ -17,8 +17,10 @@ use crate::error::{Error, ErrorKind, Result};
 /// One option that a file sets.
 #[derive(Clone, Debug)]
 struct Given {
-    /// The option's long name.
+    /// The option's long name, whichever of its names was written.
     name: String,
+    /// The name that was written.
+    written: String,
     words: Vec<String>,
     /// The one-based line; `None` for what was typed.
     line: Option<usize>,
@@ -104,20 +106,27 @@ impl Options {
                 ))
             })?;
             let line = Some(source.line(key.span().start));
-            options.given.push(Given { name: name.to_owned(), words, line });
+            options.given.push(Given {
+                name: long_name(command, name),
+                written: name.to_owned(),
+                words,
+                line,
+            });
         }
         Ok(options)
     }
 
     /// Sets an option, in place of what a file says of it.
     pub(super) fn set(&mut self, name: &str, value: &str) {
+        let written = name.to_owned();
         let words = match (takes_value(self.command, name), value) {
             (Some(false), "true") => vec![format!("--{name}")],
             (Some(false), "false") => Vec::new(),
             _ => vec![format!("--{name}={value}")],
         };
+        let name = long_name(self.command, name);
         self.given.retain(|given| given.name != name);
-        self.given.push(Given { name: name.to_owned(), words, line: None });
+        self.given.push(Given { name, written, words, line: None });
     }
 
     /// Returns the words of the command line.
@@ -125,14 +134,25 @@ impl Options {
         self.given.iter().flat_map(|given| given.words.iter().cloned())
     }
 
-    /// Returns whether the option is set.
+    /// Returns the words about the options of these long names.
+    pub(super) fn words_of(&self, names: &[&str]) -> Vec<String> {
+        let of = self.given.iter().filter(|given| names.contains(&given.name.as_str()));
+        of.flat_map(|given| given.words.iter().cloned()).collect()
+    }
+
+    /// Returns whether the option of this long name is set, by whichever of its names.
     pub(super) fn has(&self, name: &str) -> bool {
-        self.given.iter().any(|given| given.name == name)
+        self.find(name).is_some()
+    }
+
+    fn find(&self, name: &str) -> Option<&Given> {
+        self.given.iter().find(|given| given.name == name)
     }
 
     /// Returns the error for an option that may not be set here.
     pub(super) fn forbidden(&self, name: &str, why: &str) -> Error {
-        self.at(name, self.says(name, why))
+        let written = self.find(name).map_or(name, |given| given.written.as_str());
+        self.at(name, self.says(written, why))
     }
 
     /// Returns the error of a command line that these words are part of, at the key it is about.
@@ -145,8 +165,7 @@ impl Options {
 
     fn at(&self, name: &str, message: String) -> Error {
         let error = Error::new(ErrorKind::Usage, message);
-        let line = self.given.iter().find(|given| given.name == name).and_then(|given| given.line);
-        match (&self.path, line) {
+        match (&self.path, self.find(name).and_then(|given| given.line)) {
             (Some(path), Some(line)) => error.at_line(path, line),
             _ => error,
         }
@@ -160,13 +179,24 @@ impl Options {
     }
 }
 
-/// Whether an option of a command takes a value; `None` if there is no such option.
-fn takes_value(command: &str, name: &str) -> Option<bool> {
+/// What a command calls one of its options by, in full, and whether it takes a value; `None` if there is
+/// no such option.
+fn option(command: &str, name: &str) -> Option<(String, bool)> {
     let all = Line::command();
     let found = all.find_subcommand(command)?.get_arguments().find(|arg| {
         arg.get_long() == Some(name) || arg.get_all_aliases().is_some_and(|all| all.contains(&name))
     })?;
-    Some(!matches!(found.get_action(), ArgAction::SetTrue | ArgAction::SetFalse))
+    let takes_value = !matches!(found.get_action(), ArgAction::SetTrue | ArgAction::SetFalse);
+    Some((found.get_long().unwrap_or(name).to_owned(), takes_value))
+}
+
+fn takes_value(command: &str, name: &str) -> Option<bool> {
+    option(command, name).map(|(_, takes_value)| takes_value)
+}
+
+/// The long name of an option that is written so; what is no option, as it is.
+fn long_name(command: &str, name: &str) -> String {
+    option(command, name).map_or_else(|| name.to_owned(), |(name, _)| name)
 }
 
 /// The words of one option, or why there are none.

@@ -21,7 +21,7 @@ use super::train_args::TrainArgs;
 use super::words::{count, duration};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{Z_95, wilson};
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, words};
 use crate::report::aligned;
 use crate::score::{MemorySize, Work};
 
@@ -126,10 +126,7 @@ fn steps(args: &PlanArgs, place: &Path) -> Result<Vec<(String, Step)>> {
     }
     let mut argv = args.command.clone();
     let out = place.join("run").display().to_string();
-    match argv.iter().position(|word| word == "--out") {
-        Some(at) if at + 1 < argv.len() => argv[at + 1] = out,
-        _ => argv.extend(["--out".to_owned(), out]),
-    }
+    words::set(&mut argv, "--out", &out);
     let name = argv.first().cloned().unwrap_or_default();
     let step = Step::new(&name, argv);
     step.command()?;
@@ -241,8 +238,7 @@ fn planned(
 fn widths(steps: &[(String, Step)], place: &Path) -> Vec<Width> {
     let mut all: Vec<Width> = Vec::new();
     for (_, step) in steps.iter().filter(|(_, step)| step.argv[0] == "compare") {
-        let at = step.argv.iter().position(|word| word == "--gold");
-        let Some(gold) = at.and_then(|at| step.argv.get(at + 1)) else { continue };
+        let Some(gold) = words::value(&step.argv, "--gold") else { continue };
         let Ok(text) = std::fs::read_to_string(gold) else { continue };
         let num_items = text.lines().count();
         let (low, high) = wilson((0.8 * num_items as f64).round() as usize, num_items, Z_95);

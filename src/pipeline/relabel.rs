@@ -258,6 +258,18 @@ fn changed(
 }
 
 impl RelabelArgs {
+    /// The prompt variant to ask with, if not the task's own.
+    pub(super) fn prompt_variant(&self) -> Option<&str> {
+        self.prompt_variant.as_deref()
+    }
+
+    /// Refuses options that do not go together, or not with the task or a model in a folder.
+    pub(super) fn check_local(&self, task: &Task) -> Result<()> {
+        self.server.forbid()?;
+        self.margin()?;
+        self.prior.prior(task, self.calibration()).map(|_| ())
+    }
+
     fn margin(&self) -> Result<f64> {
         match (self.margin, self.by) {
             (Some(_), ChangeName::None) => {

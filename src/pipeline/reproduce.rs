@@ -10,7 +10,7 @@ use super::session::Session;
 use super::steps::{Step, run_steps};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{Comparison, Role};
-use crate::recipe::{Expanded, Published, Recipe, RecipeStep};
+use crate::recipe::{Expanded, Published, Recipe, RecipeStep, words};
 use crate::report::{
     PublishedBar, comparison_bars, markdown_cell, published_bars, stack, write_figure,
 };
@@ -93,8 +93,7 @@ impl PlaceArgs {
     ) -> Result<()> {
         let mut missing: Vec<&str> = Vec::new();
         for step in &expanded.steps {
-            let at = step.argv.iter().position(|word| word == "--model");
-            let model = at.and_then(|at| step.argv.get(at + 1)).map(String::as_str);
+            let model = words::value(&step.argv, "--model");
             let is_missing = |m: &&str| {
                 !Path::new(m).is_dir() && !ServerAddress::is_meant(m) && !missing.contains(m)
             };
@@ -119,11 +118,9 @@ impl PlaceArgs {
                 if how.is_empty() { "`--set NAME=DIR`".into() } else { how.join(" ") }
             )));
         }
-        let words = expanded.steps.iter().flat_map(|step| &step.argv);
-        let used: Vec<&String> = words.collect();
         for input in &recipe.inputs {
             let path = self.data_dir.join(&input.file);
-            let is_read = used.iter().any(|word| Path::new(word.as_str()) == path)
+            let is_read = expanded.steps.iter().any(|step| words::speak_of(&step.argv, &path))
                 && input.scale.as_ref().is_none_or(|scale| *scale == self.scale);
             if path.exists() || !is_read {
                 continue;

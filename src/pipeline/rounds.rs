@@ -25,7 +25,7 @@ use crate::data::{
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::files::{LABELS, SUMMARY};
 use crate::run::{
-    Alarm, GoldUse, Input, LOOP, LoopRecord, Manifest, ROUNDS, Round, RunDir, SeedStream,
+    Alarm, GoldUse, Input, LOOP, LoopRecord, Manifest, OpenMode, ROUNDS, Round, RunDir, SeedStream,
     class_entropy, write_atomic,
 };
 use crate::server::ServerAddress;
@@ -51,6 +51,10 @@ pub(super) fn run(args: LoopArgs, session: &mut Session) -> Result<()> {
     let task = dataset.labelled_task(task)?;
     settings.check_steps(&task, &dataset)?;
     let parts = Parts::split(&settings, &dataset)?;
+    let existing = RunDir::existing(&settings.out);
+    if settings.mode == OpenMode::Force || !existing.is_ok_and(|(run, _)| run.is_complete()) {
+        settings.check_model(session)?;
+    }
     let manifest = manifest(&settings, &task, &dataset, &parts, session);
     let folder = RunDir::open(&settings.out, &manifest, settings.mode)?;
     if folder.is_complete() {

@@ -9,7 +9,6 @@ use super::from_gold::{self, GoldSource};
 use super::names::{
     AggregateName, InitName, ObjectiveName, PresetName, RuleChoice, RuleName, ScheduleName,
 };
-use super::observer::Voice;
 use super::published::implied_preset;
 use crate::data::{Example, Rule, Task};
 use crate::error::{Error, ErrorKind, Result};
@@ -184,17 +183,15 @@ impl SearchArgs {
         }
     }
 
-    /// Takes the preset that flags of a published code ask for, unless one is named.
-    pub(super) fn imply_preset(&mut self, argv: &[String], voice: &Voice<'_>) {
-        if self.preset.is_none()
-            && let Some((flag, preset)) = implied_preset(argv)
-        {
-            voice.say(format_args!(
-                "`{flag}` is a flag of the published code, so its settings are taken: preset {}\nhint: name another with `--preset`; the flags of `w2s label --help` alone take the defaults of w2s",
-                Preset::from(preset).name
-            ));
-            self.preset = Some(preset);
-        }
+    /// Takes the preset that flags of a published code ask for, unless one is named. Returns what is to
+    /// be said of it.
+    pub(super) fn imply_preset(&mut self, argv: &[String]) -> Option<String> {
+        let (flag, preset) = implied_preset(argv).filter(|_| self.preset.is_none())?;
+        self.preset = Some(preset);
+        Some(format!(
+            "`{flag}` is a flag of the published code, so its settings are taken: preset {}\nhint: name another with `--preset`; the flags of `w2s label --help` alone take the defaults of w2s",
+            Preset::from(preset).name
+        ))
     }
 
     /// Returns the preset that is asked for.
@@ -323,6 +320,11 @@ impl SearchArgs {
                 "`--prequential-orders` has no effect without `--objective prequential`".into(),
             ));
         }
+        let num_seed = self.num_seed.unwrap_or(defaults.num_seed);
+        if num_seed < 2 {
+            return Err(usage(format!("`--num-seed` is {num_seed}, expected at least 2"))
+                .hint("with fewer than two labelled examples there is nothing to predict from"));
+        }
         let or = |given: Option<NonZeroUsize>, default| given.map_or(default, NonZeroUsize::get);
         Ok(IcmSettings {
             form: ScoreForm {
@@ -332,7 +334,7 @@ impl SearchArgs {
             },
             auto_alpha: self.auto_alpha,
             schedule: self.schedule(defaults.schedule)?,
-            num_seed: self.num_seed.unwrap_or(defaults.num_seed),
+            num_seed,
             init: self.init(gold, seed)?.unwrap_or(defaults.init),
             iterations: self.iterations.unwrap_or(defaults.iterations),
             consistency_fix_iterations: self

@@ -155,9 +155,13 @@ impl<'o> Session<'o> {
         if let (Some(all), Some(counted)) = (&mut self.counted, scorer.counted()) {
             *all = all.plus(counted);
         }
-        if self.step.is_none() {
-            return;
+        if self.step.is_some() {
+            self.keep(scorer);
         }
+    }
+
+    /// Keeps a model that did no work yet for the command that will want it.
+    pub(super) fn keep(&mut self, scorer: LmScorer) {
         self.models.push(scorer);
         let most = total_memory().map_or(u64::MAX, |size| size.0 / 4);
         // What a file maps is taken from memory only as far as there is room, but what was converted

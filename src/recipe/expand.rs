@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use toml::Value;
 
 use super::file::{Recipe, StepTable};
+use super::words;
 use crate::error::{Error, ErrorKind, Result};
 
 /// What the arrays that a step is run for stand for in it.
@@ -54,7 +55,7 @@ fn published_set(bound: &Bound) -> Option<&str> {
 /// Returns whether a command has a folder of its own.
 fn takes_out(argv: &[String]) -> bool {
     match argv.first().map(String::as_str) {
-        Some("eval") => argv.iter().any(|word| word == "--test"),
+        Some("eval") => words::is_given(argv, "--test"),
         _ => true,
     }
 }
@@ -230,12 +231,12 @@ impl Filling<'_> {
     }
 
     fn step(&self, line: usize, step: &StepTable, bound: Bound) -> Result<RecipeStep> {
-        let words = shell_words::split(&step.run).map_err(|_| {
+        let typed = shell_words::split(&step.run).map_err(|_| {
             self.recipe
                 .fault(line, format!("the command of step `{}` has an open quote", step.name))
         })?;
         let mut argv: Vec<String> = Vec::new();
-        for word in words {
+        for word in typed {
             if let Some(name) = word.strip_prefix("{*").and_then(|rest| rest.strip_suffix('}')) {
                 let text = self.value(line, step, &bound, name)?;
                 let more = shell_words::split(&text)
@@ -255,8 +256,14 @@ impl Filling<'_> {
             ));
         }
         let out = self.out.join(&name);
+        if words::is_given(&argv, "--out") {
+            let message = format!("the command of step `{}` sets `--out`", step.name);
+            return Err(self.recipe.fault(line, message).hint(
+                "leave it out: a run's folder is named by its step and its lists, below the recipe's `--out`",
+            ));
+        }
         if takes_out(&argv) {
-            argv.extend(["--out".to_owned(), out.display().to_string()]);
+            words::set(&mut argv, "--out", &out.display().to_string());
         }
         Ok(RecipeStep { name, of: step.name.clone(), bound, argv, out })
     }

@@ -12,6 +12,7 @@
 
 mod expand;
 mod file;
+pub mod words;
 
 pub use expand::{Bound, Expanded, RecipeStep};
 pub use file::{InputFile, Published, Recipe, Scale};

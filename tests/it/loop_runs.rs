@@ -29,7 +29,7 @@ fn claims(gold: impl Fn(bool) -> Option<Value>) -> String {
 }
 
 /// Two rounds, short, with brakes that never act.
-fn args(place: &Place, out: &str, more: &[&str]) -> Vec<String> {
+pub fn args(place: &Place, out: &str, more: &[&str]) -> Vec<String> {
     let model = tiny("llama").display().to_string();
     let data = place.path("data.jsonl");
     if !Path::new(&data).exists() {

@@ -89,14 +89,14 @@ run = "compare --force --gold {@data}/test.jsonl --method 'zero-shot={@weak}' --
 "#;
 
 /// A place with the recipe and its data.
-fn place() -> Place {
+pub fn place() -> Place {
     let place = Place::new();
     place.write("claims.jsonl", claims());
     place.write("r.toml", RECIPE.replace("MODEL", &tiny("llama").display().to_string()));
     place
 }
 
-fn reproduce(place: &Place, out: &str, more: &[&str]) -> Vec<String> {
+pub fn reproduce(place: &Place, out: &str, more: &[&str]) -> Vec<String> {
     let (recipe, data, out) = (place.path("r.toml"), place.path("."), place.path(out));
     ["reproduce", &recipe, "--scale", "small", "--data-dir", &data, "--out", &out]
         .into_iter()
@@ -330,7 +330,7 @@ fn a_plan_counts_what_the_run_then_runs() {
     has(&bad_usage(&["plan", "--", "labl"]), &["labl"]);
 }
 
-fn bad_usage(args: &[&str]) -> String {
+pub fn bad_usage(args: &[&str]) -> String {
     let output = w2s(args);
     assert_eq!(output.status.code(), Some(2), "{args:?}");
     text(&output.stderr)

@@ -1,0 +1,99 @@
+//! What a loop refuses before it makes anything: options that one of its steps would die of.
+//!
+//! Each kind of step is understood as its command would understand it, on the data of the whole loop,
+//! and the model is opened as the first step opens it. What depends on a batch, such as whether it
+//! fits the model's context, is for the step to say.
+
+use std::borrow::Cow;
+
+use super::filter::variation;
+use super::filter_args::FilterArgs;
+use super::job::Job;
+use super::label_args::LabelArgs;
+use super::loop_args::{LoopSettings, TABLES};
+use super::session::Session;
+use super::train::Trained;
+use super::train_args::TrainArgs;
+use crate::data::{Dataset, Task};
+use crate::error::Result;
+use crate::filter::Asking;
+use crate::run::SeedStream;
+
+impl LoopSettings {
+    /// Refuses options of steps that do not go together, or not with the task.
+    pub(super) fn check_steps(&self, task: &Task, dataset: &Dataset) -> Result<()> {
+        let data = Data { settings: self, task, dataset };
+        for (table, step, command) in self.kinds()? {
+            let checked = match command {
+                Job::Label(args) => data.check_label(*args, &step.argv),
+                Job::Train(args) => data.check_train(&args),
+                Job::Filter(args) => data.check_filter(&args),
+                Job::Relabel(args) => data
+                    .asked_as(args.prompt_variant())
+                    .and_then(|(task, _)| args.check_local(&task)),
+                _ => Ok(()),
+            };
+            checked.map_err(|error| error.of(format_args!("[{}]", TABLES[table].0)))?;
+        }
+        Ok(())
+    }
+
+    /// Opens the model, keeps it for the first step, and refuses an adapter that it cannot have.
+    pub(super) fn check_model(&self, session: &mut Session) -> Result<()> {
+        for (table, _, command) in self.kinds()? {
+            let Job::Train(args) = command else { continue };
+            let devices = args.model.training_device(None)?;
+            let mut model = session.open_trainable(&args.model, devices, None)?;
+            let (decoder, _) = model.parts_mut();
+            Trained::new(&args, decoder, SeedStream::new(self.seed))
+                .map_err(|error| error.of(format_args!("[{}]", TABLES[table].0)))?;
+            session.keep(model);
+        }
+        Ok(())
+    }
+}
+
+/// What the steps of a loop ask about.
+struct Data<'a> {
+    settings: &'a LoopSettings,
+    task: &'a Task,
+    dataset: &'a Dataset,
+}
+
+impl Data<'_> {
+    /// Returns the task and the data as a prompt variant reads them.
+    fn asked_as(&self, variant: Option<&str>) -> Result<(Cow<'_, Task>, Cow<'_, Dataset>)> {
+        let Some(name) = variant.filter(|name| *name != self.task.prompt.name) else {
+            return Ok((Cow::Borrowed(self.task), Cow::Borrowed(self.dataset)));
+        };
+        let task = Task::load(&self.settings.task)?.with_variant(name)?;
+        let dataset = Dataset::read(&self.settings.data, &task)?;
+        let task = dataset.labelled_task(task)?;
+        Ok((Cow::Owned(task), Cow::Owned(dataset)))
+    }
+
+    fn check_label(&self, mut args: LabelArgs, argv: &[String]) -> Result<()> {
+        // Said when the step runs.
+        let _ = args.imply_preset(argv);
+        args.server.forbid()?;
+        let (task, dataset) = self.asked_as(args.variant(self.task))?;
+        args.method(&task, &dataset).map(|_| ())
+    }
+
+    fn check_train(&self, args: &TrainArgs) -> Result<()> {
+        args.check()?;
+        // Labels of the steps before set nothing aside.
+        args.check_validation(args.validation.is_some_and(|share| share > 0.0))?;
+        self.asked_as(args.prompt_variant.as_deref()).map(|_| ())
+    }
+
+    fn check_filter(&self, args: &FilterArgs) -> Result<()> {
+        args.server.forbid()?;
+        let own = self.task.answers.prompt.as_deref();
+        let (task, dataset) = self.asked_as(args.prompt_variant.as_deref().or(own))?;
+        args.judge_settings(&task)?;
+        args.ask_form(&task)?;
+        let streams = SeedStream::new(self.settings.seed);
+        Asking::new(&task, &dataset.examples, variation(args, &task)?, &streams).map(|_| ())
+    }
+}
