@@ -279,14 +279,16 @@ impl Crate {
             let is_module = module.1.children.contains(name);
             // Modules have names of their own: `parse::parse` may be handed on as `parse`.
             if let Some(target) = module.1.imports.get(name)
-                && !(is_module && !after.is_empty())
+                && (!is_module || after.is_empty())
             {
                 return self.home(&[target, after].concat());
             }
             if !is_module {
                 return Some(module.0);
             }
-            module = self.sources.get_key_value(&[&module.0[..], &[name.clone()]].concat()[..])?;
+            module = self
+                .sources
+                .get_key_value(&[&module.0[..], std::slice::from_ref(name)].concat()[..])?;
             rest = after;
         }
         None
