@@ -10,8 +10,9 @@
 //! |---|---|
 //! | [`error`] | the one error type: what, where, and what to do |
 //! | [`guard`] | panics of foreign readers as errors with the file |
-//! | [`data`] | records, tasks, labels; gold in a type of its own |
+//! | [`stats`] | quantiles and entropies, one definition each |
 //! | [`run`] | run folders: manifest, journal for resuming, seeds |
+//! | [`data`] | records, tasks, labels; gold in a type of its own |
 //! | [`prompt`] | examples and demonstrations as text |
 //! | [`hub`] | files of data sets on the Hugging Face hub, through its cache |
 //! | [`lm`] | one decoder on libtorch for all model families |
@@ -43,4 +44,5 @@ pub mod report;
 pub mod run;
 pub mod score;
 pub mod server;
+pub mod stats;
 pub mod train;

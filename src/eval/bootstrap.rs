@@ -2,6 +2,8 @@
 
 use rand::Rng;
 
+use crate::stats::nearest_quantile_of_sorted;
+
 /// A mean with the ends of its bootstrap interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MeanInterval {
@@ -42,8 +44,10 @@ pub fn bootstrap_mean(
             sum / num as f64
         })
         .collect();
-    let (low, high) = percentiles(&mut means, level)?;
-    Some(MeanInterval { mean, low, high })
+    means.sort_by(f64::total_cmp);
+    let tail = (1.0 - level.clamp(0.0, 1.0)) / 2.0;
+    let end = |share: f64| nearest_quantile_of_sorted(&means, share);
+    Some(MeanInterval { mean, low: end(tail)?, high: end(1.0 - tail)? })
 }
 
 /// Returns the bootstrap variance of each of several statistics of one sample; none where fewer than two
@@ -81,15 +85,6 @@ pub(super) fn variance(values: &[f64]) -> Option<f64> {
     let centre = values.iter().sum::<f64>() / num;
     let squares: f64 = values.iter().map(|value| (value - centre).powi(2)).sum();
     (values.len() > 1).then(|| squares / (num - 1.0))
-}
-
-/// The ends of the middle `level` of the values; none for no values.
-fn percentiles(values: &mut [f64], level: f64) -> Option<(f64, f64)> {
-    let last = values.len().checked_sub(1)?;
-    values.sort_by(f64::total_cmp);
-    let at = |share: f64| values[(last as f64 * share).round() as usize];
-    let tail = (1.0 - level.clamp(0.0, 1.0)) / 2.0;
-    Some((at(tail), at(1.0 - tail)))
 }
 
 #[cfg(test)]

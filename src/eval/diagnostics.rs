@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::trace::{Event, broken, for_each_event, index_of};
 use crate::error::{Error, Result};
+use crate::stats::{entropy_of_counts, median_of_sorted};
 
 /// The collapse alarm: label entropy below this share of ln C (for two labels, one of them has 89 %).
 pub const COLLAPSE_ENTROPY_SHARE: f64 = 0.5;
@@ -126,28 +127,13 @@ pub struct Diagnostics {
 pub fn margins(margins: &[f64]) -> Option<Margins> {
     let mut sorted = margins.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let (num, half) = (sorted.len(), sorted.len() / 2);
-    let median_nats = match sorted.get(half) {
-        None => return None,
-        Some(upper) if num % 2 == 1 => *upper,
-        Some(upper) => (sorted[half - 1] + upper) / 2.0,
-    };
+    let median_nats = median_of_sorted(&sorted)?;
     Some(Margins {
-        num_labels: num,
-        mean_nats: sorted.iter().sum::<f64>() / num as f64,
+        num_labels: sorted.len(),
+        mean_nats: sorted.iter().sum::<f64>() / sorted.len() as f64,
         median_nats,
         num_negative: sorted.iter().filter(|margin| **margin < 0.0).count(),
     })
-}
-
-/// Returns the entropy of counts in nats, between 0 and ln of their number; 0 when all are 0.
-pub fn entropy_nats(counts: &[usize]) -> f64 {
-    let total = counts.iter().sum::<usize>() as f64;
-    let term = |&count: &usize| {
-        let share = count as f64 / total;
-        -share * share.ln()
-    };
-    counts.iter().filter(|count| **count > 0).map(term).sum::<f64>().max(0.0)
 }
 
 /// Returns the diagnostics of the trace in `path`; see [`diagnose_reader`].
@@ -384,7 +370,7 @@ impl Held {
             num_flips: 0,
             num_labelled: self.labels.len(),
             share: self.counts.iter().map(|&count| count as f64 / total).collect(),
-            entropy_nats: entropy_nats(&self.counts),
+            entropy_nats: entropy_of_counts(&self.counts),
         }
     }
 }
@@ -407,7 +393,7 @@ impl Watch {
     fn look(&mut self, iteration: usize, held: &Held, names: &[String]) {
         self.last = iteration;
         let counted = held.labels.len() >= COLLAPSE_MIN_LABELLED.min(self.sweep);
-        if !counted || entropy_nats(&held.counts) >= self.threshold {
+        if !counted || entropy_of_counts(&held.counts) >= self.threshold {
             self.low_since = None;
             return;
         }
@@ -426,7 +412,7 @@ impl Watch {
             iteration: self.last,
             label: names[label].clone(),
             share: most as f64 / held.labels.len().max(1) as f64,
-            entropy_nats: entropy_nats(&held.counts),
+            entropy_nats: entropy_of_counts(&held.counts),
             recovered: false,
         });
     }

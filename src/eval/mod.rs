@@ -32,8 +32,7 @@ pub use comparison::{
 pub use curve::{CurvePoint, curve_from_reader, curve_from_trace};
 pub use diagnostics::{
     COLLAPSE_ENTROPY_SHARE, COLLAPSE_MIN_LABELLED, Collapse, Diagnostics, Margins,
-    SearchDiagnostics, Sweep, TemperatureBin, diagnose_reader, diagnose_trace, entropy_nats,
-    margins,
+    SearchDiagnostics, Sweep, TemperatureBin, diagnose_reader, diagnose_trace, margins,
 };
 pub use flips::{Flip, flips_from_trace};
 pub use metrics::{ClosestColumn, Evaluation, LabelMetrics, Prediction, evaluate};

@@ -21,5 +21,5 @@ pub use ask::{Asking, Variation};
 pub use judge::{Coverage, JudgeSettings, Judged, SampleRecord, WeightBy, coverage, judge};
 pub use parse::{Choices, Parsed, parse};
 pub use published::{Published, read_published, write_published};
-pub use rule::{Candidate, Rule, Selection, quantile, sample, select};
-pub use uncertainty::{Split, Votes, entropy, mean_distribution, split};
+pub use rule::{Candidate, Rule, Selection, sample, select};
+pub use uncertainty::{Split, Votes, mean_distribution, split};

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::SeedStream;
+use crate::stats::quantile;
 
 /// How many of the questions are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -110,19 +111,6 @@ pub fn select(rule: Rule, candidates: &[Candidate<'_>], streams: &SeedStream) ->
     }
 }
 
-/// Returns the quantile of values, between two of them on the line that joins them; NaN of none.
-///
-/// # Source
-/// `numpy.percentile` with its default, linear interpolation.
-pub fn quantile(mut values: Vec<f64>, q: f64) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let Some(last) = values.len().checked_sub(1) else { return f64::NAN };
-    let at = q * last as f64;
-    let (below, above) = (values[at.floor() as usize], values[at.ceil() as usize]);
-    // Between equal values exactly their value, so that ties stay ties.
-    if below == above { below } else { below + (above - below) * at.fract() }
-}
-
 /// Returns `num` draws with replacement of the places below `len`, in the order drawn.
 ///
 /// # Source
@@ -153,18 +141,6 @@ mod tests {
     fn kept(rule: Rule, entropies: &[f64]) -> String {
         let found = select(rule, &all_read(entropies), &SeedStream::new(1));
         found.kept.iter().map(|kept| if *kept { '+' } else { '-' }).collect()
-    }
-
-    /// The quantiles are numpy's, computed there.
-    #[test]
-    fn quantiles_are_numpys() {
-        let values = vec![0.673, 0.0, 0.5, 1.055];
-        for (q, expected) in [(0.5, 0.5865), (0.0, 0.0), (1.0, 1.055), (0.25, 0.375), (0.9, 0.9404)]
-        {
-            assert!((quantile(values.clone(), q) - expected).abs() < 1e-12, "{q}");
-        }
-        assert_eq!(quantile(vec![0.7], 0.3), 0.7);
-        assert!(quantile(Vec::new(), 0.5).is_nan());
     }
 
     #[test]

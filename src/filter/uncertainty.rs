@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::stats::{entropy, entropy_of_counts_in_any_order};
+
 /// Answers to the variants of one question, counted.
 ///
 /// An answer that could not be read counts as an answer of its own: `None`.
@@ -71,14 +73,16 @@ impl Votes {
     /// # Source
     /// arXiv 2406.19032, section 3.2; METHODS: natural log over the counts.
     pub fn entropy_nats(&self) -> f64 {
-        self.entropy_of(self.counts.values().copied().chain([self.num_unparsed]))
+        entropy_of_counts_in_any_order(
+            self.counts.values().copied().chain([self.num_unparsed]).collect(),
+        )
     }
 
     /// Returns the highest entropy, in nats, that the answers could have had if those that could not
     /// be read had said something: every one of them something else.
     pub fn highest_entropy_nats(&self) -> f64 {
         let apart = std::iter::repeat_n(1, self.num_unparsed);
-        self.entropy_of(self.counts.values().copied().chain(apart))
+        entropy_of_counts_in_any_order(self.counts.values().copied().chain(apart).collect())
     }
 
     /// Returns the lowest such entropy, in nats: all of them had joined the most frequent answer.
@@ -88,23 +92,7 @@ impl Votes {
             Some(most) => *most += self.num_unparsed,
             None => counts.push(self.num_unparsed),
         }
-        self.entropy_of(counts.into_iter())
-    }
-
-    /// Summed from the rarest answer up, so that equal counts give equal bits.
-    fn entropy_of(&self, counts: impl Iterator<Item = usize>) -> f64 {
-        let mut counts: Vec<usize> = counts.filter(|&count| count > 0).collect();
-        counts.sort_unstable();
-        let total = self.num() as f64;
-        let entropy: f64 = counts
-            .into_iter()
-            .map(|count| {
-                let share = count as f64 / total;
-                -share * share.ln()
-            })
-            .sum();
-        // One answer alone gives -0.
-        entropy.max(0.0)
+        entropy_of_counts_in_any_order(counts)
     }
 
     /// Returns the reliability of an answer: its share, sharpened by the temperature, against those of
@@ -149,16 +137,11 @@ pub fn mean_distribution(rows: &[Vec<f64>]) -> Vec<f64> {
 
 /// Returns the entropy of the mean of distributions with its split.
 pub fn split(rows: &[Vec<f64>]) -> Split {
-    let total = entropy(&mean_distribution(rows));
-    let aleatoric = rows.iter().map(|row| entropy(row)).sum::<f64>() / rows.len().max(1) as f64;
+    let total = entropy(mean_distribution(rows));
+    let aleatoric =
+        rows.iter().map(|row| entropy(row.iter().copied())).sum::<f64>() / rows.len().max(1) as f64;
     // Entropy is concave; only rounding could make the difference negative.
     Split { total, aleatoric, epistemic: (total - aleatoric).max(0.0) }
-}
-
-/// Returns the entropy of a distribution, in nats.
-pub fn entropy(probabilities: &[f64]) -> f64 {
-    let terms = probabilities.iter().filter(|p| **p > 0.0).map(|p| -p * p.ln());
-    terms.sum::<f64>().max(0.0)
 }
 
 #[cfg(test)]

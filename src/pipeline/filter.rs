@@ -19,12 +19,13 @@ use crate::data::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::{
-    Asking, Coverage, JudgeSettings, Judged, Variation, WeightBy, coverage, judge, quantile,
-    read_published, write_published,
+    Asking, Coverage, JudgeSettings, Judged, Variation, WeightBy, coverage, judge, read_published,
+    write_published,
 };
 use crate::label::TraceEvent;
 use crate::run::{GoldUse, Input, Manifest, RunDir, SeedStream, write_atomic};
 use crate::score::{Journaled, Usage};
+use crate::stats::quantile;
 
 /// What a run came to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

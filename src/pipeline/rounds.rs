@@ -26,9 +26,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::run::files::{LABELS, SUMMARY};
 use crate::run::{
     Alarm, GoldUse, Input, LOOP, LoopRecord, Manifest, OpenMode, ROUNDS, Round, RunDir, SeedStream,
-    class_entropy, write_atomic,
+    write_atomic,
 };
 use crate::server::ServerAddress;
+use crate::stats::normalised_entropy_of_counts;
 use crate::train::Seat;
 
 pub(super) fn run(args: LoopArgs, session: &mut Session) -> Result<()> {
@@ -438,7 +439,7 @@ impl Work<'_, '_> {
         let counts: Vec<usize> = self.task.labels.iter().map(|label| count(&label.name)).collect();
         let share = |n: &usize| Value::from(*n as f64 / records.len().max(1) as f64);
         let names = self.task.labels.iter().map(|label| label.name.clone());
-        (names.zip(counts.iter().map(share)).collect(), class_entropy(&counts))
+        (names.zip(counts.iter().map(share)).collect(), normalised_entropy_of_counts(&counts))
     }
 
     /// Writes what the loop came to.

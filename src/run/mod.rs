@@ -22,5 +22,5 @@ pub use journal::Journal;
 pub use list::{FoundRun, RunState, find_run, find_runs};
 pub(crate) use manifest::BLOCKS;
 pub use manifest::{GoldUse, Input, Manifest};
-pub use rounds::{Alarm, Brakes, LoopRecord, Round, class_entropy};
+pub use rounds::{Alarm, Brakes, LoopRecord, Round};
 pub use seed::SeedStream;

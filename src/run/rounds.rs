@@ -144,36 +144,9 @@ impl Brakes {
     }
 }
 
-/// Returns the entropy of the counts over the most that so many labels can have, from 0 to 1; 0 for no
-/// labels at all.
-pub fn class_entropy(counts: &[usize]) -> f64 {
-    let num: usize = counts.iter().sum();
-    if num == 0 || counts.len() < 2 {
-        return 0.0;
-    }
-    let nats: f64 = counts
-        .iter()
-        .filter(|count| **count > 0)
-        .map(|&count| count as f64 / num as f64)
-        .map(|p| -p * p.ln())
-        .sum();
-    // One label alone gives a zero with a sign.
-    nats / (counts.len() as f64).ln() + 0.0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn class_entropy_by_hand() {
-        assert_eq!(class_entropy(&[5, 5]), 1.0);
-        assert_eq!(class_entropy(&[7, 0]).to_bits(), 0);
-        assert_eq!(class_entropy(&[]), 0.0);
-        // One of four: 2 - 3/4 log2(3) = .8113 bits; of three labels, two equal: 1 / log2(3).
-        assert!((class_entropy(&[1, 3]) - 0.811_278).abs() < 1e-6);
-        assert!((class_entropy(&[4, 4, 0]) - 0.630_930).abs() < 1e-6);
-    }
 
     #[test]
     fn each_brake_acts_beyond_its_limit_only() {

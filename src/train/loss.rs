@@ -11,6 +11,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::stats::quantile;
 
 /// What is minimised.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -167,9 +168,7 @@ fn hardened(preds: &[Vec<f64>], weak: &[Vec<f64>]) -> Vec<Vec<f64>> {
     let share =
         |label: usize| weak.iter().map(|row| row[label]).sum::<f64>() / weak.len().max(1) as f64;
     if num_labels == 2 {
-        let mut sorted: Vec<f64> = preds.iter().map(|row| row[0]).collect();
-        sorted.sort_by(f64::total_cmp);
-        let threshold = quantile(&sorted, share(1));
+        let threshold = quantile(preds.iter().map(|row| row[0]).collect(), share(1));
         return preds.iter().map(|row| one_hot(usize::from(row[0] < threshold))).collect();
     }
     let mut room = rooms(&(0..num_labels).map(share).collect::<Vec<_>>(), preds.len());
@@ -202,13 +201,6 @@ fn rooms(shares: &[f64], num: usize) -> Vec<usize> {
         left -= 1;
     }
     rooms
-}
-
-/// Returns a quantile of sorted values, interpolated linearly.
-fn quantile(sorted: &[f64], share: f64) -> f64 {
-    let at = share.clamp(0.0, 1.0) * (sorted.len().saturating_sub(1)) as f64;
-    let (low, high) = (sorted[at.floor() as usize], sorted[at.ceil() as usize]);
-    low + (high - low) * at.fract()
 }
 
 #[cfg(test)]

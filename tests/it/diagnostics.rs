@@ -6,8 +6,8 @@ use std::path::Path;
 
 use w2s::error::ErrorKind;
 use w2s::eval::{
-    LabelledRun, Margins, NoiseBy, SearchDiagnostics, agreement, basins, diagnose_reader,
-    entropy_nats, margins, noisy_labels,
+    LabelledRun, Margins, NoiseBy, SearchDiagnostics, agreement, basins, diagnose_reader, margins,
+    noisy_labels,
 };
 use w2s::run::SeedStream;
 
@@ -65,15 +65,6 @@ impl Trace {
         .unwrap();
         self
     }
-}
-
-#[test]
-fn entropy_of_counts() {
-    close(entropy_nats(&[5, 5]), 2.0_f64.ln());
-    close(entropy_nats(&[2, 2, 2]), 3.0_f64.ln());
-    // -(.25 ln .25 + .75 ln .75)
-    close(entropy_nats(&[1, 3, 0]), 0.562_335_144_6);
-    assert_eq!((entropy_nats(&[0, 4]), entropy_nats(&[0, 0])), (0.0, 0.0));
 }
 
 #[test]

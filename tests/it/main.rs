@@ -35,6 +35,7 @@ mod golden;
 mod held_out;
 mod hub;
 mod hub_origin;
+mod imports;
 mod loop_options;
 mod loop_runs;
 mod loss_figures;
