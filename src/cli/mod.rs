@@ -73,7 +73,10 @@ impl Command {
     /// Runs the command and returns whether its answer is yes, as all are but that of a comparison.
     fn run(self) -> Result<bool> {
         match self {
-            Self::Job(job) => job.run(&mut Session::new(terminal::Terminal::default())),
+            Self::Job(job) => {
+                let session = Session::new(terminal::Terminal::default());
+                job.run(&mut session.with_command_line(std::env::args()))
+            }
             Self::Runs(args) => runs::run(args),
             Self::Diff(args) => return diff::run(&args),
             Self::Tasks(args) => tasks::run(args),

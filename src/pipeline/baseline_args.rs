@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::from_gold::GoldSource;
 use super::gold_demonstrations;
-use super::search_args::{SearchArgs, usage};
+use super::search_args::{SearchOptions, usage};
 use crate::data::{Dataset, Task};
 use crate::error::Result;
 use crate::label::{DemonstrationLabels, ManyShot, OrderOptions};
@@ -16,36 +16,36 @@ use crate::run::{GoldUse, Input};
 use crate::score::{Calibration, Prior};
 
 /// Options of the baselines; each is an error with a method that it has no effect on.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Baselines (few-shot-gold, few-shot-random, bootstrap)")]
-pub struct BaselineArgs {
+pub struct BaselineOptions {
     /// Gold labels of the data (few-shot-gold, `--init golden` and `worst`), or the keys of
     /// `--consistency leaky-reference` [default: the data file]
     #[arg(long, value_name = "FILE")]
-    gold: Option<PathBuf>,
+    pub gold: Option<PathBuf>,
     /// Column of the gold labels (few-shot-gold, `--init golden` and `worst`) [default: the task's]
     #[arg(long, value_name = "COLUMN")]
-    gold_column: Option<String>,
+    pub gold_column: Option<String>,
     /// How often the examples are labelled behind each other, each time with the labels of the time
     /// before (bootstrap) [default: 1]
     #[arg(long, value_name = "N")]
-    rounds: Option<NonZeroUsize>,
+    pub rounds: Option<NonZeroUsize>,
 }
 
 /// The baselines that show examples to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Baseline {
+pub enum Baseline {
     Gold,
     Random,
     Bootstrap,
 }
 
-impl BaselineArgs {
+impl BaselineOptions {
     /// An error for the first option that is given and has no effect.
     pub(super) fn forbid(
         &self,
         baseline: Option<Baseline>,
-        search: &SearchArgs,
+        search: &SearchOptions,
         method: &str,
     ) -> Result<()> {
         let Self { gold, gold_column, rounds } = self;
@@ -74,7 +74,7 @@ impl BaselineArgs {
     pub(super) fn many_shot(
         &self,
         baseline: Baseline,
-        search: &SearchArgs,
+        search: &SearchOptions,
         num_demonstrations: Option<usize>,
         (calibration, prior, order): (Calibration, Prior, OrderOptions),
         (task, dataset): (&Task, &Dataset),

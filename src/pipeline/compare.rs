@@ -44,47 +44,47 @@ use crate::run::write_atomic;
 ///       --published naive=78.4 --out comparison
 ///   w2s compare --task sentiment --gold gold.csv --gold-column label,is_long --method a=a.csv \
 ///       --method b=b.jsonl --out comparison
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(verbatim_doc_comment)]
-pub struct CompareArgs {
+pub struct CompareJob {
     /// A method and its runs; give it once for each method
     #[arg(long, required_unless_present_all = ["weak", "ceiling"], value_name = "NAME=RUN,...")]
-    method: Vec<String>,
+    pub method: Vec<String>,
     /// The weak supervisor's runs, for PGR
     #[arg(long, value_name = "[NAME=]RUN,...")]
-    weak: Option<String>,
+    pub weak: Option<String>,
     /// The ceiling's runs, for PGR
     #[arg(long, value_name = "[NAME=]RUN,...")]
-    ceiling: Option<String>,
+    pub ceiling: Option<String>,
     /// Gold labels: any data file with `id` and the task's gold column
     #[arg(long, value_name = "FILE")]
-    gold: PathBuf,
+    pub gold: PathBuf,
     /// Columns of the gold file to compare with, the main one first [default: the task's]
     #[arg(long, value_delimiter = ',', value_name = "COLUMNS")]
-    gold_column: Vec<String>,
+    pub gold_column: Vec<String>,
     /// Task of gold and of label files [default: that of the run folders]
     #[arg(long, value_name = "TASK")]
-    task: Option<String>,
+    pub task: Option<String>,
     /// An accuracy that was published for a method, in percent, for the figure
     #[arg(long, value_name = "NAME=PERCENT")]
-    published: Vec<String>,
+    pub published: Vec<String>,
     /// Resamples for the intervals of balanced accuracy, AUROC and Brier score
     #[arg(long, value_name = "N", default_value_t = 10_000)]
-    resamples: u32,
+    pub resamples: u32,
     /// Seed of the resamples
     #[arg(long, value_name = "SEED", default_value_t = 0)]
-    seed: u64,
+    pub seed: u64,
     /// Folder for comparison.json and the figures
     #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    pub out: PathBuf,
     /// Replace a comparison that is there
     #[arg(long)]
-    force: bool,
+    pub force: bool,
 }
 
 const JSON: &str = "comparison.json";
 
-pub(super) fn run(args: CompareArgs, session: &Session<'_>) -> Result<()> {
+pub(super) fn run(args: CompareJob, session: &Session<'_>) -> Result<()> {
     let path = args.out.join(JSON);
     if path.exists() && !args.force {
         return Err(Error::new(ErrorKind::Run, "the folder already holds a comparison")

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::draw::{self, DrawArgs};
+use super::draw::{self, DrawJob};
 use super::observer::Voice;
 use super::session::Session;
 use crate::data::{Task, join_records};
@@ -13,16 +13,19 @@ use crate::hub::{HubDataset, HubSettings};
 use crate::run::write_atomic;
 
 /// Fetch data sets, draw parts of data files
-#[derive(Debug, Args)]
-pub struct DataArgs {
+#[derive(Clone, Debug, Args)]
+pub struct DataJob {
+    /// What is done.
     #[command(subcommand)]
-    pub(super) command: DataCommand,
+    pub command: DataCommand,
 }
 
-#[derive(Debug, Subcommand)]
-pub(super) enum DataCommand {
-    Pull(PullArgs),
-    Draw(DrawArgs),
+/// What is done with data sets; the help of each is that of its options.
+#[derive(Clone, Debug, Subcommand)]
+#[expect(missing_docs, reason = "a command's help is that of its options")]
+pub enum DataCommand {
+    Pull(PullJob),
+    Draw(DrawJob),
 }
 
 /// Fetch a task's data set, or any other, from the Hugging Face hub
@@ -30,31 +33,31 @@ pub(super) enum DataCommand {
 /// Prints the path of each file in the hub's cache, or of the copy that `--out` asks for. A token is
 /// taken from HF_TOKEN or from `hf auth login`; HF_ENDPOINT, HF_HOME, HF_HUB_CACHE and HF_HUB_OFFLINE
 /// are respected. A data set's licence is its own: see its page.
-#[derive(Debug, Args)]
-pub struct PullArgs {
+#[derive(Clone, Debug, Args)]
+pub struct PullJob {
     /// A task (`w2s tasks` lists them), a task file, or a data set as owner/dataset
-    name: String,
+    pub name: String,
     /// Split to fetch [default: the task's]
     #[arg(long, value_name = "SPLIT")]
-    split: Option<String>,
+    pub split: Option<String>,
     /// Configuration (folder) of the data set; not for tasks
     #[arg(long, value_name = "NAME")]
-    config: Option<String>,
+    pub config: Option<String>,
     /// Path of the file in the repository, instead of a split
     #[arg(long, value_name = "PATH", conflicts_with_all = ["split", "config"])]
-    file: Option<String>,
+    pub file: Option<String>,
     /// Branch, tag or commit
     #[arg(long, value_name = "REVISION", default_value = "main")]
-    revision: String,
+    pub revision: String,
     /// Write a copy here; a name in .jsonl turns any format into JSON lines
     #[arg(long, value_name = "FILE")]
-    out: Option<PathBuf>,
+    pub out: Option<PathBuf>,
     /// Ask the hub even if the file is in the cache
     #[arg(long)]
-    refresh: bool,
+    pub refresh: bool,
 }
 
-pub(super) fn run(args: DataArgs, session: &Session) -> Result<()> {
+pub(super) fn run(args: DataJob, session: &Session) -> Result<()> {
     match args.command {
         DataCommand::Pull(args) => pull(&args, &session.voice),
         DataCommand::Draw(args) => draw::run(&args, session),
@@ -65,7 +68,7 @@ fn usage(message: String) -> Error {
     Error::new(ErrorKind::Usage, message)
 }
 
-fn pull(args: &PullArgs, voice: &Voice<'_>) -> Result<()> {
+fn pull(args: &PullJob, voice: &Voice<'_>) -> Result<()> {
     if let Some(out) = args.out.as_ref().filter(|out| out.exists()) {
         return Err(usage("the file is there already".to_owned())
             .at(out)
@@ -117,11 +120,11 @@ fn pull(args: &PullArgs, voice: &Voice<'_>) -> Result<()> {
     voice.print(format_args!("{}", out.display()))
 }
 
-fn open(name: &str, args: &PullArgs) -> Result<HubDataset> {
+fn open(name: &str, args: &PullJob) -> Result<HubDataset> {
     HubDataset::new(HubSettings::from_env()?, name, &args.revision)
 }
 
-fn of_task(task: &Task, args: &PullArgs) -> Result<(HubDataset, String)> {
+fn of_task(task: &Task, args: &PullJob) -> Result<(HubDataset, String)> {
     let Some(hub) = &task.hub else {
         return Err(usage(format!("task `{}` names no data set on the hub", task.name))
             .hint("give a data set as owner/dataset, or add [hub] to the task file"));
@@ -149,7 +152,7 @@ const ENDINGS: [&str; 6] = [".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".
 const MAX_LISTED: usize = 20;
 
 /// Returns the one file, or the shards of the one file, that the arguments mean.
-fn choose(files: Vec<String>, args: &PullArgs) -> Result<Vec<String>> {
+fn choose(files: Vec<String>, args: &PullJob) -> Result<Vec<String>> {
     let holds_records = |file: &String| {
         ENDINGS.iter().any(|ending| file.to_ascii_lowercase().ends_with(ending))
             && !file.ends_with("dataset_infos.json")
@@ -203,7 +206,7 @@ mod tests {
     use super::*;
 
     fn chosen(files: &[&str], split: Option<&str>, config: Option<&str>) -> Result<Vec<String>> {
-        let args = PullArgs {
+        let args = PullJob {
             name: "a/b".to_owned(),
             split: split.map(str::to_owned),
             config: config.map(str::to_owned),

@@ -7,7 +7,7 @@ use clap::Args;
 use rand::seq::SliceRandom;
 use serde_json::{Map, Value, json};
 
-use super::run_args::RunArgs;
+use super::run_args::RunOptions;
 use super::session::Session;
 use super::words::count;
 use crate::data::{Task, join_records};
@@ -22,29 +22,30 @@ use crate::run::{GoldUse, Manifest, RunDir, SeedStream};
 ///
 /// Example:
 ///   w2s data draw --data train.csv --part gold=48 --part weak=240 --max-chars 120 --out runs/draw
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(verbatim_doc_comment)]
-pub struct DrawArgs {
+pub struct DrawJob {
     /// Records: JSON, JSON lines, CSV, TSV or Parquet
     #[arg(long, value_name = "FILE")]
-    data: PathBuf,
+    pub data: PathBuf,
     /// A part and how many records it has at most; its file is NAME.jsonl
     #[arg(long = "part", required = true, value_name = "NAME=N", value_parser = part)]
-    parts: Vec<(String, usize)>,
+    pub parts: Vec<(String, usize)>,
     /// Leave out records whose texts have more characters in all
     #[arg(long, value_name = "N")]
-    max_chars: Option<usize>,
+    pub max_chars: Option<usize>,
     /// Leave out records without this value in this column, such as `category=business`
     #[arg(long = "where", value_name = "COLUMN=VALUE", value_parser = pair)]
-    only: Vec<(String, String)>,
+    pub only: Vec<(String, String)>,
     /// Column whose equal values keep records together
     #[arg(long, value_name = "COLUMN")]
-    group_column: Option<String>,
+    pub group_column: Option<String>,
     /// Task whose columns a file without a line of names has, and whose ids records take
     #[arg(long, value_name = "TASK")]
-    task: Option<String>,
+    pub task: Option<String>,
+    /// The run folder.
     #[command(flatten)]
-    pub(super) run: RunArgs,
+    pub run: RunOptions,
 }
 
 fn pair(text: &str) -> std::result::Result<(String, String), String> {
@@ -64,7 +65,7 @@ fn part(text: &str) -> std::result::Result<(String, usize), String> {
     }
 }
 
-pub(super) fn run(args: &DrawArgs, session: &Session) -> Result<()> {
+pub(super) fn run(args: &DrawJob, session: &Session) -> Result<()> {
     let began = Instant::now();
     for (index, (name, _)) in args.parts.iter().enumerate() {
         if args.parts[..index].iter().any(|(other, _)| other == name) {
@@ -126,8 +127,8 @@ pub(super) fn run(args: &DrawArgs, session: &Session) -> Result<()> {
     Ok(())
 }
 
-fn manifest(args: &DrawArgs, task: Option<&Task>, session: &Session) -> Result<Manifest> {
-    let DrawArgs { data, parts, max_chars, only, group_column, task: _, run } = args;
+fn manifest(args: &DrawJob, task: Option<&Task>, session: &Session) -> Result<Manifest> {
+    let DrawJob { data, parts, max_chars, only, group_column, task: _, run } = args;
     let settings = json!({
         "data": data.display().to_string(),
         "parts": parts,
@@ -151,7 +152,7 @@ fn manifest(args: &DrawArgs, task: Option<&Task>, session: &Session) -> Result<M
 }
 
 /// Returns the records that fit, each with an id.
-fn records(args: &DrawArgs, task: Option<&Task>) -> Result<Vec<Value>> {
+fn records(args: &DrawJob, task: Option<&Task>) -> Result<Vec<Value>> {
     let bytes = join_records(std::slice::from_ref(&args.data), task)?;
     let stem = args.data.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let mut records = Vec::new();
@@ -186,7 +187,7 @@ fn num_chars(value: &Value) -> usize {
 }
 
 /// Returns the records in their groups, in the order of each group's first.
-fn units(args: &DrawArgs, records: Vec<Value>) -> Vec<Vec<Value>> {
+fn units(args: &DrawJob, records: Vec<Value>) -> Vec<Vec<Value>> {
     let mut places = std::collections::HashMap::new();
     let mut units: Vec<Vec<Value>> = Vec::new();
     for record in records {

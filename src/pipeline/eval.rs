@@ -8,11 +8,11 @@ use serde_json::Value;
 
 use super::eval_loop;
 use super::eval_weak;
-use super::held_out::{self, HeldOutArgs};
-use super::model::ModelArgs;
+use super::held_out::{self, HeldOutOptions};
+use super::model::ModelOptions;
 use super::observer::Voice;
 use super::restarts;
-use super::server_args::ServerArgs;
+use super::server_args::ServerOptions;
 use super::session::Session;
 use super::words::count;
 use crate::data::{GoldLabels, LabelRecord, Task, read_label_records};
@@ -48,40 +48,43 @@ use crate::run::{Manifest, RunDir, write_atomic};
 ///       --model models/gemma-3-270m --out runs/mine-test
 ///   w2s eval --test test.jsonl --gold test.jsonl --demonstrations train.jsonl \
 ///       --noise-accuracy 0.84 --task sentiment --model models/gemma-3-270m --out runs/noise-test
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(verbatim_doc_comment, mut_arg("model", |arg| arg.required(false)))]
-pub struct EvalArgs {
+pub struct EvaluateJob {
     /// Run folders to evaluate
     #[arg(required_unless_present = "test", conflicts_with = "test", value_name = "RUN")]
-    runs: Vec<PathBuf>,
+    pub runs: Vec<PathBuf>,
     /// Gold labels: any data file with `id` and the task's gold column
     #[arg(long, value_name = "FILE")]
-    gold: PathBuf,
+    pub gold: PathBuf,
     /// Columns of the gold file to compare with, the main one first [default: the task's]
     #[arg(long, value_delimiter = ',', value_name = "COLUMNS")]
-    gold_column: Vec<String>,
+    pub gold_column: Vec<String>,
     /// Print each label by itself too: how many have it in gold and were given it, precision, recall, F1
     #[arg(long)]
-    per_label: bool,
+    pub per_label: bool,
     /// Write the basins of several searches to this file, for `w2s report`
     #[arg(long, value_name = "FILE", conflicts_with = "test")]
-    basins: Option<PathBuf>,
+    pub basins: Option<PathBuf>,
     /// Write the answers of one `w2s filter` run as a published table, with gold as `target`
     #[arg(long, value_name = "FILE", conflicts_with = "test")]
-    export_csv: Option<PathBuf>,
+    pub export_csv: Option<PathBuf>,
     /// Two searches are of one basin when this share of their labels agrees, up to a renaming of the
     /// labels
     #[arg(long, value_name = "X", default_value_t = restarts::BASIN_AGREEMENT, conflicts_with = "test")]
-    basin_agreement: f64,
+    pub basin_agreement: f64,
+    /// Labels of test examples by many-shot prompting.
     #[command(flatten)]
-    pub(super) held_out: HeldOutArgs,
+    pub held_out: HeldOutOptions,
+    /// The model.
     #[command(flatten)]
-    pub(super) model: Option<ModelArgs>,
+    pub model: Option<ModelOptions>,
+    /// How a server is asked, where the model is one.
     #[command(flatten)]
-    server: ServerArgs,
+    pub server: ServerOptions,
 }
 
-pub(super) fn run(args: EvalArgs, session: &mut Session) -> Result<()> {
+pub(super) fn run(args: EvaluateJob, session: &mut Session) -> Result<()> {
     let columns = &args.gold_column;
     if args.held_out.test.is_some() {
         let model = args.model.ok_or_else(|| {

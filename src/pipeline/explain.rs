@@ -6,10 +6,10 @@ use clap::Args;
 use rand::seq::SliceRandom;
 use serde_json::{Value, json};
 
-use super::model::ModelArgs;
+use super::model::ModelOptions;
 use super::opened::{Need, Opened};
 use super::run_labels::{Labelled, RunLabels};
-use super::server_args::{ServerArgs, wrong};
+use super::server_args::{ServerOptions, wrong};
 use super::session::Session;
 use crate::error::{Error, ErrorKind, Result};
 use crate::prompt::PromptFormat;
@@ -24,37 +24,39 @@ use crate::run::{EXPLANATION, SeedStream};
 ///
 /// Example:
 ///   w2s explain runs/mine --model http://localhost:8000/v1#NAME
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(verbatim_doc_comment)]
-pub struct ExplainArgs {
+pub struct ExplainJob {
     /// Run folder of `w2s label`, `relabel` or `filter`
     #[arg(value_name = "RUN")]
-    run: PathBuf,
+    pub run: PathBuf,
+    /// The model.
     #[command(flatten)]
-    model: ModelArgs,
+    pub model: ModelOptions,
+    /// How a server is asked, where the model is one.
     #[command(flatten)]
-    server: ServerArgs,
+    pub server: ServerOptions,
     /// Data of the run [default: where the run read them]
     #[arg(long, value_name = "FILE", help_heading = "Input")]
-    data: Option<PathBuf>,
+    pub data: Option<PathBuf>,
     /// Examples of each label that are shown
     #[arg(long, value_name = "N", default_value_t = 12, help_heading = "Input")]
-    num_examples: usize,
+    pub num_examples: usize,
     /// Most characters of an example that are shown
     #[arg(long, value_name = "N", default_value_t = 400, help_heading = "Input")]
-    max_characters: usize,
+    pub max_characters: usize,
     /// Most tokens of the answer
     #[arg(long, value_name = "TOKENS", default_value_t = 300, help_heading = "Input")]
-    max_new_tokens: usize,
+    pub max_new_tokens: usize,
     /// Seed of the sample
     #[arg(long, value_name = "SEED", default_value_t = 0, help_heading = "Input")]
-    seed: u64,
+    pub seed: u64,
     /// Replace an explanation that is there
     #[arg(long, help_heading = "Input")]
-    force: bool,
+    pub force: bool,
 }
 
-pub(super) fn run(args: ExplainArgs, session: &mut Session) -> Result<()> {
+pub(super) fn run(args: ExplainJob, session: &mut Session) -> Result<()> {
     let labels = RunLabels::read(&args.run, args.data.as_deref())?;
     let path = labels.folder.file(EXPLANATION);
     if path.exists() && !args.force {

@@ -26,34 +26,35 @@ use crate::run::{GoldUse, SeedStream, write_atomic};
 ///
 /// Example:
 ///   w2s export runs/weak --format trl --base-model Qwen/Qwen2.5-7B --out export/trl
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(verbatim_doc_comment)]
-pub struct ExportArgs {
+pub struct ExportJob {
     /// Run folder of `w2s label`, `relabel` or `filter`
     #[arg(value_name = "RUN")]
-    run: PathBuf,
+    pub run: PathBuf,
     /// The trainer
     #[arg(long, value_enum)]
-    format: Format,
+    pub format: Format,
     /// The model that is to be trained: a name on the hub or a folder, as the trainer takes it
     #[arg(long, value_name = "NAME|DIR")]
-    base_model: String,
+    pub base_model: String,
     /// Folder to make
     #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    pub out: PathBuf,
     /// Data of the run [default: where the run read them]
     #[arg(long, value_name = "FILE")]
-    data: Option<PathBuf>,
+    pub data: Option<PathBuf>,
     /// Seed of the draw
     #[arg(long, value_name = "SEED", default_value_t = 0)]
-    seed: u64,
+    pub seed: u64,
     /// Write into a folder that is there, over its files
     #[arg(long)]
-    force: bool,
+    pub force: bool,
 }
 
+/// Whose format it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
+pub enum Format {
     /// TRL's SFTTrainer, `trl sft`
     Trl,
     /// axolotl
@@ -70,7 +71,7 @@ struct Row {
     weight: f64,
 }
 
-pub(super) fn run(args: ExportArgs, session: &Session<'_>) -> Result<()> {
+pub(super) fn run(args: ExportJob, session: &Session<'_>) -> Result<()> {
     if args.out.exists() && !args.force {
         return Err(Error::new(ErrorKind::Run, "the folder is there already")
             .at(&args.out)
@@ -185,7 +186,7 @@ fn draw(rows: &[Row], seed: u64) -> Result<Vec<usize>> {
     Ok(times.collect())
 }
 
-fn readme(args: &ExportArgs, labels: &RunLabels, how: &str) -> String {
+fn readme(args: &ExportJob, labels: &RunLabels, how: &str) -> String {
     let mut text = format!("# Labels for {}\n\n", args.format.name());
     let manifest = &labels.manifest;
     let setting = |name: &str| manifest.settings.get(name).and_then(Value::as_str).unwrap_or("-");

@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
 
-use super::filter_args::{AskForm, FilterArgs};
+use super::filter_args::{AskForm, FilterJob};
 use super::observer::Voice;
 use super::opened::{Need, Opened};
 use super::outcome::Outcome;
@@ -71,7 +71,7 @@ struct Found {
     work_seconds: f64,
 }
 
-pub(super) fn run(args: FilterArgs, session: &mut Session) -> Result<Outcome<FilterSummary>> {
+pub(super) fn run(args: FilterJob, session: &mut Session) -> Result<Outcome<FilterSummary>> {
     let began = Instant::now();
     let mut task = Task::load(&args.task)?;
     if let Some(name) = args.prompt_variant.clone().or_else(|| task.answers.prompt.clone()) {
@@ -128,7 +128,7 @@ fn say_complete(out: &Path, voice: &Voice<'_>) {
     voice.say(format_args!("the run in {} is complete; nothing to do", out.display()));
 }
 
-fn read_data(args: &FilterArgs, task: &Task, voice: &Voice<'_>) -> Result<Option<Dataset>> {
+fn read_data(args: &FilterJob, task: &Task, voice: &Voice<'_>) -> Result<Option<Dataset>> {
     let Some(path) = &args.data else { return Ok(None) };
     let mut dataset = Dataset::read(path, task)?;
     if dataset.num_unused > 0 {
@@ -145,7 +145,7 @@ fn read_data(args: &FilterArgs, task: &Task, voice: &Voice<'_>) -> Result<Option
 }
 
 /// A table that the user may have changed is not written over.
-fn refuse_existing(path: Option<&Path>, args: &FilterArgs) -> Result<()> {
+fn refuse_existing(path: Option<&Path>, args: &FilterJob) -> Result<()> {
     match path {
         Some(path) if path.exists() && args.run.mode() == crate::run::OpenMode::New => {
             Err(Error::new(ErrorKind::Run, "the file is there already").at(path).hint(
@@ -183,7 +183,7 @@ fn given_answers(
 
 /// Asks the model; nothing is found if the run was complete.
 fn ask(
-    args: &FilterArgs,
+    args: &FilterJob,
     task: &Task,
     dataset: &Dataset,
     judging: &JudgeSettings,
@@ -250,8 +250,8 @@ fn ask(
     Ok((folder, Some(Found { answers, usage, work_seconds })))
 }
 
-pub(super) fn variation(args: &FilterArgs, task: &Task) -> Result<Variation> {
-    let kind = task.variant_kind(args.variants.map(Into::into))?;
+pub(super) fn variation(args: &FilterJob, task: &Task) -> Result<Variation> {
+    let kind = task.variant_kind(args.variants)?;
     // Where nothing is dropped one answer will do: so a test file is answered.
     let least = if args.keep_fraction == Some(1.0) { 1 } else { 2 };
     if let Some(num) = args.num_variants.filter(|num| *num < least) {
@@ -265,7 +265,7 @@ pub(super) fn variation(args: &FilterArgs, task: &Task) -> Result<Variation> {
 }
 
 fn manifest(
-    args: &FilterArgs,
+    args: &FilterJob,
     task: &Task,
     dataset: Option<&Dataset>,
     judging: &JudgeSettings,
@@ -343,7 +343,7 @@ fn manifest(
 }
 
 /// Why gold had a part in the model, or in the run whose answers or labels are taken.
-fn gold_used(args: &FilterArgs) -> GoldUse {
+fn gold_used(args: &FilterJob) -> GoldUse {
     let of_model = args.model.as_ref().map(|model| model.gold_used(GoldUse::no()));
     let files = [("answers", &args.from), ("labels of the margins", &args.labels)];
     let of_files = files.into_iter().filter_map(|(what, file)| {

@@ -5,13 +5,12 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, ValueEnum};
 
-use super::ids::IdsArgs;
-use super::model::ModelArgs;
-use super::names::{ParserOption, VariantOption};
-use super::prior_args::PriorArgs;
-use super::run_args::RunArgs;
-use super::server_args::ServerArgs;
-use crate::data::{Task, read_label_records};
+use super::ids::IdsOptions;
+use super::model::ModelOptions;
+use super::prior_args::PriorOptions;
+use super::run_args::RunOptions;
+use super::server_args::ServerOptions;
+use crate::data::{ParserName, Task, VariantKind, read_label_records};
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::{JudgeSettings, Rule, WeightBy};
 use crate::score::{Calibration, Prior};
@@ -38,108 +37,115 @@ const QUANTILE: f64 = 0.5;
 ///       --data mmlu.jsonl --out runs/weak
 ///   w2s filter --entropy --from runs/weak/answers.jsonl --task mmlu --data mmlu.jsonl \
 ///       --keep-fraction 0.3 --out runs/strict
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(verbatim_doc_comment, mut_arg("model", |arg| arg.required(false)))]
 #[command(group(ArgGroup::new("criterion").required(true)))]
 #[command(group(ArgGroup::new("kept").args(["quantile", "max_entropy", "keep_fraction"])))]
-pub struct FilterArgs {
+pub struct FilterJob {
     /// Filter by the entropy of the answers over variants of a question
     #[arg(long, group = "criterion", help_heading = "Filter")]
-    pub(super) entropy: bool,
+    pub entropy: bool,
     /// Keep entropies up to this quantile of all, ties kept [default: 0.5]
     #[arg(long, value_name = "Q", help_heading = "Filter")]
-    quantile: Option<f64>,
+    pub quantile: Option<f64>,
     /// Keep entropies up to this many nats
     #[arg(long, value_name = "NATS", help_heading = "Filter")]
-    max_entropy: Option<f64>,
+    pub max_entropy: Option<f64>,
     /// Keep this share of the questions, rounded down, lowest entropy first; ties are drawn
     #[arg(long, value_name = "SHARE", help_heading = "Filter")]
-    pub(super) keep_fraction: Option<f64>,
+    pub keep_fraction: Option<f64>,
     /// Also draw, with replacement, as many of the kept rows as there are questions (sample.jsonl, for
     /// `w2s train --sample`)
     #[arg(long, alias = "do_sampling", help_heading = "Filter")]
-    do_sampling: bool,
+    pub do_sampling: bool,
     /// Set this share of the kept questions aside for validation, whole questions and groups only
     /// (`split` in kept.jsonl)
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, help_heading = "Filter")]
-    validation_fraction: f64,
+    pub validation_fraction: f64,
 
     /// What an answer weighs in training [default: reliability]
     #[arg(long, value_enum, value_name = "WEIGHT", help_heading = "Weights")]
-    weight_by: Option<WeightName>,
+    pub weight_by: Option<WeightName>,
     /// Temperature of the reliability: below 1 it sharpens the shares of the answers [default: 0.2]
     #[arg(long, value_name = "T", help_heading = "Weights")]
-    temperature: Option<f64>,
+    pub temperature: Option<f64>,
     /// labels.jsonl of a search on the same data, whose margins are the weights (icm-margin)
     #[arg(long, value_name = "FILE", help_heading = "Weights")]
-    pub(super) labels: Option<PathBuf>,
+    pub labels: Option<PathBuf>,
 
+    /// The model.
     #[command(flatten)]
-    pub(super) model: Option<ModelArgs>,
+    pub model: Option<ModelOptions>,
+    /// How a server is asked, where the model is one.
     #[command(flatten)]
-    pub(super) server: ServerArgs,
+    pub server: ServerOptions,
 
     /// Built-in task (see `w2s tasks`) or path of a task file
     #[arg(long, value_name = "TASK", help_heading = "Data")]
-    pub(super) task: String,
+    pub task: String,
     /// Questions: JSON, JSON lines, CSV, TSV or Parquet
     #[arg(long, value_name = "FILE", help_heading = "Data", required_unless_present = "from")]
-    pub(super) data: Option<PathBuf>,
+    pub data: Option<PathBuf>,
     /// Take answers that are there instead of asking a model: answers.jsonl of a run, or a published
     /// table (ind, target, prompt, model_output, model_pred, entropy) as .csv
     #[arg(long, value_name = "FILE", help_heading = "Data", conflicts_with_all = ["model", "variants",
         "num_variants", "answers", "parser", "max_new_tokens", "calibrate", "prior", "limit", "files"],
         required_unless_present = "model")]
-    pub(super) from: Option<PathBuf>,
+    pub from: Option<PathBuf>,
     /// Take the first N questions only
     #[arg(long, value_name = "N", help_heading = "Data", conflicts_with = "files")]
-    pub(super) limit: Option<NonZeroUsize>,
+    pub limit: Option<NonZeroUsize>,
+    /// Which examples.
     #[command(flatten)]
-    pub(super) ids: IdsArgs,
+    pub ids: IdsOptions,
 
     /// What varies in a question [default: the task's; `w2s tasks TASK` shows what it can]
     #[arg(long, value_enum, value_name = "KIND", help_heading = "Answers")]
-    pub(super) variants: Option<VariantOption>,
+    pub variants: Option<VariantKind>,
     /// Variants of a question; 1, which says nothing of how sure the model is, with --keep-fraction 1
     /// [default: 5, or as many as it has]
     #[arg(long, value_name = "N", help_heading = "Answers")]
-    pub(super) num_variants: Option<usize>,
+    pub num_variants: Option<usize>,
     /// How the model answers [default: soft; votes where answers are open]
     #[arg(long, value_enum, value_name = "FORM", help_heading = "Answers")]
-    answers: Option<AnswerForm>,
+    pub answers: Option<AnswerForm>,
     /// How the model's bias to a label word or letter is taken off (soft) [default: batch]
     #[arg(long, value_enum, help_heading = "Answers")]
-    calibrate: Option<CalibrateName>,
+    pub calibrate: Option<CalibrateName>,
+    /// The shares of labels that calibration supposes.
     #[command(flatten, next_help_heading = "Answers")]
-    pub(super) prior: PriorArgs,
+    pub prior: PriorOptions,
     /// How written answers are read (votes) [default: the task's]
     #[arg(long, value_enum, value_name = "PARSER", help_heading = "Answers")]
-    parser: Option<ParserOption>,
+    pub parser: Option<ParserName>,
     /// Most tokens of a written answer (votes) [default: the task's, mostly 50]
     #[arg(long, value_name = "N", help_heading = "Answers", alias = "max_new_tokens")]
-    max_new_tokens: Option<usize>,
+    pub max_new_tokens: Option<usize>,
     /// Prompt variant of the task; `w2s tasks TASK` shows them [default: the task's own]
     #[arg(long, value_name = "NAME", help_heading = "Answers")]
-    pub(super) prompt_variant: Option<String>,
+    pub prompt_variant: Option<String>,
 
+    /// The run folder.
     #[command(flatten)]
-    pub(super) run: RunArgs,
+    pub run: RunOptions,
     /// Also write the answers as a published table, without its `target`, which is gold (`w2s eval`
     /// writes it with)
     #[arg(long, value_name = "FILE", help_heading = "Run")]
-    pub(super) export_csv: Option<PathBuf>,
+    pub export_csv: Option<PathBuf>,
 }
 
+/// How a model answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum AnswerForm {
+pub enum AnswerForm {
     /// The distribution of the labels, from one pass over the variants; nothing is written or read
     Soft,
     /// A written answer to each variant, read by a parser, as published
     Votes,
 }
 
+/// How answers are calibrated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum CalibrateName {
+pub enum CalibrateName {
     /// Subtract the mean log-probability of each word over all variants
     Batch,
     /// Subtract the logarithm of the mean probability of each word over all variants
@@ -148,8 +154,9 @@ enum CalibrateName {
     None,
 }
 
+/// What a question's weight is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum WeightName {
+pub enum WeightName {
     /// The answer's share of the variants, sharpened by the temperature
     Reliability,
     /// By how much it is more likely than the next answer
@@ -162,12 +169,12 @@ enum WeightName {
 
 /// How the model is asked.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum AskForm {
+pub enum AskForm {
     Soft(Calibration, Prior),
-    Votes(crate::data::ParserName, usize),
+    Votes(ParserName, usize),
 }
 
-impl FilterArgs {
+impl FilterJob {
     /// How the model is asked.
     ///
     /// # Errors
@@ -205,7 +212,7 @@ impl FilterArgs {
                     return Err(usage(format!("`--{name}` has no effect with `--answers votes`"))
                         .hint("what a model writes has no distribution to be calibrated"));
                 }
-                let parser = self.parser.map_or(task.answers.parser, Into::into);
+                let parser = self.parser.unwrap_or(task.answers.parser);
                 if parser.is_closed() == open {
                     return Err(usage(format!(
                         "parser `{}` reads no answers of task `{}`",

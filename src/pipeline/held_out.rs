@@ -7,16 +7,15 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use rand::seq::SliceRandom;
 use serde_json::{Map, Value};
 
 use super::eval::task_of;
-use super::model::ModelArgs;
-use super::names::CalibrationName;
+use super::model::ModelOptions;
 use super::opened::{Need, Opened};
-use super::prior_args::{self, PriorArgs};
-use super::server_args::ServerArgs;
+use super::prior_args::{self, PriorOptions};
+use super::server_args::ServerOptions;
 use super::session::Session;
 use super::words::{count, duration};
 use crate::data::{Dataset, Example, Task, read_demonstrations, write_labels};
@@ -28,54 +27,58 @@ use crate::run::{GoldUse, Input, Manifest, OpenMode, RunDir, SeedStream};
 use crate::score::{Cached, Calibration, Journaled};
 
 /// Options of the held-out evaluation; they ask for `--test`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Held-out evaluation")]
-pub struct HeldOutArgs {
+pub struct HeldOutOptions {
     /// Label this file by many-shot prompting and evaluate that
     #[arg(long, value_name = "FILE", requires_all = ["demonstrations", "out"])]
-    pub(super) test: Option<PathBuf>,
+    pub test: Option<PathBuf>,
     /// Where the labels to prompt with come from: a run folder, or a file of labelled examples
     #[arg(long, value_name = "RUN_OR_FILE", requires = "test")]
-    demonstrations: Option<PathBuf>,
+    pub demonstrations: Option<PathBuf>,
     /// The examples that the labels are for [default: the data of the run; for a file, the file]
     #[arg(long, value_name = "FILE", requires = "test")]
-    demonstration_data: Option<PathBuf>,
+    pub demonstration_data: Option<PathBuf>,
     /// Prompt with K of the labelled examples, drawn by the seed [default: all]
     #[arg(long, value_name = "K", requires = "test")]
-    num_demonstrations: Option<usize>,
+    pub num_demonstrations: Option<usize>,
     /// Make gold demonstrations wrong at random until this share of them is right: the control for
     /// labels that are as accurate
     #[arg(long, value_name = "X", requires = "test")]
-    noise_accuracy: Option<f64>,
+    pub noise_accuracy: Option<f64>,
     /// Whether the noise keeps the accuracy of all labels or that of every label by itself
     /// [default: overall]
     #[arg(long, value_enum, requires = "noise_accuracy")]
-    noise_by: Option<NoiseName>,
+    pub noise_by: Option<NoiseName>,
     /// Built-in task or path of a task file [default: that of the run]
     #[arg(long, value_name = "TASK", requires = "test")]
-    task: Option<String>,
+    pub task: Option<String>,
     /// How the model's bias to a label word is taken off [default: batch]
     #[arg(long, value_enum, requires = "test")]
-    calibrate: Option<CalibrationName>,
+    pub calibrate: Option<Calibration>,
+    /// The shares of labels that calibration supposes.
     #[command(flatten, next_help_heading = "Held-out evaluation")]
-    prior: PriorArgs,
+    pub prior: PriorOptions,
     /// Seed of the order and draw of demonstrations, and of the noise [default: 0]
     #[arg(long, value_name = "SEED", requires = "test")]
-    seed: Option<u64>,
+    pub seed: Option<u64>,
     /// Run folder to make
     #[arg(long, value_name = "RUN", requires = "test")]
-    out: Option<PathBuf>,
+    pub out: Option<PathBuf>,
     /// Continue the run in the folder; begin it if there is none
     #[arg(long, requires = "test", conflicts_with = "force")]
-    resume: bool,
+    pub resume: bool,
     /// Replace the run in the folder
     #[arg(long, requires = "test")]
-    force: bool,
+    pub force: bool,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum NoiseName {
+/// What labels are as often wrong as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoiseName {
+    /// The labels of the run, all together.
     Overall,
+    /// Those of each gold label.
     Label,
 }
 
@@ -92,8 +95,8 @@ struct Demonstrations {
 
 /// Labels the test file in a run folder and returns the folder.
 pub(super) fn label_test(
-    args: &HeldOutArgs,
-    (model, server): (&ModelArgs, &ServerArgs),
+    args: &HeldOutOptions,
+    (model, server): (&ModelOptions, &ServerOptions),
     session: &mut Session,
 ) -> Result<PathBuf> {
     let began = Instant::now();
@@ -126,7 +129,7 @@ pub(super) fn label_test(
     }
     draw(args, &mut demonstrations.labelled, streams)?;
     add_noise(args, &mut demonstrations, source, streams)?;
-    let calibration = args.calibrate.map_or(Calibration::default(), Into::into);
+    let calibration = args.calibrate.unwrap_or_default();
     let method = Method::FewShot {
         demonstrations: demonstrations.labelled.clone(),
         calibration,
@@ -200,7 +203,7 @@ pub(super) fn label_test(
     Ok(out.clone())
 }
 
-fn demonstrations(args: &HeldOutArgs, source: &Path) -> Result<Demonstrations> {
+fn demonstrations(args: &HeldOutOptions, source: &Path) -> Result<Demonstrations> {
     // `runs/mine` and `runs/mine/labels.jsonl` are the same labels.
     let folder = match source.parent() {
         Some(parent) if source.ends_with("labels.jsonl") && RunDir::existing(parent).is_ok() => {
@@ -215,7 +218,7 @@ fn demonstrations(args: &HeldOutArgs, source: &Path) -> Result<Demonstrations> {
     }
 }
 
-fn demonstrations_of_run(args: &HeldOutArgs, path: &Path) -> Result<Demonstrations> {
+fn demonstrations_of_run(args: &HeldOutOptions, path: &Path) -> Result<Demonstrations> {
     let (folder, manifest) = RunDir::existing(path)?;
     if !folder.is_complete() {
         return Err(Error::new(ErrorKind::Run, "the run is not complete").at(path).hint(format!(
@@ -273,7 +276,7 @@ fn demonstrations_of_run(args: &HeldOutArgs, path: &Path) -> Result<Demonstratio
     })
 }
 
-fn demonstrations_of_file(args: &HeldOutArgs, path: &Path) -> Result<Demonstrations> {
+fn demonstrations_of_file(args: &HeldOutOptions, path: &Path) -> Result<Demonstrations> {
     let Some(task_name) = args.task.clone() else {
         return Err(Error::new(ErrorKind::Usage, "demonstrations from a file need `--task TASK`")
             .hint("a run folder knows its task, a file does not"));
@@ -305,7 +308,7 @@ fn demonstrations_of_file(args: &HeldOutArgs, path: &Path) -> Result<Demonstrati
     })
 }
 
-impl HeldOutArgs {
+impl HeldOutOptions {
     /// The run folder of `--test`.
     pub(super) fn out(&self) -> Option<&Path> {
         self.out.as_deref()
@@ -327,7 +330,7 @@ impl HeldOutArgs {
 }
 
 fn add_noise(
-    args: &HeldOutArgs,
+    args: &HeldOutOptions,
     demonstrations: &mut Demonstrations,
     source: &Path,
     streams: SeedStream,
@@ -361,7 +364,7 @@ fn add_noise(
 /// The draw depends on the examples' ids, not on their order or labels, so that labels of one data
 /// file by several methods are compared on the same prompts.
 fn draw(
-    args: &HeldOutArgs,
+    args: &HeldOutOptions,
     labelled: &mut Vec<(Example, usize)>,
     streams: SeedStream,
 ) -> Result<()> {
@@ -394,8 +397,8 @@ fn keep_apart(labelled: &mut Vec<(Example, usize)>, test: &Dataset) -> usize {
 }
 
 fn manifest(
-    args: &HeldOutArgs,
-    model: &ModelArgs,
+    args: &HeldOutOptions,
+    model: &ModelOptions,
     demonstrations: &Demonstrations,
     test: &Dataset,
     method: &Method,

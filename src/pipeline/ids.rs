@@ -13,12 +13,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::run::Input;
 
 /// Which examples of the data are taken.
-#[derive(Debug, Default, Args)]
-pub struct IdsArgs {
+#[derive(Clone, Debug, Default, Args)]
+pub struct IdsOptions {
     /// Take the examples with these ids only: a file with an id a line, or JSON lines with `id`, such as
     /// labels.jsonl or kept.jsonl of a run; given more than once, those of all files
     #[arg(long = "ids", value_name = "FILE", help_heading = "Data")]
-    files: Vec<PathBuf>,
+    pub files: Vec<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -26,7 +26,7 @@ struct Line {
     id: Value,
 }
 
-impl IdsArgs {
+impl IdsOptions {
     /// Returns the ids that are named, or `None` if all are meant.
     pub(super) fn read(&self, dataset: &Dataset) -> Result<Option<HashSet<String>>> {
         if self.files.is_empty() {

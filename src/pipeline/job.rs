@@ -5,45 +5,51 @@ use std::path::Path;
 use clap::{Parser, Subcommand};
 
 use super::{
-    compare, data, eval, explain, export, filter, filter_args, label, label_args, loop_args, merge,
-    model, plan, relabel, report, reproduce, rounds, score, session::Session, train, train_args,
+    CompareJob, DataJob, EvaluateJob, ExplainJob, ExportJob, FilterJob, FilterSummary, LabelJob,
+    LoopJob, MergeJob, Outcome, PlanJob, RelabelJob, RelabelSummary, ReportJob, ReproduceJob,
+    ScoreJob, TrainJob, TrainSummary,
+};
+use super::{
+    compare, data, eval, explain, export, filter, label, merge, model, plan, relabel, report,
+    reproduce, rounds, score, session::Session, train,
 };
 use crate::error::Result;
+use crate::label::Summary;
 
 /// A job as text names it. Each command's help is that of its options.
-#[derive(Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 #[expect(missing_docs, reason = "a command's help is that of its options")]
 pub enum Job {
     #[command(display_order = 1)]
-    Label(Box<label_args::LabelArgs>),
+    Label(Box<LabelJob>),
     #[command(display_order = 2)]
-    Filter(Box<filter_args::FilterArgs>),
+    Filter(Box<FilterJob>),
     #[command(display_order = 3)]
-    Relabel(Box<relabel::RelabelArgs>),
+    Relabel(Box<RelabelJob>),
     #[command(display_order = 4)]
-    Score(score::ScoreArgs),
+    Score(ScoreJob),
     #[command(display_order = 5)]
-    Train(Box<train_args::TrainArgs>),
+    Train(Box<TrainJob>),
     #[command(display_order = 6)]
-    Loop(Box<loop_args::LoopArgs>),
+    Loop(Box<LoopJob>),
     #[command(display_order = 7)]
-    Reproduce(reproduce::ReproduceArgs),
+    Reproduce(ReproduceJob),
     #[command(display_order = 8)]
-    Plan(plan::PlanArgs),
+    Plan(PlanJob),
     #[command(display_order = 9)]
-    Merge(merge::MergeArgs),
+    Merge(MergeJob),
     #[command(display_order = 10)]
-    Eval(Box<eval::EvalArgs>),
+    Eval(Box<EvaluateJob>),
     #[command(display_order = 11)]
-    Compare(Box<compare::CompareArgs>),
+    Compare(Box<CompareJob>),
     #[command(display_order = 12)]
-    Report(report::ReportArgs),
+    Report(ReportJob),
     #[command(display_order = 16)]
-    Data(data::DataArgs),
+    Data(DataJob),
     #[command(display_order = 17)]
-    Explain(Box<explain::ExplainArgs>),
+    Explain(Box<ExplainJob>),
     #[command(display_order = 18)]
-    Export(export::ExportArgs),
+    Export(ExportJob),
 }
 
 /// A job as a whole command line, for text that names one.
@@ -67,8 +73,8 @@ impl Job {
             Self::Score(args) => score::run(args, session),
             Self::Train(args) => train::run(*args, session).map(drop),
             Self::Loop(args) => rounds::run(*args, session),
-            Self::Reproduce(args) => reproduce::run(&args, session),
-            Self::Plan(args) => plan::run(&args, session),
+            Self::Reproduce(args) => reproduce::run(args, session),
+            Self::Plan(args) => plan::run(args, session),
             Self::Merge(args) => merge::run(args, session),
             Self::Eval(args) => eval::run(*args, session),
             Self::Compare(args) => compare::run(*args, session),
@@ -87,15 +93,13 @@ impl Job {
             Self::Train(args) => Some(&args.run.out),
             Self::Relabel(args) => Some(&args.run.out),
             Self::Eval(args) => args.held_out.out(),
-            Self::Data(data::DataArgs { command: data::DataCommand::Draw(args) }) => {
-                Some(&args.run.out)
-            }
+            Self::Data(DataJob { command: data::DataCommand::Draw(args) }) => Some(&args.run.out),
             _ => None,
         }
     }
 
     /// The model that the job runs.
-    pub(super) fn model(&self) -> Option<&model::ModelArgs> {
+    pub(super) fn model(&self) -> Option<&model::ModelOptions> {
         match self {
             Self::Label(args) => Some(&args.model),
             Self::Filter(args) => args.model.as_ref(),
@@ -114,10 +118,82 @@ impl Job {
             Self::Train(args) => args.run.set_resume(),
             Self::Relabel(args) => args.run.set_resume(),
             Self::Eval(args) => args.held_out.set_resume(),
-            Self::Data(data::DataArgs { command: data::DataCommand::Draw(args) }) => {
+            Self::Data(DataJob { command: data::DataCommand::Draw(args) }) => {
                 args.run.set_resume();
             }
             _ => {}
         }
     }
+}
+
+impl LabelJob {
+    /// Labels the data, in a run folder.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`](crate::error::ErrorKind::Usage) for options that do not go together,
+    /// [`Run`](crate::error::ErrorKind::Run) for a folder that holds another run, and what reading the data,
+    /// opening the model and scoring may meet.
+    pub fn run(self, session: &mut Session<'_>) -> Result<Outcome<Summary>> {
+        label::run(self, session)
+    }
+}
+
+impl FilterJob {
+    /// Asks the questions in variants, keeps the labels that are sure, and weighs them, in a run folder.
+    ///
+    /// # Errors
+    /// As [`LabelJob::run`].
+    pub fn run(self, session: &mut Session<'_>) -> Result<Outcome<FilterSummary>> {
+        filter::run(self, session)
+    }
+}
+
+impl RelabelJob {
+    /// Has a model look at labels again, in a run folder.
+    ///
+    /// # Errors
+    /// As [`LabelJob::run`].
+    pub fn run(self, session: &mut Session<'_>) -> Result<Outcome<RelabelSummary>> {
+        relabel::run(self, session)
+    }
+}
+
+impl TrainJob {
+    /// Trains on labels, in a run folder. `None` in a process of a group that is not its first, which alone
+    /// has the folder.
+    ///
+    /// # Errors
+    /// As [`LabelJob::run`], and [`ErrorKind::Numeric`](crate::error::ErrorKind::Numeric) for a loss that is
+    /// no number.
+    pub fn run(self, session: &mut Session<'_>) -> Result<Option<Outcome<TrainSummary>>> {
+        train::run(self, session)
+    }
+}
+
+macro_rules! runs {
+    ($($job:ty, $module:ident, $what:literal;)+) => {$(
+        impl $job {
+            #[doc = $what]
+            ///
+            /// # Errors
+            /// What the job refuses or fails at.
+            pub fn run(self, session: &mut Session<'_>) -> Result<()> {
+                $module::run(self, session)
+            }
+        }
+    )+};
+}
+
+runs! {
+    LoopJob, rounds, "Labels and trains in rounds, in a folder of run folders.";
+    ScoreJob, score, "Tells the log-probabilities of labels after prompts, as results.";
+    MergeJob, merge, "Merges an adapter into its model, in a folder.";
+    EvaluateJob, eval, "Holds runs against gold, and writes what it finds into their folders.";
+    CompareJob, compare, "Compares methods over runs and items, in a folder.";
+    ReportJob, report, "Draws figures and a page of runs, in a folder.";
+    DataJob, data, "Draws parts of a data file, or fetches a data set.";
+    ExplainJob, explain, "Asks a model to put the concept behind a run's labels in words.";
+    ExportJob, export, "Writes a run's labels for other trainers, in a folder.";
+    PlanJob, plan, "Tells what a recipe or a job will cost.";
+    ReproduceJob, reproduce, "Runs the steps of a recipe, in a folder.";
 }

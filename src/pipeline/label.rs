@@ -8,7 +8,7 @@ use std::time::Instant;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::label_args::LabelArgs;
+use super::label_args::LabelJob;
 use super::observer::Voice;
 use super::opened::{CHAT_DATE, Need, Opened};
 use super::outcome::Outcome;
@@ -77,7 +77,7 @@ fn method_settings(method: &Method, settings: &mut Map<String, Value>) -> Result
     Ok(())
 }
 
-pub(super) fn run(mut args: LabelArgs, session: &mut Session) -> Result<Outcome<Summary>> {
+pub(super) fn run(mut args: LabelJob, session: &mut Session) -> Result<Outcome<Summary>> {
     let began = Instant::now();
     if let Some(message) = args.imply_preset(&session.command_line()) {
         session.voice.say(format_args!("{message}"));
@@ -194,7 +194,7 @@ struct Summarised<'a> {
 }
 
 fn manifest(
-    args: &LabelArgs,
+    args: &LabelJob,
     task: &Task,
     dataset: &Dataset,
     method: &Method,

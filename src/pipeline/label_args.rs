@@ -5,17 +5,16 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::baseline_args::{Baseline, BaselineArgs};
+use super::baseline_args::{Baseline, BaselineOptions};
 use super::from_gold;
-use super::ids::IdsArgs;
-use super::model::ModelArgs;
-use super::names::{CalibrationName, OrderName};
+use super::ids::IdsOptions;
+use super::model::ModelOptions;
 use super::observer::Voice;
-use super::prior_args::PriorArgs;
-use super::published::{self, PublishedArgs};
-use super::run_args::RunArgs;
-use super::search_args::{SearchArgs, usage};
-use super::server_args::ServerArgs;
+use super::prior_args::PriorOptions;
+use super::published::{self, PublishedOptions};
+use super::run_args::RunOptions;
+use super::search_args::{SearchOptions, usage};
+use super::server_args::ServerOptions;
 use crate::data::{Dataset, Task, read_demonstrations};
 use crate::error::Result;
 use crate::label::{Method, Order, OrderOptions};
@@ -41,75 +40,84 @@ use crate::score::Calibration;
 /// The flags of the published code are understood too (--testbed, --K, --initial_T, --final_T,
 /// --scheduler, --consistency_fix_K, --num_seed, --batch_size): add --data and --out to its commands.
 /// Any of them means --preset icm-code, unless a preset is named.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(verbatim_doc_comment)]
-pub struct LabelArgs {
+pub struct LabelJob {
+    /// The model.
     #[command(flatten)]
-    pub(super) model: ModelArgs,
+    pub model: ModelOptions,
+    /// How a server is asked, where the model is one.
     #[command(flatten)]
-    pub(super) server: ServerArgs,
+    pub server: ServerOptions,
 
     /// Built-in task (see `w2s tasks`) or path of a task file
     #[arg(long, value_name = "TASK", help_heading = "Data", alias = "testbed",
         value_parser = published::task_name)]
-    pub(super) task: String,
+    pub task: String,
     /// Examples: JSON, JSON lines, CSV, TSV or Parquet
     #[arg(long, value_name = "FILE", help_heading = "Data")]
-    pub(super) data: PathBuf,
+    pub data: PathBuf,
     /// Take the first N examples only
     #[arg(long, value_name = "N", help_heading = "Data", conflicts_with = "files")]
-    pub(super) limit: Option<usize>,
+    pub limit: Option<usize>,
+    /// Which examples.
     #[command(flatten)]
-    pub(super) ids: IdsArgs,
+    pub ids: IdsOptions,
 
+    /// The run folder.
     #[command(flatten)]
-    pub(super) run: RunArgs,
+    pub run: RunOptions,
 
     /// How labels are found
     #[arg(long, value_enum, default_value_t = MethodName::Icm, help_heading = "Method")]
-    method: MethodName,
+    pub method: MethodName,
     /// Labelled examples to prompt with; an example of the data that is among them is left out of
     /// its own prompt (few-shot)
     #[arg(long, value_name = "FILE", help_heading = "Method")]
-    pub(super) demonstrations: Option<PathBuf>,
+    pub demonstrations: Option<PathBuf>,
     /// Prompt variant of the task; `w2s tasks TASK` shows them [default: the preset's, or the task's
     /// own]
     #[arg(long, value_name = "NAME", help_heading = "Input")]
-    prompt_variant: Option<String>,
+    pub prompt_variant: Option<String>,
     /// How the model's bias to a label word is taken off [default: batch; none with a preset]
     #[arg(long, value_enum, help_heading = "Method")]
-    calibrate: Option<CalibrationName>,
+    pub calibrate: Option<Calibration>,
+    /// The shares of labels that calibration supposes.
     #[command(flatten, next_help_heading = "Method")]
-    prior: PriorArgs,
+    pub prior: PriorOptions,
     /// Order of demonstrations: by halves (N log N) or as in the data, as published (N^2 / 2)
     /// [default: halving; dataset with a preset]
     #[arg(long, value_enum, help_heading = "Method")]
-    order: Option<OrderName>,
+    pub order: Option<Order>,
     /// Permutations over which the scores of the halving order are averaged [default: 2]
     #[arg(long, value_name = "N", help_heading = "Method")]
-    trees: Option<NonZeroUsize>,
+    pub trees: Option<NonZeroUsize>,
     /// Demonstrations that stand last in every prompt of the halving order [default: 0]
     #[arg(long, value_name = "N", help_heading = "Method")]
-    anchors: Option<usize>,
+    pub anchors: Option<usize>,
     /// Examples of a block within which the halving order keeps one order, so that they share their
     /// prompt's end; 1: halve down to single examples [default: 1]
     #[arg(long, value_name = "N", help_heading = "Method")]
-    leaf_block: Option<NonZeroUsize>,
+    pub leaf_block: Option<NonZeroUsize>,
     /// Demonstrations in every prompt: all others, or at most K of them, drawn by the seed
     /// [default: all; 6 with `--preset neutral-fork`]
     #[arg(long, value_name = "all|K", value_parser = most_demonstrations, help_heading = "Method")]
-    num_demonstrations: Option<MostDemonstrations>,
+    pub num_demonstrations: Option<MostDemonstrations>,
 
+    /// What prompting methods take.
     #[command(flatten)]
-    pub(super) baselines: BaselineArgs,
+    pub baselines: BaselineOptions,
+    /// The search.
     #[command(flatten)]
-    search: SearchArgs,
+    pub search: SearchOptions,
+    /// Flags of the published code.
     #[command(flatten)]
-    published: PublishedArgs,
+    pub published: PublishedOptions,
 }
 
+/// A labelling method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum MethodName {
+pub enum MethodName {
     /// Internal Coherence Maximization: search for the labels that predict each other best
     Icm,
     /// The question alone
@@ -128,7 +136,7 @@ enum MethodName {
 
 /// A cap on demonstrations, or none.
 #[derive(Clone, Copy, Debug)]
-struct MostDemonstrations(Option<usize>);
+pub struct MostDemonstrations(pub Option<usize>);
 
 fn most_demonstrations(text: &str) -> std::result::Result<MostDemonstrations, String> {
     if text == "all" {
@@ -140,7 +148,7 @@ fn most_demonstrations(text: &str) -> std::result::Result<MostDemonstrations, St
     }
 }
 
-impl LabelArgs {
+impl LabelJob {
     pub(super) fn method(&self, task: &Task, dataset: &Dataset) -> Result<Method> {
         let calibration = self.calibration();
         let prior = self.prior.prior(task, calibration)?;
@@ -234,7 +242,7 @@ impl LabelArgs {
 
     fn calibration(&self) -> Calibration {
         let preset = self.search.preset().map(|preset| preset.settings.calibration);
-        self.calibrate.map_or(preset.unwrap_or_default(), Into::into)
+        self.calibrate.unwrap_or_else(|| preset.unwrap_or_default())
     }
 
     /// The prompt variant to ask with, if not the task's own.
@@ -293,7 +301,7 @@ impl LabelArgs {
             return Err(usage("`--anchors` has no effect with `--num-demonstrations K`".into())
                 .hint("leave one of them out: K demonstrations are drawn for each prompt anew"));
         }
-        match self.order.map_or(preset.order, Into::into) {
+        match self.order.unwrap_or(preset.order) {
             Order::Dataset => match self.given_of_halving() {
                 Some(name) => {
                     Err(usage(format!("`--{name}` has no effect with `--order dataset`")))

@@ -39,101 +39,101 @@ use crate::run::{Brakes, OpenMode};
 ///   w2s loop recipe.toml --out runs/loop --set label.alpha=30 --set train.lr=2e-4
 #[derive(Clone, Debug, Args)]
 #[command(verbatim_doc_comment, args_override_self = true)]
-pub struct LoopArgs {
+pub struct LoopJob {
     /// Recipe: a TOML file with these options and tables of those of the steps
     #[arg(value_name = "RECIPE.toml")]
-    recipe: Option<PathBuf>,
+    pub recipe: Option<PathBuf>,
 
     /// Hugging Face model folder
     #[arg(long, value_name = "DIR", help_heading = "Model")]
-    model: Option<PathBuf>,
+    pub model: Option<PathBuf>,
     /// auto, cpu, cuda or cuda:N [default: auto]
     #[arg(long, value_name = "DEVICE", help_heading = "Model")]
-    device: Option<String>,
+    pub device: Option<String>,
     /// auto, f32, bf16 or f16 [default: auto]
     #[arg(long, value_name = "DTYPE", help_heading = "Model")]
-    dtype: Option<String>,
+    pub dtype: Option<String>,
     /// Longest prompt in tokens [default: what the model was made for]
     #[arg(long, value_name = "TOKENS", help_heading = "Model")]
-    max_context: Option<usize>,
+    pub max_context: Option<usize>,
     /// Most tokens of one forward pass [default: 512 on the CPU, 4096 on a GPU; in training by memory]
     #[arg(long, value_name = "TOKENS", help_heading = "Model")]
-    pack_tokens: Option<usize>,
+    pub pack_tokens: Option<usize>,
     /// Working memory besides the weights, such as 3.5G [default: half of the machine's memory on the
     /// CPU, no limit on a GPU]
     #[arg(long, value_name = "SIZE", help_heading = "Model")]
-    memory: Option<String>,
+    pub memory: Option<String>,
     /// CPU threads [default: the machine's cores]
     #[arg(long, value_name = "N", help_heading = "Model")]
-    threads: Option<NonZeroUsize>,
+    pub threads: Option<NonZeroUsize>,
 
     /// Built-in task (see `w2s tasks`) or path of a task file
     #[arg(long, value_name = "TASK", help_heading = "Data")]
-    task: Option<String>,
+    pub task: Option<String>,
     /// Examples: JSON, JSON lines, CSV, TSV or Parquet
     #[arg(long, value_name = "FILE", help_heading = "Data")]
-    data: Option<PathBuf>,
+    pub data: Option<PathBuf>,
     /// Batches the data is split in, and so the number of rounds [default: 3]
     #[arg(long, value_name = "N", help_heading = "Data")]
-    batches: Option<NonZeroUsize>,
+    pub batches: Option<NonZeroUsize>,
     /// Share of the examples that is set aside: the models answer it, none learns from it; 0: none, and
     /// no agreement is measured [default: 0.1]
     #[arg(long, value_name = "SHARE", help_heading = "Data")]
-    held_out: Option<f64>,
+    pub held_out: Option<f64>,
 
     /// How batches after the first are labelled [default: icm]
     #[arg(long, value_enum, help_heading = "Rounds")]
-    later: Option<LaterName>,
+    pub later: Option<LaterName>,
     /// Train only on labels of questions that the model answers alike however they are put (entropy)
     #[arg(long, help_heading = "Rounds")]
-    filter: bool,
+    pub filter: bool,
     /// Weigh every label by its reliability among the model's answers to variants of its question
     #[arg(long, help_heading = "Rounds")]
-    reweight: bool,
+    pub reweight: bool,
     /// What becomes of labels that the round's model contradicts by the margin [default: none]
     #[arg(long, value_enum, help_heading = "Rounds")]
-    relabel: Option<ChangeName>,
+    pub relabel: Option<ChangeName>,
     /// The margin in nats [default: 1]
     #[arg(long, value_name = "NATS", help_heading = "Rounds")]
-    relabel_margin: Option<f64>,
+    pub relabel_margin: Option<f64>,
     /// Have each half of the labels looked at by a model that learnt the other half; two more trainings
     /// a round
     #[arg(long, help_heading = "Rounds")]
-    cross_fit: bool,
+    pub cross_fit: bool,
 
     /// Stop when a model contradicts more than this share of the labels so far [default: 0.35]
     #[arg(long, value_name = "SHARE", help_heading = "Brakes")]
-    max_flip_rate: Option<f64>,
+    pub max_flip_rate: Option<f64>,
     /// Stop when the class entropy of new labels, over the most it can be, is less; 0.3 is 95 to 5 of
     /// two labels [default: 0.3]
     #[arg(long, value_name = "SHARE", help_heading = "Brakes")]
-    min_class_entropy: Option<f64>,
+    pub min_class_entropy: Option<f64>,
     /// Stop when less than this share of the held-out examples keep the label that the model of the
     /// round before gave [default: 0.6]
     #[arg(long, value_name = "SHARE", help_heading = "Brakes")]
-    min_agreement: Option<f64>,
+    pub min_agreement: Option<f64>,
 
     /// Set any option of a step, as in a recipe's table: label.alpha=30, train.epochs=5, filter.quantile=0.7
     #[arg(long, value_name = "TABLE.OPTION=VALUE", help_heading = "Steps")]
-    set: Vec<String>,
+    pub set: Vec<String>,
 
     /// Run folder to make
     #[arg(long, value_name = "RUN", help_heading = "Run")]
-    out: Option<PathBuf>,
+    pub out: Option<PathBuf>,
     /// Continue the loop in the folder; begin it if there is none
     #[arg(long, conflicts_with = "force", help_heading = "Run")]
-    resume: bool,
+    pub resume: bool,
     /// Replace the loop in the folder
     #[arg(long, help_heading = "Run")]
-    force: bool,
+    pub force: bool,
     /// Seed of everything random [default: 0]
     #[arg(long, value_name = "SEED", help_heading = "Run")]
-    seed: Option<u64>,
+    pub seed: Option<u64>,
 }
 
 /// How batches after the first are labelled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(super) enum LaterName {
+pub enum LaterName {
     /// By the search, as the first
     #[default]
     Icm,
@@ -211,9 +211,9 @@ pub(super) struct LoopSettings {
     steps: [Options; 4],
 }
 
-impl LoopArgs {
-    /// Returns what the arguments and the recipe come to. `typed` is the command line behind `loop`.
-    pub(super) fn settle(&self, typed: &[String]) -> Result<LoopSettings> {
+impl LoopJob {
+    /// Returns what the options and the recipe come to.
+    pub(super) fn settle(&self) -> Result<LoopSettings> {
         let mut steps = TABLES.map(|(name, _)| Options::none(name));
         let Some(path) = &self.recipe else { return self.settings(steps) };
         let text =
@@ -236,15 +236,43 @@ impl LoopArgs {
                 return Err(own.forbidden(name, "it is typed, not written in a recipe"));
             }
         }
-        let words: Vec<String> = ["loop".to_owned()]
-            .into_iter()
-            .chain(own.words())
-            .chain(typed.iter().cloned())
-            .collect();
+        let words: Vec<String> = ["loop".to_owned()].into_iter().chain(own.words()).collect();
         match parse(&words) {
-            Ok(Job::Loop(all)) => all.settings(steps),
+            Ok(Job::Loop(file)) => self.over(*file).settings(steps),
             Ok(_) => Err(usage("the recipe is no loop".into())),
             Err(refused) => Err(own.refused(refused)),
+        }
+    }
+
+    /// What is given here, and what `file` says of the rest.
+    fn over(&self, file: Self) -> Self {
+        Self {
+            recipe: self.recipe.clone(),
+            model: self.model.clone().or(file.model),
+            device: self.device.clone().or(file.device),
+            dtype: self.dtype.clone().or(file.dtype),
+            max_context: self.max_context.or(file.max_context),
+            pack_tokens: self.pack_tokens.or(file.pack_tokens),
+            memory: self.memory.clone().or(file.memory),
+            threads: self.threads.or(file.threads),
+            task: self.task.clone().or(file.task),
+            data: self.data.clone().or(file.data),
+            batches: self.batches.or(file.batches),
+            held_out: self.held_out.or(file.held_out),
+            later: self.later.or(file.later),
+            filter: self.filter || file.filter,
+            reweight: self.reweight || file.reweight,
+            relabel: self.relabel.or(file.relabel),
+            relabel_margin: self.relabel_margin.or(file.relabel_margin),
+            cross_fit: self.cross_fit || file.cross_fit,
+            max_flip_rate: self.max_flip_rate.or(file.max_flip_rate),
+            min_class_entropy: self.min_class_entropy.or(file.min_class_entropy),
+            min_agreement: self.min_agreement.or(file.min_agreement),
+            set: file.set.into_iter().chain(self.set.iter().cloned()).collect(),
+            out: self.out.clone().or(file.out),
+            resume: self.resume || file.resume,
+            force: self.force || file.force,
+            seed: self.seed.or(file.seed),
         }
     }
 

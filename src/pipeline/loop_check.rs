@@ -7,13 +7,13 @@
 use std::borrow::Cow;
 
 use super::filter::variation;
-use super::filter_args::FilterArgs;
+use super::filter_args::FilterJob;
 use super::job::Job;
-use super::label_args::LabelArgs;
+use super::label_args::LabelJob;
 use super::loop_args::{LoopSettings, TABLES};
 use super::session::Session;
 use super::train::Trained;
-use super::train_args::TrainArgs;
+use super::train_args::TrainJob;
 use crate::data::{Dataset, Task};
 use crate::error::Result;
 use crate::filter::Asking;
@@ -72,7 +72,7 @@ impl Data<'_> {
         Ok((Cow::Owned(task), Cow::Owned(dataset)))
     }
 
-    fn check_label(&self, mut args: LabelArgs, argv: &[String]) -> Result<()> {
+    fn check_label(&self, mut args: LabelJob, argv: &[String]) -> Result<()> {
         // Said when the step runs.
         let _ = args.imply_preset(argv);
         args.server.forbid()?;
@@ -80,14 +80,14 @@ impl Data<'_> {
         args.method(&task, &dataset).map(|_| ())
     }
 
-    fn check_train(&self, args: &TrainArgs) -> Result<()> {
+    fn check_train(&self, args: &TrainJob) -> Result<()> {
         args.check()?;
         // Labels of the steps before set nothing aside.
         args.check_validation(args.validation.is_some_and(|share| share > 0.0))?;
         self.asked_as(args.prompt_variant.as_deref()).map(|_| ())
     }
 
-    fn check_filter(&self, args: &FilterArgs) -> Result<()> {
+    fn check_filter(&self, args: &FilterJob) -> Result<()> {
         args.server.forbid()?;
         let own = self.task.answers.prompt.as_deref();
         let (task, dataset) = self.asked_as(args.prompt_variant.as_deref().or(own))?;

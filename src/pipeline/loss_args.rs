@@ -6,29 +6,31 @@ use super::search_args::{no_effect, usage};
 use crate::error::Result;
 use crate::train::{ClassLoss, Loss, Normalise};
 
-#[derive(Debug, Args)]
+/// The loss of a training.
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Loss")]
-pub struct LossArgs {
+pub struct LossOptions {
     /// What is minimised; all but xent are losses over the distribution of labels
     #[arg(long, value_enum, default_value_t = LossName::Xent)]
-    loss: LossName,
+    pub loss: LossName,
     /// What a batch's loss is divided by
     #[arg(long, value_enum, default_value_t = NormaliseName::Token)]
-    normalise: NormaliseName,
+    pub normalise: NormaliseName,
     /// Share of the model's own prediction in the target (logconf, logconf-published, entropy)
     /// [default: 0.5]
     #[arg(long, value_name = "SHARE")]
-    aux: Option<f64>,
+    pub aux: Option<f64>,
     /// Share of the steps over which it rises (logconf, logconf-published, entropy) [default: 0.1]
     #[arg(long, value_name = "SHARE")]
-    aux_warmup: Option<f64>,
+    pub aux_warmup: Option<f64>,
     /// Powers of the weak and of the model's own distribution (product) [default: 1,1]
     #[arg(long, value_name = "ALPHA,BETA", value_parser = powers)]
-    powers: Option<(f64, f64)>,
+    pub powers: Option<(f64, f64)>,
 }
 
+/// A loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum LossName {
+pub enum LossName {
     /// Cross-entropy of the answer's tokens and the end token
     Xent,
     /// Cross-entropy of the distribution of labels
@@ -45,8 +47,9 @@ enum LossName {
     Entropy,
 }
 
+/// What the sum of losses is divided by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum NormaliseName {
+pub enum NormaliseName {
     /// Number of target tokens of the whole batch
     Token,
     /// Sum of the weights of the target tokens
@@ -67,7 +70,7 @@ fn powers(text: &str) -> std::result::Result<(f64, f64), String> {
     }
 }
 
-impl LossArgs {
+impl LossOptions {
     /// Refuses options without effect and shares out of range.
     pub(super) fn check(&self) -> Result<()> {
         let mixes =

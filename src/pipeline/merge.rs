@@ -6,7 +6,7 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::{Map, Value};
 
-use super::model::ModelArgs;
+use super::model::ModelOptions;
 use super::session::Session;
 use super::words::duration;
 use crate::error::{Error, ErrorKind, Result};
@@ -24,20 +24,21 @@ use crate::run::{GoldUse, Manifest, OpenMode, RunDir};
 ///
 /// Example:
 ///   w2s merge --model models/gemma-3-270m --adapter runs/student --out models/student
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(verbatim_doc_comment)]
-pub struct MergeArgs {
+pub struct MergeJob {
+    /// The model.
     #[command(flatten)]
-    model: ModelArgs,
+    pub model: ModelOptions,
     /// Folder to make
     #[arg(long, value_name = "DIR", help_heading = "Run")]
-    out: PathBuf,
+    pub out: PathBuf,
     /// Replace the model in the folder
     #[arg(long, help_heading = "Run")]
-    force: bool,
+    pub force: bool,
 }
 
-pub(super) fn run(args: MergeArgs, session: &mut Session) -> Result<()> {
+pub(super) fn run(args: MergeJob, session: &mut Session) -> Result<()> {
     let began = Instant::now();
     let Some(adapter_folder) = &args.model.adapter else {
         return Err(Error::new(ErrorKind::Usage, "`--adapter` is missing")

@@ -19,43 +19,50 @@ use crate::score::{LmScorer, LmScorerOptions, MemorySize};
 use crate::server::ServerAddress;
 use crate::train::Seat;
 
+/// A model and how it runs.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Model")]
-pub struct ModelArgs {
+pub struct ModelOptions {
     /// Hugging Face model folder: config.json, tokenizer.json, model.safetensors. Commands that have
     /// options for a server take one too: http://HOST:8000/v1#NAME
     #[arg(long, value_name = "DIR")]
-    pub(super) model: PathBuf,
+    pub model: PathBuf,
     /// PEFT adapter (LoRA) on the model: a folder with adapter_config.json and
     /// adapter_model.safetensors, such as a run of `w2s train` [default: none]
     #[arg(long, value_name = "DIR")]
-    pub(super) adapter: Option<PathBuf>,
+    pub adapter: Option<PathBuf>,
     /// auto, cpu, cuda or cuda:N; auto takes a GPU where one works. A list such as cuda:0,cuda:1, or
     /// all, spreads the layers of a model that is too large for one GPU over several, by the free
     /// memory of each
     #[arg(long, value_name = "DEVICE", default_value_t = DeviceChoice::Auto)]
-    device: DeviceChoice,
+    pub device: DeviceChoice,
     /// auto, f32, bf16 or f16; auto is f32 on the CPU and bf16 on a GPU
     #[arg(long, value_name = "DTYPE", default_value_t = DtypeChoice::Auto)]
-    dtype: DtypeChoice,
+    pub dtype: DtypeChoice,
     /// Longest prompt in tokens [default: what the model was made for]
     #[arg(long, value_name = "TOKENS", alias = "max_model_len")]
-    max_context: Option<usize>,
+    pub max_context: Option<usize>,
     /// Most tokens of one forward pass: more is faster on a GPU and takes more memory
     /// [default: 512 on the CPU, 4096 on a GPU]
     #[arg(long, value_name = "TOKENS", alias = "max_num_batched_tokens")]
-    pack_tokens: Option<usize>,
+    pub pack_tokens: Option<usize>,
     /// Working memory besides the weights, such as 800M or 3.5G; passes are made smaller to keep
     /// within it [default: half of the machine's memory on the CPU, no limit on a GPU]
     #[arg(long, value_name = "SIZE")]
-    memory: Option<MemorySize>,
+    pub memory: Option<MemorySize>,
     /// CPU threads; their number changes the last bits of results [default: the machine's cores, or
     /// what a container may use of them]
     #[arg(long, value_name = "N")]
-    threads: Option<NonZeroUsize>,
+    pub threads: Option<NonZeroUsize>,
 }
 
-impl ModelArgs {
+impl ModelOptions {
+    /// Returns the model in a folder, or behind an address such as `http://HOST:8000/v1#NAME`, with the
+    /// settings it has by default.
+    pub fn folder(model: impl Into<PathBuf>) -> Self {
+        Self { model: model.into(), ..Self::default() }
+    }
+
     /// How the model scores.
     pub(super) fn options(&self) -> LmScorerOptions {
         LmScorerOptions {

@@ -1,76 +1,104 @@
-//! The values of command-line options that stand for values of the library.
+//! The words of the values that options take.
 
 use clap::ValueEnum;
+use clap::builder::PossibleValue;
 
+use super::held_out::NoiseName;
 use crate::data::{ParserName, Rule, VariantKind};
 use crate::label::{Aggregate, Objective, Order, Preset, ScheduleKind};
 use crate::score::Calibration;
 
-/// Declares a value enum of the command line with its translation.
-macro_rules! names {
-    ($name:ident => $target:ty { $($variant:ident => $value:expr),+ $(,)? }) => {
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-        pub(super) enum $name { $($variant),+ }
-        impl From<$name> for $target {
-            fn from(name: $name) -> Self {
-                match name { $($name::$variant => $value),+ }
+/// Gives values of the library their words.
+macro_rules! words {
+    ($type:ty { $($value:expr => $word:literal),+ $(,)? }) => {
+        impl ValueEnum for $type {
+            fn value_variants<'a>() -> &'a [Self] {
+                &[$($value),+]
+            }
+
+            fn to_possible_value(&self) -> Option<PossibleValue> {
+                let all = [$(($value, $word)),+];
+                let found = all.into_iter().find(|(value, _)| value == self);
+                found.map(|(_, word)| PossibleValue::new(word))
             }
         }
     };
 }
 
-names!(CalibrationName => Calibration {
-    Batch => Calibration::Batch,
-    BatchMeanProb => Calibration::BatchMeanProb,
-    ContentFree => Calibration::ContentFree,
-    None => Calibration::None,
+words!(Calibration {
+    Self::Batch => "batch",
+    Self::BatchMeanProb => "batch-mean-prob",
+    Self::ContentFree => "content-free",
+    Self::None => "none",
 });
-names!(OrderName => Order { Halving => Order::Halving, Dataset => Order::Dataset });
-names!(ObjectiveName => Objective {
-    Logprob => Objective::Logprob,
-    LogOdds => Objective::LogOdds,
-    Prequential => Objective::Prequential,
+words!(Order { Self::Halving => "halving", Self::Dataset => "dataset" });
+words!(Objective {
+    Self::Logprob => "logprob",
+    Self::LogOdds => "log-odds",
+    Self::Prequential => "prequential",
 });
-names!(AggregateName => Aggregate { Mean => Aggregate::Mean, Sum => Aggregate::Sum });
-names!(ScheduleName => ScheduleKind {
-    Log => ScheduleKind::Log,
-    Paper => ScheduleKind::Paper,
-    Exp => ScheduleKind::Exp,
+words!(Aggregate { Self::Mean => "mean", Self::Sum => "sum" });
+words!(ScheduleKind { Self::Log => "log", Self::Paper => "paper", Self::Exp => "exp" });
+words!(VariantKind {
+    Self::OptionOrders => "option-orders",
+    Self::WordOrders => "word-orders",
+    Self::Templates => "templates",
+    Self::Paraphrases => "paraphrases",
 });
-names!(RuleName => RuleChoice {
-    None => RuleChoice::None,
-    Contradiction => RuleChoice::Rule(Rule::Contradiction),
-    Implication => RuleChoice::Rule(Rule::Implication),
-    Asymmetry => RuleChoice::Rule(Rule::Asymmetry),
-    LeakyReference => RuleChoice::LeakyReference,
+words!(ParserName {
+    Self::OptionLetter => "option-letter",
+    Self::PublishedLetter => "published-letter",
+    Self::LabelWord => "label-word",
+    Self::PublishedWord => "published-word",
+    Self::FirstLineNumber => "first-line-number",
+    Self::FinalNumber => "final-number",
+    Self::PublishedInteger => "published-integer",
 });
-names!(PresetName => Preset {
-    IcmPaper => Preset::icm_paper(),
-    IcmCode => Preset::icm_code(),
-    VllmFork => Preset::vllm_fork(),
-    NeutralFork => Preset::neutral_fork(),
+words!(RuleChoice {
+    Self::None => "none",
+    Self::Rule(Rule::Contradiction) => "contradiction",
+    Self::Rule(Rule::Implication) => "implication",
+    Self::Rule(Rule::Asymmetry) => "asymmetry",
+    Self::LeakyReference => "leaky-reference",
+});
+words!(NoiseName { Self::Overall => "overall", Self::Label => "label" });
+words!(PresetName {
+    Self::IcmPaper => "icm-paper",
+    Self::IcmCode => "icm-code",
+    Self::VllmFork => "vllm-fork",
+    Self::NeutralFork => "neutral-fork",
 });
 
-names!(VariantOption => VariantKind {
-    OptionOrders => VariantKind::OptionOrders,
-    WordOrders => VariantKind::WordOrders,
-    Templates => VariantKind::Templates,
-    Paraphrases => VariantKind::Paraphrases,
-});
-names!(ParserOption => ParserName {
-    OptionLetter => ParserName::OptionLetter,
-    PublishedLetter => ParserName::PublishedLetter,
-    LabelWord => ParserName::LabelWord,
-    PublishedWord => ParserName::PublishedWord,
-    FirstLineNumber => ParserName::FirstLineNumber,
-    FinalNumber => ParserName::FinalNumber,
-    PublishedInteger => ParserName::PublishedInteger,
-});
+/// Settings that were published, by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PresetName {
+    /// The paper's: [`Preset::icm_paper`].
+    IcmPaper,
+    /// Those of the authors' code: [`Preset::icm_code`].
+    IcmCode,
+    /// [`Preset::vllm_fork`].
+    VllmFork,
+    /// [`Preset::neutral_fork`].
+    NeutralFork,
+}
+
+impl From<PresetName> for Preset {
+    fn from(name: PresetName) -> Self {
+        match name {
+            PresetName::IcmPaper => Self::icm_paper(),
+            PresetName::IcmCode => Self::icm_code(),
+            PresetName::VllmFork => Self::vllm_fork(),
+            PresetName::NeutralFork => Self::neutral_fork(),
+        }
+    }
+}
 
 /// What one word of `--consistency` asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RuleChoice {
+pub enum RuleChoice {
+    /// No rule.
     None,
+    /// One rule.
     Rule(Rule),
     /// The published code's keys, which tell gold labels, with its rules.
     LeakyReference,
@@ -78,7 +106,7 @@ pub(super) enum RuleChoice {
 
 /// Labels to start from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum InitName {
+pub enum InitName {
     /// At random, each label as often as the others
     Random,
     /// Gold labels; the run is then marked as one that used gold

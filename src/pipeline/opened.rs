@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::model::ModelArgs;
+use super::model::ModelOptions;
 use super::observer::Voice;
-use super::server_args::ServerArgs;
+use super::server_args::ServerOptions;
 use super::session::Session;
 use super::words::count;
 use crate::error::Result;
@@ -17,7 +17,7 @@ use crate::score::{
 use crate::server::ServerAddress;
 
 /// A model that is open.
-pub(super) enum Opened {
+pub enum Opened {
     Local(Box<LmScorer>),
     Server(Box<Served>),
 }
@@ -34,7 +34,7 @@ pub(super) const CHAT_DATE: &str = "chat_date";
 
 /// What a command wants of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Need {
+pub enum Need {
     /// Log-probabilities after plain prompts.
     Scores,
     /// Those of a chat's answers.
@@ -46,8 +46,8 @@ pub(super) enum Need {
 impl Opened {
     /// Opens the model that the arguments name.
     pub(super) fn open(
-        args: &ModelArgs,
-        server: &ServerArgs,
+        args: &ModelOptions,
+        server: &ServerOptions,
         need: Need,
         session: &mut Session,
     ) -> Result<Self> {
@@ -97,7 +97,7 @@ impl Opened {
     /// The chat template's part of the settings and of the inputs.
     pub(super) fn record_chat(
         &self,
-        args: &ModelArgs,
+        args: &ModelOptions,
         session: &Session,
         (settings, inputs): (&mut Map<String, Value>, &mut Vec<Input>),
     ) -> Result<()> {
@@ -109,7 +109,7 @@ impl Opened {
     }
 
     /// The model's part of the resolved settings.
-    pub(super) fn settings(&self, args: &ModelArgs, settings: &mut Map<String, Value>) {
+    pub(super) fn settings(&self, args: &ModelOptions, settings: &mut Map<String, Value>) {
         match self {
             Self::Local(scorer) => args.settings(scorer, settings),
             Self::Server(served) => served.settings(settings),
@@ -117,7 +117,7 @@ impl Opened {
     }
 
     /// What else the last bits of results depend on.
-    pub(super) fn versions(&self, args: &ModelArgs) -> Map<String, Value> {
+    pub(super) fn versions(&self, args: &ModelOptions) -> Map<String, Value> {
         let Self::Server(served) = self else { return args.versions() };
         let mut versions = Map::new();
         versions.insert("w2s".into(), env!("CARGO_PKG_VERSION").into());
@@ -128,7 +128,7 @@ impl Opened {
     }
 
     /// The files that the model comes from.
-    pub(super) fn inputs(&self, args: &ModelArgs, session: &Session) -> Result<Vec<Input>> {
+    pub(super) fn inputs(&self, args: &ModelOptions, session: &Session) -> Result<Vec<Input>> {
         match self {
             Self::Local(_) => args.inputs(session),
             Self::Server(served) => {
@@ -139,7 +139,7 @@ impl Opened {
     }
 
     /// The files of the model's chat template.
-    fn chat_inputs(&self, args: &ModelArgs, session: &Session) -> Result<Vec<Input>> {
+    fn chat_inputs(&self, args: &ModelOptions, session: &Session) -> Result<Vec<Input>> {
         match self {
             Self::Local(_) => args.chat_inputs(session),
             Self::Server(_) => Ok(Vec::new()),
@@ -171,8 +171,8 @@ impl Opened {
 
 /// Connects to a served model.
 pub(super) fn served(
-    args: &ModelArgs,
-    server: &ServerArgs,
+    args: &ModelOptions,
+    server: &ServerOptions,
     address: &ServerAddress,
 ) -> Result<HttpScorer> {
     server.scorer(server.connect(address)?, args.max_context())

@@ -11,13 +11,13 @@ use clap::Args;
 use serde::Serialize;
 
 use super::job::Job;
-use super::model::ModelArgs;
+use super::model::ModelOptions;
 use super::observer::Voice;
-use super::reproduce::PlaceArgs;
+use super::reproduce::PlaceOptions;
 use super::session::Session;
 use super::speed::{Speed, measure};
 use super::steps::{Step, run_step};
-use super::train_args::TrainArgs;
+use super::train_args::TrainJob;
 use super::words::{count, duration};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{Z_95, wilson};
@@ -35,26 +35,27 @@ use crate::score::{MemorySize, Work};
 /// Examples:
 ///   w2s plan w2s-classic --scale small --data-dir data-sets
 ///   w2s plan -- label --model models/gemma-3-270m --task sentiment --data data/demo/reviews.jsonl
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(verbatim_doc_comment)]
-pub struct PlanArgs {
+pub struct PlanJob {
     /// A recipe (`w2s reproduce` lists them), or a file that ends in .toml
     #[arg(value_name = "RECIPE", required_unless_present = "command")]
-    recipe: Option<String>,
+    pub recipe: Option<String>,
+    /// Where and at which size.
     #[command(flatten)]
-    place: PlaceArgs,
+    pub place: PlaceOptions,
     /// Measure the machine for so many seconds; 0: only count
     #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
-    measure: f64,
+    pub measure: f64,
     /// Say what to change if it takes longer than this
     #[arg(long, value_name = "HOURS")]
-    hours: Option<f64>,
+    pub hours: Option<f64>,
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub json: bool,
     /// A command of w2s with its options, after --
     #[arg(last = true, conflicts_with = "recipe", value_name = "COMMAND")]
-    command: Vec<String>,
+    pub command: Vec<String>,
 }
 
 /// What the runs of one step of a recipe cost together.
@@ -93,11 +94,12 @@ struct Planned {
 struct Counted {
     of: String,
     work: Work,
-    model: Option<ModelArgs>,
-    train: Option<TrainArgs>,
+    model: Option<ModelOptions>,
+    train: Option<TrainJob>,
 }
 
-pub(super) fn run(args: &PlanArgs, session: &Session<'_>) -> Result<()> {
+pub(super) fn run(args: PlanJob, session: &Session<'_>) -> Result<()> {
+    let args = &args;
     if !(0.0..=600.0).contains(&args.measure) {
         return Err(Error::new(ErrorKind::Usage, "`--measure` takes 0 to 600 seconds"));
     }
@@ -117,7 +119,7 @@ pub(super) fn run(args: &PlanArgs, session: &Session<'_>) -> Result<()> {
 }
 
 /// Returns the steps with the name each has in the recipe; their folders are below `place`.
-fn steps(args: &PlanArgs, place: &Path) -> Result<Vec<(String, Step)>> {
+fn steps(args: &PlanJob, place: &Path) -> Result<Vec<(String, Step)>> {
     if let Some(name) = &args.recipe {
         let recipe = Recipe::load(name)?;
         let (expanded, steps) = args.place.expand(&recipe, place)?;
@@ -170,7 +172,7 @@ fn count_steps(steps: &[(String, Step)], voice: &Voice<'_>) -> Result<Vec<Counte
 }
 
 fn planned(
-    args: &PlanArgs,
+    args: &PlanJob,
     steps: &[(String, Step)],
     counted: &[Counted],
     place: &Path,
@@ -249,7 +251,7 @@ fn widths(steps: &[(String, Step)], place: &Path) -> Vec<Width> {
     all
 }
 
-fn tell(args: &PlanArgs, planned: &Planned, voice: &Voice<'_>) -> Result<()> {
+fn tell(args: &PlanJob, planned: &Planned, voice: &Voice<'_>) -> Result<()> {
     let head = ["step", "runs", "tokens scored", "trained", "written", "time"];
     let time = |seconds: Option<f64>| seconds.map_or_else(|| "-".to_owned(), duration);
     let row = |name: &str, runs: String, work: &Work, seconds: Option<f64>| {

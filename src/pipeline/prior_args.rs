@@ -9,12 +9,12 @@ use crate::score::{Calibration, Prior};
 
 /// The shares of the labels that calibration supposes.
 #[derive(Clone, Debug, Args)]
-pub struct PriorArgs {
+pub struct PriorOptions {
     /// How frequent the labels are: equal, estimated (from the model's calibrated answers, without any
     /// label), or their shares, as in negative=0.1,positive=0.9, where one label may be left out
     /// [default: equal]
     #[arg(long, value_name = "equal|estimated|LABEL=SHARE,..")]
-    prior: Option<String>,
+    pub prior: Option<String>,
 }
 
 /// How far shares of all labels may be from the sum 1.
@@ -24,7 +24,7 @@ fn usage(message: String) -> Error {
     Error::new(ErrorKind::Usage, message)
 }
 
-impl PriorArgs {
+impl PriorOptions {
     /// Whether one is given.
     pub(super) fn is_given(&self) -> bool {
         self.prior.is_some()
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     fn prior(text: &str, task: &str, calibration: Calibration) -> Result<Prior> {
-        PriorArgs { prior: Some(text.into()) }.prior(&Task::load(task)?, calibration)
+        PriorOptions { prior: Some(text.into()) }.prior(&Task::load(task)?, calibration)
     }
 
     #[test]
@@ -145,7 +145,7 @@ mod tests {
         assert_eq!(read("estimated"), Prior::Estimated);
         assert_eq!(read("positive=0.75, negative=0.25"), Prior::Given(vec![0.25, 0.75]));
         assert_eq!(read("positive=0.75"), Prior::Given(vec![0.25, 0.75]));
-        let none = PriorArgs { prior: None };
+        let none = PriorOptions { prior: None };
         let task = Task::load("sentiment").unwrap();
         assert_eq!(none.prior(&task, Calibration::None).unwrap(), Prior::Equal);
     }

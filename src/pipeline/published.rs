@@ -50,15 +50,17 @@ pub(super) fn implied_preset(argv: &[String]) -> Option<(&'static str, PresetNam
 }
 
 /// Options of published commands that have no meaning here.
-#[derive(Debug, Args)]
-pub struct PublishedArgs {
+#[derive(Clone, Debug, Args)]
+pub struct PublishedOptions {
+    /// Flags that have no effect here.
     #[arg(long = "tensor_parallel_size", value_name = "N", hide = true)]
-    tensor_parallel_size: Option<usize>,
+    pub tensor_parallel_size: Option<usize>,
+    /// Flags that have no effect here.
     #[arg(long = "gpu_memory_utilization", value_name = "X", hide = true)]
-    gpu_memory_utilization: Option<f64>,
+    pub gpu_memory_utilization: Option<f64>,
 }
 
-impl PublishedArgs {
+impl PublishedOptions {
     /// Says which of the options that were given have no effect.
     pub(super) fn warn(&self, voice: &Voice<'_>) {
         let Self { tensor_parallel_size, gpu_memory_utilization } = self;

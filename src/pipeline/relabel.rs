@@ -8,16 +8,15 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::ids::{IdsArgs, numbered};
-use super::model::ModelArgs;
-use super::names::CalibrationName;
+use super::ids::{IdsOptions, numbered};
+use super::model::ModelOptions;
 use super::observer::Voice;
 use super::opened::{Need, Opened};
 use super::outcome::Outcome;
-use super::prior_args::{self, PriorArgs};
-use super::run_args::RunArgs;
+use super::prior_args::{self, PriorOptions};
+use super::run_args::RunOptions;
 use super::search_args::usage;
-use super::server_args::ServerArgs;
+use super::server_args::ServerOptions;
 use super::session::Session;
 use super::words::{count, duration};
 use crate::data::{Dataset, LabelRecord, Task, json_lines, read_labels, write_labels};
@@ -43,49 +42,54 @@ const MARGIN: f64 = 1.0;
 /// Example:
 ///   w2s relabel --model models/gemma-3-270m --adapter runs/student --task sentiment \
 ///       --data data/demo/reviews.jsonl --labels runs/mine/labels.jsonl --by flip --out runs/again
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(verbatim_doc_comment)]
-pub struct RelabelArgs {
+pub struct RelabelJob {
+    /// The model.
     #[command(flatten)]
-    pub(super) model: ModelArgs,
+    pub model: ModelOptions,
+    /// How a server is asked, where the model is one.
     #[command(flatten)]
-    server: ServerArgs,
+    pub server: ServerOptions,
 
     /// Built-in task (see `w2s tasks`) or path of a task file
     #[arg(long, value_name = "TASK", help_heading = "Data")]
-    task: String,
+    pub task: String,
     /// Examples: JSON, JSON lines, CSV, TSV or Parquet
     #[arg(long, value_name = "FILE", help_heading = "Data")]
-    data: PathBuf,
+    pub data: PathBuf,
     /// Labels by id: labels.jsonl, or any file with id and label; may be given more than once
     #[arg(long, value_name = "FILE", help_heading = "Data", required = true)]
-    labels: Vec<PathBuf>,
+    pub labels: Vec<PathBuf>,
+    /// Which examples.
     #[command(flatten)]
-    ids: IdsArgs,
+    pub ids: IdsOptions,
     /// Prompt variant of the task; `w2s tasks TASK` shows them [default: the task's own]
     #[arg(long, value_name = "NAME", help_heading = "Data")]
-    prompt_variant: Option<String>,
+    pub prompt_variant: Option<String>,
 
     /// What becomes of labels that the model contradicts
     #[arg(long, value_enum, default_value_t = ChangeName::None, help_heading = "Labels")]
-    by: ChangeName,
+    pub by: ChangeName,
     /// By how many nats it must contradict them: log-probability of its answer less that of the label
     /// [default: 1]
     #[arg(long, value_name = "NATS", help_heading = "Labels")]
-    margin: Option<f64>,
+    pub margin: Option<f64>,
     /// How the model's bias to a label word is taken off [default: batch]
     #[arg(long, value_enum, help_heading = "Labels")]
-    calibrate: Option<CalibrationName>,
+    pub calibrate: Option<Calibration>,
+    /// The shares of labels that calibration supposes.
     #[command(flatten, next_help_heading = "Labels")]
-    prior: PriorArgs,
+    pub prior: PriorOptions,
 
+    /// The run folder.
     #[command(flatten)]
-    pub(super) run: RunArgs,
+    pub run: RunOptions,
 }
 
 /// What becomes of a label that is contradicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum ChangeName {
+pub enum ChangeName {
     /// It stays, and is counted
     None,
     /// It is exchanged for the model's
@@ -127,7 +131,7 @@ pub struct RelabelSummary {
     tokens_full_prompts: u64,
 }
 
-pub(super) fn run(args: RelabelArgs, session: &mut Session) -> Result<Outcome<RelabelSummary>> {
+pub(super) fn run(args: RelabelJob, session: &mut Session) -> Result<Outcome<RelabelSummary>> {
     let began = Instant::now();
     let margin = args.margin()?;
     let mut task = Task::load(&args.task)?;
@@ -257,7 +261,7 @@ fn changed(
     (records, history)
 }
 
-impl RelabelArgs {
+impl RelabelJob {
     /// The prompt variant to ask with, if not the task's own.
     pub(super) fn prompt_variant(&self) -> Option<&str> {
         self.prompt_variant.as_deref()
@@ -283,7 +287,7 @@ impl RelabelArgs {
     }
 
     fn calibration(&self) -> Calibration {
-        self.calibrate.map_or(Calibration::default(), Into::into)
+        self.calibrate.unwrap_or_default()
     }
 
     /// The labels by id; one that two files speak of is an error.

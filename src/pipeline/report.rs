@@ -23,31 +23,31 @@ use crate::report::{ReportInputs, report_on};
 ///   w2s report runs/zero-shot runs/mine --gold gold.jsonl --out both
 ///   w2s report runs/classic-small --out classic
 ///   w2s report --comparison comparison.json --out figure
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(verbatim_doc_comment)]
-pub struct ReportArgs {
+pub struct ReportJob {
     /// Run folders, in the order of the bars
     #[arg(required_unless_present = "comparison", value_name = "RUN")]
-    runs: Vec<PathBuf>,
+    pub runs: Vec<PathBuf>,
     /// Basins of several searches, from `w2s eval --basins FILE`
     #[arg(long, value_name = "FILE")]
-    basins: Option<PathBuf>,
+    pub basins: Option<PathBuf>,
     /// Methods against each other, from `w2s compare`
     #[arg(long, value_name = "FILE")]
-    comparison: Option<PathBuf>,
+    pub comparison: Option<PathBuf>,
     /// Gold labels to show beside the examples [default: none are shown]
     #[arg(long, value_name = "FILE")]
-    gold: Option<PathBuf>,
+    pub gold: Option<PathBuf>,
     /// Column of the gold file [default: the task's]
     #[arg(long, value_name = "COLUMN", requires = "gold")]
-    gold_column: Option<String>,
+    pub gold_column: Option<String>,
     /// Folder for figures and pages; those of an earlier report there are replaced
     #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    pub out: PathBuf,
 }
 
-pub(super) fn run(args: ReportArgs, session: &Session<'_>) -> Result<()> {
-    let ReportArgs { runs, basins, comparison, gold, gold_column, out } = args;
+pub(super) fn run(args: ReportJob, session: &Session<'_>) -> Result<()> {
+    let ReportJob { runs, basins, comparison, gold, gold_column, out } = args;
     let inputs = ReportInputs { runs, basins, comparison, gold, gold_column };
     let summary = report_on(&inputs, &out)?;
     for note in &summary.notes {

@@ -34,37 +34,38 @@ use crate::server::ServerAddress;
 ///   w2s reproduce
 ///   w2s reproduce w2s-classic --scale small --data-dir data-sets --out runs/classic
 ///   w2s reproduce icm-figure1 --set model=/models/Llama-3.1-8B --set set=truthfulqa --dry-run
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(verbatim_doc_comment)]
-pub struct ReproduceArgs {
+pub struct ReproduceJob {
     /// A recipe of the list, or a file that ends in .toml
     #[arg(value_name = "RECIPE")]
-    recipe: Option<String>,
+    pub recipe: Option<String>,
+    /// Where and at which size.
     #[command(flatten)]
-    place: PlaceArgs,
+    pub place: PlaceOptions,
     /// Folder for the runs and the results [default: runs/RECIPE-SCALE]
     #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
+    pub out: Option<PathBuf>,
     /// Print the steps as commands and do nothing
     #[arg(long, requires = "recipe")]
-    dry_run: bool,
+    pub dry_run: bool,
     /// Folder whose runs are taken where they are the same [default: the folder that holds --out]
     #[arg(long, value_name = "DIR")]
-    reuse: Option<PathBuf>,
+    pub reuse: Option<PathBuf>,
 }
 
 /// At what scale a recipe is run, with what values, and where.
-#[derive(Debug, Args)]
-pub struct PlaceArgs {
+#[derive(Clone, Debug, Args)]
+pub struct PlaceOptions {
     /// The recipe's scale: full or small
     #[arg(long, value_name = "SCALE", default_value = "full")]
-    scale: String,
+    pub scale: String,
     /// Give one of the scale's values, such as a model's folder; of lists, some of its entries
     #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
-    set: Vec<(String, String)>,
+    pub set: Vec<(String, String)>,
     /// Folder of the data files; what is missing there is fetched from the hub if the recipe says how
     #[arg(long, value_name = "DIR", default_value = "data-sets")]
-    data_dir: PathBuf,
+    pub data_dir: PathBuf,
 }
 
 fn setting(text: &str) -> std::result::Result<(String, String), String> {
@@ -72,7 +73,7 @@ fn setting(text: &str) -> std::result::Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-impl PlaceArgs {
+impl PlaceOptions {
     /// Returns the recipe's steps, each understood.
     pub(super) fn expand(&self, recipe: &Recipe, out: &Path) -> Result<(Expanded, Vec<Step>)> {
         let expanded = recipe.expand(&self.scale, &self.set, &self.data_dir, out)?;
@@ -146,7 +147,8 @@ impl PlaceArgs {
     }
 }
 
-pub(super) fn run(args: &ReproduceArgs, session: &mut Session) -> Result<()> {
+pub(super) fn run(args: ReproduceJob, session: &mut Session) -> Result<()> {
+    let args = &args;
     let Some(name) = &args.recipe else { return list(&session.voice) };
     let recipe = Recipe::load(name)?;
     let out = args

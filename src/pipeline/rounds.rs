@@ -12,7 +12,7 @@ use std::time::Instant;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::loop_args::{LoopArgs, LoopSettings, adapter};
+use super::loop_args::{LoopJob, LoopSettings, adapter};
 use super::observer::Voice;
 use super::relabel::{ChangeName, RelabelSummary as Looked};
 use super::session::Session;
@@ -32,10 +32,9 @@ use crate::server::ServerAddress;
 use crate::stats::normalised_entropy_of_counts;
 use crate::train::Seat;
 
-pub(super) fn run(args: LoopArgs, session: &mut Session) -> Result<()> {
+pub(super) fn run(args: LoopJob, session: &mut Session) -> Result<()> {
     let began = Instant::now();
-    let typed = session.command_line();
-    let settings = args.settle(typed.get(2..).unwrap_or_default())?;
+    let settings = args.settle()?;
     if Seat::from_environment()?.is_some() {
         return Err(Error::new(ErrorKind::Usage, "a loop runs in one process, not under torchrun")
             .hint("run its steps by hand to train with several processes"));
@@ -70,7 +69,7 @@ pub(super) fn run(args: LoopArgs, session: &mut Session) -> Result<()> {
     }
     parts.write(&settings)?;
     session.voice.interruptible(
-        &format!("nothing is lost. Continue the loop with: {}", again(&typed)),
+        &format!("nothing is lost. Continue the loop with: {}", again(&session.command_line())),
         true,
     );
     let mut work = Work {
@@ -99,6 +98,9 @@ pub(super) fn run(args: LoopArgs, session: &mut Session) -> Result<()> {
 
 /// The command that goes on with the loop.
 fn again(typed: &[String]) -> String {
+    if typed.is_empty() {
+        return "the same job, resumed".to_owned();
+    }
     let words = typed.iter().skip(1).filter(|word| *word != "--resume" && *word != "--force");
     let step = Step::new("", words.cloned().chain(["--resume".to_owned()]));
     step.typed()

@@ -6,24 +6,30 @@ use clap::Args;
 
 use crate::run::{OpenMode, RunDir};
 
-#[derive(Debug, Args)]
+/// The folder of a run, and the seed.
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Run")]
-pub struct RunArgs {
+pub struct RunOptions {
     /// Run folder to make
     #[arg(long, value_name = "RUN")]
-    pub(super) out: PathBuf,
+    pub out: PathBuf,
     /// Continue the run in the folder; begin it if there is none
     #[arg(long, conflicts_with = "force")]
-    resume: bool,
+    pub resume: bool,
     /// Replace the run in the folder
     #[arg(long)]
-    force: bool,
+    pub force: bool,
     /// Seed of everything random
     #[arg(long, value_name = "SEED", default_value_t = 0)]
-    pub(super) seed: u64,
+    pub seed: u64,
 }
 
-impl RunArgs {
+impl RunOptions {
+    /// Returns a new run in a folder, with seed 0.
+    pub fn new(out: impl Into<PathBuf>) -> Self {
+        Self { out: out.into(), ..Self::default() }
+    }
+
     /// Continues the run in the folder, or begins it, whatever the command line says.
     pub(super) fn set_resume(&mut self) {
         (self.resume, self.force) = (true, false);

@@ -7,10 +7,10 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
 
-use super::model::ModelArgs;
+use super::model::ModelOptions;
 use super::observer::Voice;
 use super::opened::{Need, Opened};
-use super::server_args::ServerArgs;
+use super::server_args::ServerOptions;
 use super::session::Session;
 use crate::error::{Error, ErrorKind, Result};
 use crate::score::{PromptTree, Scorer};
@@ -24,16 +24,18 @@ use crate::score::{PromptTree, Scorer};
 /// of them differ; a label that begins another is scored with whatever may follow it.
 ///
 /// Example: {"id": "1", "prompt": "Claim: 2 + 2 = 4\nI think this claim is ", "labels": ["True", "False"]}
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(verbatim_doc_comment)]
-pub struct ScoreArgs {
+pub struct ScoreJob {
+    /// The model.
     #[command(flatten)]
-    model: ModelArgs,
+    pub model: ModelOptions,
+    /// How a server is asked, where the model is one.
     #[command(flatten)]
-    server: ServerArgs,
+    pub server: ServerOptions,
     /// JSON lines with id, prompt and labels
     #[arg(long, value_name = "FILE.jsonl", help_heading = "Input")]
-    input: PathBuf,
+    pub input: PathBuf,
 }
 
 #[derive(Deserialize)]
@@ -54,7 +56,7 @@ struct Answer<'a> {
 /// Questions answered between two writes: enough to share beginnings, few enough to see progress.
 const CHUNK: usize = 256;
 
-pub(super) fn run(args: ScoreArgs, session: &mut Session) -> Result<()> {
+pub(super) fn run(args: ScoreJob, session: &mut Session) -> Result<()> {
     let lines = read(&args.input)?;
     warn_of_beginnings(&lines, &session.voice);
     let mut scorer = Opened::open(&args.model, &args.server, Need::Scores, session)?;

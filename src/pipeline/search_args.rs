@@ -6,108 +6,106 @@ use std::path::Path;
 use clap::Args;
 
 use super::from_gold::{self, GoldSource};
-use super::names::{
-    AggregateName, InitName, ObjectiveName, PresetName, RuleChoice, RuleName, ScheduleName,
-};
+use super::names::{InitName, PresetName, RuleChoice};
 use super::published::implied_preset;
 use crate::data::{Example, Rule, Task};
 use crate::error::{Error, ErrorKind, Result};
 use crate::label::{
-    BatchSize, IcmSettings, Init, Objective, OrderOptions, Preset, Schedule, ScheduleKind,
-    ScoreForm,
+    Aggregate, BatchSize, IcmSettings, Init, Objective, OrderOptions, Preset, Schedule,
+    ScheduleKind, ScoreForm,
 };
 use crate::run::SeedStream;
 use crate::score::{Calibration, Prior};
 
 /// Options of the search; each is an error with another method that it has no effect on.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Search (icm)")]
-pub struct SearchArgs {
+pub struct SearchOptions {
     /// Settings of a published code (README); an option that is given wins [default: none]
     #[arg(long, value_enum)]
-    preset: Option<PresetName>,
+    pub preset: Option<PresetName>,
     /// Weight of mutual predictability against inconsistency [default: 50]
     #[arg(long, value_name = "X")]
-    alpha: Option<f64>,
+    pub alpha: Option<f64>,
     /// Choose alpha so that one inconsistent pair weighs as much as NATS nats of mutual predictability,
     /// summed over the examples labelled so far: n / NATS, through the first sweep as n grows and fixed
     /// from then on (with the sum, 1 / NATS). Temperatures are in units of the score: at T a loss of
     /// T * NATS nats is accepted with probability 1 / e [default: off]
     #[arg(long, value_name = "NATS", conflicts_with = "alpha")]
-    auto_alpha: Option<f64>,
+    pub auto_alpha: Option<f64>,
     /// Examples that are labelled at the start [default: 8]
     #[arg(long, value_name = "N", alias = "num_seed")]
-    num_seed: Option<usize>,
+    pub num_seed: Option<usize>,
     /// How they are labelled [default: random]
     #[arg(long, value_enum)]
-    init: Option<InitName>,
+    pub init: Option<InitName>,
     /// Most iterations for one batch [default: 1500]
     #[arg(long, value_name = "N", alias = "K")]
-    iterations: Option<u64>,
+    pub iterations: Option<u64>,
     /// Go on to the last iteration even when no label can change any more [default: false, but true
     /// with a preset]
     #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true,
         default_missing_value = "true")]
-    run_all_iterations: Option<bool>,
+    pub run_all_iterations: Option<bool>,
     /// End the search of a batch when all examples are labelled and one label had more than this share
     /// of them for a whole sweep, such as 0.95 [default: off]
     #[arg(long, value_name = "SHARE")]
-    stop_on_collapse: Option<f64>,
+    pub stop_on_collapse: Option<f64>,
     /// Examples searched together, or shown to each other by a baseline; fewer where the model's
     /// context is too short [default: 256]
     #[arg(long, value_name = "N", alias = "batch_size")]
-    batch_size: Option<usize>,
+    pub batch_size: Option<usize>,
     /// Mutual predictability by log-probability (paper), by log-odds (authors' code), or each label
     /// given only those before it in a few random orders, which is cheaper [default: logprob]
     #[arg(long, value_enum)]
-    objective: Option<ObjectiveName>,
+    pub objective: Option<Objective>,
     /// Random orders of the objective prequential [default: 4]
     #[arg(long, value_name = "N")]
-    prequential_orders: Option<NonZeroUsize>,
+    pub prequential_orders: Option<NonZeroUsize>,
     /// Mean or sum over the examples; with sum, alpha depends on their number [default: mean]
     #[arg(long, value_enum)]
-    aggregate: Option<AggregateName>,
+    pub aggregate: Option<Aggregate>,
     /// Rules that make labels inconsistent, or none; leaky-reference is the published code's, whose
     /// keys tell gold labels: for reproduction only [default: the task's]
     #[arg(long, value_enum, value_delimiter = ',', value_name = "RULES")]
-    consistency: Option<Vec<RuleName>>,
+    pub consistency: Option<Vec<RuleChoice>>,
     /// Most inconsistent pairs repaired after one change [default: 10]
     #[arg(long, value_name = "N", alias = "consistency_fix_K")]
-    consistency_fix_iterations: Option<usize>,
+    pub consistency_fix_iterations: Option<usize>,
     /// Cooling: log or exp (authors' code, by accepted changes), or paper (by iterations)
     /// [default: log]
     #[arg(long, value_enum, alias = "scheduler")]
-    schedule: Option<ScheduleName>,
+    pub schedule: Option<ScheduleKind>,
     /// Temperature at the start [default: 10]
     #[arg(long, value_name = "T", alias = "initial_T")]
-    initial_temperature: Option<f64>,
+    pub initial_temperature: Option<f64>,
     /// Lowest temperature [default: 0.01]
     #[arg(long, value_name = "T", alias = "final_T")]
-    final_temperature: Option<f64>,
+    pub final_temperature: Option<f64>,
     /// Speed of the schedules log and paper [default: 2 and 0.99]
     #[arg(long, value_name = "X")]
-    beta: Option<f64>,
+    pub beta: Option<f64>,
     /// Factor per accepted change of the schedule exp [default: 0.99]
     #[arg(long, value_name = "X")]
-    decay: Option<f64>,
+    pub decay: Option<f64>,
     /// Draw a new order of demonstrations after every N accepted changes; 0: never [default: 0]
     #[arg(long, value_name = "N")]
-    renew_order_every: Option<u64>,
+    pub renew_order_every: Option<u64>,
     /// Examples drawn and predicted at once, then decided one after another; predictions do not see
     /// what the same round accepted [default: 1]
     #[arg(long, value_name = "P")]
-    parallel_proposals: Option<NonZeroUsize>,
+    pub parallel_proposals: Option<NonZeroUsize>,
     /// Whole searches from other seeds, each in restarts/K of the run folder; the best is the run's
     /// result [default: 1]
     #[arg(long, value_name = "R")]
-    restarts: Option<NonZeroUsize>,
+    pub restarts: Option<NonZeroUsize>,
     /// Leave out the last pass, which scores the labels under a new order of demonstrations
     #[arg(long)]
-    no_order_check: bool,
+    pub no_order_check: bool,
     /// Permutations of the final labels over the texts that are scored beside them, one pass each: what
     /// labels that say nothing of the texts score [default: 5]
     #[arg(long, value_name = "N")]
-    null_permutations: Option<usize>,
+    pub null_permutations: Option<usize>,
 }
 
 pub(super) fn usage(message: String) -> Error {
@@ -119,7 +117,7 @@ pub(super) fn no_effect(option: &str, with: &str) -> Error {
     usage(format!("`--{option}` has no effect {with}")).hint("leave it out")
 }
 
-impl SearchArgs {
+impl SearchOptions {
     /// An error for the first option that is given and is not among `allowed`.
     pub(super) fn forbid(&self, method: &str, allowed: &[&str]) -> Result<()> {
         let Self {
@@ -200,7 +198,7 @@ impl SearchArgs {
     }
 
     fn schedule(&self, default: Schedule) -> Result<Schedule> {
-        let kind = self.schedule.map_or(default.kind, Into::into);
+        let kind = self.schedule.unwrap_or(default.kind);
         if self.decay.is_some() && kind != ScheduleKind::Exp {
             return Err(usage("`--decay` has no effect without `--schedule exp`".into()));
         }
@@ -227,7 +225,7 @@ impl SearchArgs {
 
     /// Whether the published code's consistency keys take the place of the texts'.
     pub(super) fn is_leaky(&self) -> bool {
-        self.consistency.as_ref().is_some_and(|names| names.contains(&RuleName::LeakyReference))
+        self.consistency.as_ref().is_some_and(|names| names.contains(&RuleChoice::LeakyReference))
     }
 
     /// Whether the search starts from gold labels, right ones or wrong ones.
@@ -242,7 +240,7 @@ impl SearchArgs {
         };
         let mut rules = Vec::new();
         for &name in names {
-            let alone = match name.into() {
+            let alone = match name {
                 RuleChoice::Rule(rule) => {
                     rules.push(rule);
                     continue;
@@ -314,7 +312,7 @@ impl SearchArgs {
                 "`--stop-on-collapse` is {share}, expected a share between 0 and 1"
             )));
         }
-        let objective = self.objective.map_or(defaults.form.objective, Into::into);
+        let objective = self.objective.unwrap_or(defaults.form.objective);
         if self.prequential_orders.is_some() && objective != Objective::Prequential {
             return Err(usage(
                 "`--prequential-orders` has no effect without `--objective prequential`".into(),
@@ -329,7 +327,7 @@ impl SearchArgs {
         Ok(IcmSettings {
             form: ScoreForm {
                 objective,
-                aggregate: self.aggregate.map_or(defaults.form.aggregate, Into::into),
+                aggregate: self.aggregate.unwrap_or(defaults.form.aggregate),
                 alpha,
             },
             auto_alpha: self.auto_alpha,

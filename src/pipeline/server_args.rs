@@ -14,60 +14,61 @@ use crate::server::{
     ServiceOptions,
 };
 
+/// How a model behind a server is asked.
 #[derive(Clone, Debug, Args)]
 #[command(
     next_help_heading = "Server (with `--model http://HOST:8000/v1#NAME`; the API key is read from W2S_API_KEY or OPENAI_API_KEY)"
 )]
-pub struct ServerArgs {
+pub struct ServerOptions {
     /// How log-probabilities are got: auto takes the best that works, in this order: echo and
     /// prompt-logprobs (exact), top-k (the label must be among the most likely next tokens),
     /// chat-top-k (among the first tokens of a chat's answer) [default: auto]
     #[arg(long, value_name = "ROUTE", value_parser = route)]
-    route: Option<RouteChoice>,
+    pub route: Option<RouteChoice>,
     /// Next tokens to ask for on the routes top-k and chat-top-k [default: 20]
     #[arg(long, value_name = "K")]
-    top_k: Option<NonZeroUsize>,
+    pub top_k: Option<NonZeroUsize>,
     /// Share of labels that may be missing among these; more stop the run [default: 0.05]
     #[arg(long, value_name = "SHARE")]
-    max_misses: Option<f64>,
+    pub max_misses: Option<f64>,
     /// The served model's tokenizer.json, or its folder: exact borders of labels, labels of several
     /// tokens on the route top-k, and the chat template where there is one [default: none]
     #[arg(long, value_name = "FILE")]
-    tokenizer: Option<PathBuf>,
+    pub tokenizer: Option<PathBuf>,
     /// File that holds the API key and nothing else [default: the environment]
     #[arg(long, value_name = "FILE")]
-    api_key_file: Option<PathBuf>,
+    pub api_key_file: Option<PathBuf>,
     /// Most requests under way at once [default: 8]
     #[arg(long, value_name = "N")]
-    concurrency: Option<NonZeroUsize>,
+    pub concurrency: Option<NonZeroUsize>,
     /// Most requests begun in a second [default: no limit]
     #[arg(long, value_name = "N")]
-    requests_per_second: Option<f64>,
+    pub requests_per_second: Option<f64>,
     /// Longest time for one request [default: 120]
     #[arg(long, value_name = "SECONDS")]
-    deadline: Option<f64>,
+    pub deadline: Option<f64>,
     /// Times a request is sent again after 429, 5xx, a broken connection or an answer that is none,
     /// with growing waits
     /// [default: 6]
     #[arg(long, value_name = "N")]
-    retries: Option<u32>,
+    pub retries: Option<u32>,
     /// Folder where answers are kept for all runs, or off; an answer that is there costs nothing.
     /// With off, a run that is interrupted asks some of them again
     /// [default: w2s in the user's folder of caches]
     #[arg(long, value_name = "DIR|off")]
-    response_cache: Option<PathBuf>,
+    pub response_cache: Option<PathBuf>,
     /// Price table (TOML): `currency = "USD"` and, for each model, `[models."NAME"]` with
     /// `input_per_million` and `output_per_million` [default: none]
     #[arg(long, value_name = "FILE.toml")]
-    prices: Option<PathBuf>,
+    pub prices: Option<PathBuf>,
     /// Stop before the request that could make the run cost more, by the price table
     #[arg(long, value_name = "AMOUNT", requires = "prices")]
-    max_cost: Option<f64>,
+    pub max_cost: Option<f64>,
 }
 
 /// A route, or the best there is.
 #[derive(Clone, Copy, Debug)]
-struct RouteChoice(Option<Route>);
+pub struct RouteChoice(pub Option<Route>);
 
 fn route(text: &str) -> std::result::Result<RouteChoice, String> {
     match text {
@@ -76,7 +77,7 @@ fn route(text: &str) -> std::result::Result<RouteChoice, String> {
     }
 }
 
-impl ServerArgs {
+impl ServerOptions {
     /// Refuses these options where the model is a folder.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use std::time::SystemTime;
 
 use tch::Kind;
 
-use super::model::ModelArgs;
+use super::model::ModelOptions;
 use super::observer::{Event, Observer, Silent, Voice};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::Devices;
@@ -34,6 +34,8 @@ pub struct Session<'o> {
     /// The least recently used first.
     models: Vec<LmScorer>,
     digests: RefCell<HashMap<PathBuf, Digest>>,
+    /// The command line of the program; empty for a program of another name.
+    command_line: Vec<String>,
     /// The command line of the step at work; `None` outside a series of steps.
     step: Option<Vec<String>>,
     /// Folder whose complete runs are taken instead of being made again.
@@ -56,10 +58,19 @@ impl<'o> Session<'o> {
             voice: Voice::new(observer),
             models: Vec::new(),
             digests: RefCell::default(),
+            command_line: Vec::new(),
             step: None,
             reused: None,
             counted: None,
         }
+    }
+
+    /// Returns the session with the command line that manifests are to record, and that says in which
+    /// spelling options were typed: those of published programs ask for their presets.
+    #[must_use]
+    pub fn with_command_line(mut self, words: impl IntoIterator<Item = String>) -> Self {
+        self.command_line = words.into_iter().collect();
+        self
     }
 
     /// Makes all models of the session count what they would run, and run nothing.
@@ -99,7 +110,7 @@ impl<'o> Session<'o> {
 
     /// The command line that a manifest records: of the step, or of the process.
     pub(super) fn command_line(&self) -> Vec<String> {
-        self.step.clone().unwrap_or_else(|| std::env::args().collect())
+        self.step.clone().unwrap_or_else(|| self.command_line.clone())
     }
 
     /// Says the settings of a run; in a series of steps they are in the manifests only.
@@ -124,7 +135,7 @@ impl<'o> Session<'o> {
     }
 
     /// Returns the model with its adapter, ready to score.
-    pub(super) fn open(&mut self, args: &ModelArgs) -> Result<LmScorer> {
+    pub(super) fn open(&mut self, args: &ModelOptions) -> Result<LmScorer> {
         let mut scorer = self.take(args, || args.training_device(None))?;
         if self.counts() {
             scorer.count_only();
@@ -138,7 +149,7 @@ impl<'o> Session<'o> {
     /// Returns the model without an adapter, to be trained.
     pub(super) fn open_trainable(
         &mut self,
-        args: &ModelArgs,
+        args: &ModelOptions,
         place: (Devices, Kind),
         seat: Option<&Seat>,
     ) -> Result<LmScorer> {
@@ -179,7 +190,7 @@ impl<'o> Session<'o> {
 
     fn take(
         &mut self,
-        args: &ModelArgs,
+        args: &ModelOptions,
         place: impl Fn() -> Result<(Devices, Kind)>,
     ) -> Result<LmScorer> {
         if args.server()?.is_some() {

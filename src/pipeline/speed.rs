@@ -6,10 +6,10 @@ use std::time::Instant;
 use serde::Serialize;
 use tch::Kind;
 
-use super::model::ModelArgs;
+use super::model::ModelOptions;
 use super::session::Session;
 use super::train::Trained;
-use super::train_args::TrainArgs;
+use super::train_args::TrainJob;
 use crate::error::Result;
 use crate::lm::{Decoder, GenerateOptions, NewTokens, Sampling, generate};
 use crate::run::SeedStream;
@@ -90,8 +90,8 @@ impl fmt::Display for Speed {
 
 /// Returns the speed of a model, measured for about `seconds` in all; with none, only what it is.
 pub(super) fn measure(
-    model: &ModelArgs,
-    train: Option<&TrainArgs>,
+    model: &ModelOptions,
+    train: Option<&TrainJob>,
     writes: bool,
     seconds: f64,
     session: &mut Session,
@@ -116,7 +116,7 @@ pub(super) fn measure(
     Ok(speed)
 }
 
-fn facts(scorer: &LmScorer, train: Option<&TrainArgs>) -> Result<Speed> {
+fn facts(scorer: &LmScorer, train: Option<&TrainJob>) -> Result<Speed> {
     let decoder = scorer.decoder();
     let config = decoder.config();
     let element = decoder.kind().elt_size_in_bytes();
@@ -200,7 +200,7 @@ fn write_rate(scorer: &LmScorer, seconds: f64) -> Result<f64> {
 }
 
 /// Returns tokens a second.
-fn train_rate(args: &TrainArgs, decoder: &mut Decoder, seconds: f64) -> Result<f64> {
+fn train_rate(args: &TrainJob, decoder: &mut Decoder, seconds: f64) -> Result<f64> {
     let streams = SeedStream::new(0);
     let trained = Trained::new(args, decoder, streams)?;
     let (len, learnt) = SEQUENCE;

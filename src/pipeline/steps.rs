@@ -27,7 +27,7 @@ pub(super) struct Step {
 
 /// What became of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum StepEnd {
+pub enum StepEnd {
     /// Its run was complete, with this command line and these inputs.
     Skipped,
     /// It was run to its end, from its beginning or from where it was.

@@ -11,7 +11,7 @@ use super::merge::write_model;
 use super::observer::Voice;
 use super::outcome::Outcome;
 use super::session::Session;
-use super::train_args::TrainArgs;
+use super::train_args::TrainJob;
 use super::train_items::{Making, Training, Weighing};
 use super::train_run::Run;
 use super::words::{count, duration};
@@ -64,7 +64,7 @@ pub struct TrainSummary {
 
 /// Trains; `None` in a process that is not the first of its group, which alone has the folder.
 pub(super) fn run(
-    mut args: TrainArgs,
+    mut args: TrainJob,
     session: &mut Session,
 ) -> Result<Option<Outcome<TrainSummary>>> {
     args.check()?;
@@ -96,7 +96,7 @@ pub(super) fn run(
 }
 
 fn train(
-    args: &TrainArgs,
+    args: &TrainJob,
     devices: (Devices, Kind),
     (seat, group): (Option<&Seat>, &Group),
     session: &mut Session,
@@ -205,7 +205,7 @@ fn be_of_one_mind(group: &Group, manifest: &Manifest) -> Result<()> {
 /// The run folder, locked to the end so that no other training can work in it; the first process
 /// alone has it. `None` when its run is complete.
 fn open_folder(
-    args: &TrainArgs,
+    args: &TrainJob,
     group: &Group,
     manifest: &Manifest,
 ) -> Result<Option<Option<RunDir>>> {
@@ -220,17 +220,13 @@ fn open_folder(
 }
 
 /// What trains.
-pub(super) enum Trained {
+pub enum Trained {
     Adapter(Box<Adapter>),
     All(Vec<OwnTensor>),
 }
 
 impl Trained {
-    pub(super) fn new(
-        args: &TrainArgs,
-        decoder: &mut Decoder,
-        streams: SeedStream,
-    ) -> Result<Self> {
+    pub(super) fn new(args: &TrainJob, decoder: &mut Decoder, streams: SeedStream) -> Result<Self> {
         if args.full {
             return Ok(Self::All(decoder.train_all()?));
         }
@@ -246,7 +242,7 @@ impl Trained {
         Ok(Self::Adapter(Box::new(adapter)))
     }
 
-    fn dropout(&self, args: &TrainArgs) -> f64 {
+    fn dropout(&self, args: &TrainJob) -> f64 {
         match self {
             Self::Adapter(adapter) => args.dropout().unwrap_or(adapter.config().dropout),
             Self::All(_) => 0.0,
@@ -283,7 +279,7 @@ impl Trained {
     }
 }
 
-fn read_data(args: &TrainArgs, voice: &Voice<'_>) -> Result<(Task, Dataset)> {
+fn read_data(args: &TrainJob, voice: &Voice<'_>) -> Result<(Task, Dataset)> {
     let mut task = Task::load(&args.task)?;
     if let Some(name) = &args.prompt_variant {
         task = task.with_variant(name)?;
@@ -307,7 +303,7 @@ fn read_data(args: &TrainArgs, voice: &Voice<'_>) -> Result<(Task, Dataset)> {
 
 /// What to learn, and how many items were truncated and dropped.
 fn items(
-    args: &TrainArgs,
+    args: &TrainJob,
     task: &Task,
     dataset: &Dataset,
     tokenizer: &Tokenizer,
@@ -347,7 +343,7 @@ fn items(
 }
 
 /// Moves a share of the questions to validation, whole groups only.
-fn set_aside(args: &TrainArgs, training: &mut Training, streams: SeedStream) -> Result<()> {
+fn set_aside(args: &TrainJob, training: &mut Training, streams: SeedStream) -> Result<()> {
     if let Some(share) = args.validation.filter(|share| *share > 0.0) {
         let rows: Vec<(String, Option<String>)> =
             training.items.iter().map(|item| (item.id.clone(), Some(item.group.clone()))).collect();
@@ -362,7 +358,7 @@ fn set_aside(args: &TrainArgs, training: &mut Training, streams: SeedStream) -> 
 }
 
 fn manifest(
-    args: &TrainArgs,
+    args: &TrainJob,
     (task, dataset): (&Task, &Dataset),
     (session, decoder): (&Session, &Decoder),
     trained: &Trained,

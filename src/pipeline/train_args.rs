@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::ids::IdsArgs;
-use super::loss_args::LossArgs;
-use super::model::ModelArgs;
-use super::run_args::RunArgs;
+use super::ids::IdsOptions;
+use super::loss_args::LossOptions;
+use super::model::ModelOptions;
+use super::run_args::RunOptions;
 use super::search_args::{no_effect, usage};
 use crate::error::Result;
 use crate::train::{Patience, Seat};
@@ -33,18 +33,19 @@ const MOST_SECONDS: f64 = 604_800.0;
 /// Example:
 ///   w2s train --model models/gemma-3-270m --task sentiment --data data/demo/reviews.jsonl \
 ///       --labels runs/mine/labels.jsonl --out runs/student
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(verbatim_doc_comment)]
-pub struct TrainArgs {
+pub struct TrainJob {
+    /// The model.
     #[command(flatten)]
-    pub(super) model: ModelArgs,
+    pub model: ModelOptions,
 
     /// Built-in task (see `w2s tasks`) or path of a task file
     #[arg(long, value_name = "TASK", help_heading = "Data")]
-    pub(super) task: String,
+    pub task: String,
     /// Examples: JSON, JSON lines, CSV, TSV or Parquet
     #[arg(long, value_name = "FILE", help_heading = "Data")]
-    pub(super) data: PathBuf,
+    pub data: PathBuf,
     /// Labels by id: a run folder of `w2s label` or `w2s filter`, any file with id and label, or `gold`;
     /// may be given more than once
     #[arg(
@@ -53,143 +54,146 @@ pub struct TrainArgs {
         help_heading = "Data",
         required_unless_present = "answers"
     )]
-    pub(super) labels: Vec<PathBuf>,
+    pub labels: Vec<PathBuf>,
     /// Learn the answers to all variants: a run folder of `w2s filter` or its answers.jsonl; with --labels
     /// only those of the questions it names
     #[arg(long, value_name = "FILE", help_heading = "Data", alias = "variants")]
-    pub(super) answers: Vec<PathBuf>,
+    pub answers: Vec<PathBuf>,
     /// Weights: JSON lines with id and weight, and variant and answer where these tell them apart,
     /// such as weights.jsonl of `w2s filter` [default: all 1]
     #[arg(long, value_name = "FILE", help_heading = "Data")]
-    pub(super) weights: Vec<PathBuf>,
+    pub weights: Vec<PathBuf>,
     /// What an example or answer weighs that the weights do not name: 0 leaves it out, as is right for
     /// a label that no variant was answered with [default: it is an error]
     #[arg(long, value_name = "W", help_heading = "Data", requires = "weights")]
-    pub(super) missing_weight: Option<f64>,
+    pub missing_weight: Option<f64>,
     /// Weigh every answer by its reliability among those to the variants of its question (`--answers`), or
     /// every label by the `weight` on its line (`--labels` alone: kept.jsonl of `w2s filter`)
     #[arg(long, help_heading = "Data", conflicts_with = "weights")]
-    pub(super) reweight: bool,
+    pub reweight: bool,
     /// Learn the rows of a sample only, each as often as it was drawn: sample.jsonl of
     /// `w2s filter --do-sampling`, beside its answers.jsonl as `--answers` and, where questions are
     /// set aside for validation, its kept.jsonl as `--labels` [default: every answer once]
     #[arg(long, value_name = "FILE", help_heading = "Data", requires = "answers")]
-    pub(super) sample: Option<PathBuf>,
+    pub sample: Option<PathBuf>,
     /// Temperature of the reliability: below 1 it sharpens the shares of the answers [default: 0.2]
     #[arg(long, value_name = "T", help_heading = "Data", requires_all = ["reweight", "answers"])]
-    pub(super) temperature: Option<f64>,
+    pub temperature: Option<f64>,
     /// File of the gold labels (`--labels gold`) [default: the data file]
     #[arg(long, value_name = "FILE", help_heading = "Data")]
-    pub(super) gold: Option<PathBuf>,
+    pub gold: Option<PathBuf>,
     /// Column of the gold labels (`--labels gold`) [default: the task's]
     #[arg(long, value_name = "COLUMN", help_heading = "Data")]
-    pub(super) gold_column: Option<String>,
+    pub gold_column: Option<String>,
     /// Learn the distribution of labels in the file of labels, not its likeliest label
     #[arg(long, help_heading = "Data")]
-    pub(super) soft_labels: bool,
+    pub soft_labels: bool,
     /// Take the first N examples only
     #[arg(long, value_name = "N", help_heading = "Data", conflicts_with = "files")]
-    pub(super) limit: Option<NonZeroUsize>,
+    pub limit: Option<NonZeroUsize>,
+    /// Which examples.
     #[command(flatten)]
-    pub(super) ids: IdsArgs,
+    pub ids: IdsOptions,
     /// Prompt variant of the task; `w2s tasks TASK` shows them [default: the task's own]
     #[arg(long, value_name = "NAME", help_heading = "Data")]
-    pub(super) prompt_variant: Option<String>,
+    pub prompt_variant: Option<String>,
     /// Longest prompt with its answer, in tokens
     #[arg(long, value_name = "TOKENS", default_value_t = 512, help_heading = "Data")]
-    pub(super) max_tokens: usize,
+    pub max_tokens: usize,
     /// What becomes of prompts that are longer; answers are never cut
     #[arg(long, value_enum, default_value_t = TooLongName::Truncate, help_heading = "Data")]
-    pub(super) too_long: TooLongName,
+    pub too_long: TooLongName,
 
+    /// The run folder.
     #[command(flatten)]
-    pub(super) run: RunArgs,
+    pub run: RunOptions,
     /// Write a checkpoint every N steps [default: by time only]
     #[arg(long, value_name = "N", help_heading = "Run")]
-    pub(super) checkpoint_steps: Option<NonZeroUsize>,
+    pub checkpoint_steps: Option<NonZeroUsize>,
     /// Write a checkpoint every so many minutes
     #[arg(long, value_name = "MINUTES", default_value_t = 5.0, help_heading = "Run")]
-    pub(super) checkpoint_minutes: f64,
+    pub checkpoint_minutes: f64,
 
     /// Wait so many seconds for the other processes to start (WORLD_SIZE above 1) [default: 30]
     #[arg(long, value_name = "SECONDS", help_heading = "Run")]
-    join_timeout: Option<f64>,
+    pub join_timeout: Option<f64>,
     /// Take another process for lost if it does not come to a step's sum within so many seconds
     /// (WORLD_SIZE above 1) [default: 600]
     #[arg(long, value_name = "SECONDS", help_heading = "Run")]
-    peer_timeout: Option<f64>,
+    pub peer_timeout: Option<f64>,
 
+    /// What the loss is.
     #[command(flatten)]
-    pub(super) loss: LossArgs,
+    pub loss: LossOptions,
 
     /// Rank of the adapter [default: 16]
     #[arg(long, value_name = "R", help_heading = "Adapter")]
-    pub(super) lora_r: Option<NonZeroUsize>,
+    pub lora_r: Option<NonZeroUsize>,
     /// Scale of the adapter times its rank [default: 32]
     #[arg(long, value_name = "ALPHA", help_heading = "Adapter")]
-    pub(super) lora_alpha: Option<f64>,
+    pub lora_alpha: Option<f64>,
     /// Share of the adapter's inputs dropped in training [default: 0.05]
     #[arg(long, value_name = "SHARE", help_heading = "Adapter")]
-    pub(super) lora_dropout: Option<f64>,
+    pub lora_dropout: Option<f64>,
     /// Modules it is added to: names with commas between, all-linear, or a regular expression of the
     /// whole name [default: queries and values]
     #[arg(long, value_name = "MODULES", help_heading = "Adapter")]
-    pub(super) target_modules: Option<String>,
+    pub target_modules: Option<String>,
     /// Divide alpha by the root of the rank (rsLoRA)
     #[arg(long, help_heading = "Adapter")]
-    pub(super) rslora: bool,
+    pub rslora: bool,
 
     /// Train all weights and write a whole model; takes f32 and four times the model's memory
     #[arg(long, help_heading = "Adapter")]
-    pub(super) full: bool,
+    pub full: bool,
 
     /// The highest learning rate
     #[arg(long, value_name = "RATE", default_value_t = 5e-5, help_heading = "Optimizer")]
-    pub(super) lr: f64,
+    pub lr: f64,
     /// How it moves after the warm-up
     #[arg(long, value_enum, default_value_t = DecayName::Linear, help_heading = "Optimizer")]
-    pub(super) schedule: DecayName,
+    pub schedule: DecayName,
     /// Steps over which it rises from zero
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Optimizer")]
-    pub(super) warmup_steps: usize,
+    pub warmup_steps: usize,
     /// Passes over the data
     #[arg(long, value_name = "N", default_value = "3", help_heading = "Optimizer")]
-    pub(super) epochs: NonZeroUsize,
+    pub epochs: NonZeroUsize,
     /// Examples of a step; how many are run at once is another matter and changes no result beyond
     /// rounding
     #[arg(long, value_name = "N", default_value = "24", help_heading = "Optimizer")]
-    pub(super) batch_size: NonZeroUsize,
+    pub batch_size: NonZeroUsize,
     /// AdamW's weight decay
     #[arg(long, value_name = "RATE", default_value_t = 0.0, help_heading = "Optimizer")]
-    pub(super) weight_decay: f64,
+    pub weight_decay: f64,
     /// Largest norm of the gradient; 0: any
     #[arg(long, value_name = "NORM", default_value_t = 1.0, help_heading = "Optimizer")]
-    pub(super) clip: f64,
+    pub clip: f64,
     /// Most sequences run at once [default: as many as memory and --pack-tokens allow]
     #[arg(long, value_name = "N", help_heading = "Optimizer")]
-    pub(super) micro_batch: Option<NonZeroUsize>,
+    pub micro_batch: Option<NonZeroUsize>,
     /// Keep only the inputs of blocks for the way back and run them again: less memory, a third more
     /// time
     #[arg(long, alias = "gradient-checkpointing", help_heading = "Optimizer")]
-    pub(super) recompute: bool,
+    pub recompute: bool,
 
     /// Set this share of the questions aside and report the loss on them [default: none, or those
     /// that kept.jsonl sets aside]
     #[arg(long, value_name = "SHARE", help_heading = "Validation")]
-    pub(super) validation: Option<f64>,
+    pub validation: Option<f64>,
     /// Report it every N steps [default: at the end of every epoch]
     #[arg(long, value_name = "N", help_heading = "Validation")]
-    pub(super) validate_every: Option<NonZeroUsize>,
+    pub validate_every: Option<NonZeroUsize>,
     /// Write the adapter of the lowest validation loss, not the last
     #[arg(long, help_heading = "Validation")]
-    pub(super) best: bool,
+    pub best: bool,
     /// End the training after N validations without a lower loss
     #[arg(long, value_name = "N", help_heading = "Validation")]
-    pub(super) patience: Option<NonZeroUsize>,
+    pub patience: Option<NonZeroUsize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum TooLongName {
+pub enum TooLongName {
     /// Tokens are taken off the prompt's beginning
     Truncate,
     /// They are left out
@@ -199,14 +203,14 @@ pub(super) enum TooLongName {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum DecayName {
+pub enum DecayName {
     /// To zero, on a straight line
     Linear,
     /// Not at all
     Constant,
 }
 
-impl TrainArgs {
+impl TrainJob {
     /// Refuses combinations of options that make no sense, before anything is read.
     pub(super) fn check(&self) -> Result<()> {
         if self.model.limits_context() {

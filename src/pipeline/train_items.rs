@@ -19,7 +19,7 @@ use crate::train::{Item, ItemBuilder};
 
 /// Where labels come from.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Source<'a> {
+pub enum Source<'a> {
     /// Gold labels of a file, of a column if named.
     Gold(&'a Path, Option<&'a str>),
     /// Files with id and label.
@@ -40,7 +40,7 @@ pub(super) struct Answers<'a> {
 
 /// What labels and answers weigh.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Weighing<'a> {
+pub enum Weighing<'a> {
     /// All the same.
     Alike,
     /// What files say, and what those weigh that they do not name.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::observer::{Event, Voice};
-use super::train_args::TrainArgs;
+use super::train_args::TrainJob;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::{read_tensors, write_tensors};
 use crate::run::files::{BEST, METRICS};
@@ -18,7 +18,7 @@ use crate::train::{Checkpointing, EventFile, Group, Item, State, StepReport, Tra
 
 /// A training in its folder.
 pub(super) struct Run<'a> {
-    pub(super) args: &'a TrainArgs,
+    pub(super) args: &'a TrainJob,
     pub(super) group: &'a Group,
     /// Of the first process of the group.
     pub(super) folder: Option<&'a RunDir>,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use serde_json::{Map, Value, json};
 
-use super::train_args::{DecayName, TooLongName, TrainArgs};
+use super::train_args::{DecayName, TooLongName, TrainJob};
 use super::train_items::{Answers, Source, Weighing};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::{AdapterConfig, Decoder, Layout, TargetModules};
@@ -18,7 +18,7 @@ use crate::train::{Checkpointing, Decay, Loss, TooLong, TrainSettings, pass_toke
 /// Temperature of the reliability weights: as published.
 const TEMPERATURE: f64 = 0.2;
 
-impl TrainArgs {
+impl TrainJob {
     pub(super) fn is_gold(&self) -> bool {
         self.labels.iter().eq([Path::new("gold")])
     }
