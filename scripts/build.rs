@@ -14,6 +14,8 @@ fn main() {
     };
     let lib = Path::new(&lib).canonicalize().unwrap_or_else(|_| lib.clone().into());
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", lib.display());
+    // For the build script of a crate that uses this one: `DEP_W2S_LIBTORCH`.
+    println!("cargo:libtorch={}", lib.display());
     println!("cargo:rustc-env=W2S_LIBTORCH_VERSION={}", version(&lib));
     compile(&lib);
 }

@@ -44,6 +44,7 @@ mod optimum;
 mod option_forms;
 mod orders;
 mod parity;
+mod pipeline;
 mod prequential;
 mod presets;
 mod priors;
