@@ -19,6 +19,7 @@ mod demo_data;
 mod diagnostics;
 mod diff;
 mod eval;
+mod export_settings;
 mod fault;
 mod faults;
 mod figures;
