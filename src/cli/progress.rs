@@ -125,7 +125,7 @@ pub(super) struct LabelProgress {
 impl LabelProgress {
     /// Returns the bar of a search of `iterations` a batch, or of a prompting method for `None`.
     pub(super) fn new(iterations: Option<u64>, num_examples: usize) -> Self {
-        let bar = if std::io::stderr().is_terminal() {
+        let bar = if is_watched() {
             ProgressBar::new(iterations.unwrap_or(num_examples as u64))
         } else {
             ProgressBar::hidden()

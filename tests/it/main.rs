@@ -67,6 +67,7 @@ mod store_damage;
 mod tables;
 mod task_file;
 mod tasks;
+mod terminal;
 mod train;
 mod train_golden;
 mod train_runs;
