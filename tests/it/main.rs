@@ -32,6 +32,7 @@ mod fuzz_servers;
 mod fuzz_tables;
 mod fuzz_templates;
 mod generate;
+mod gold_firewall;
 mod golden;
 mod held_out;
 mod hub;
