@@ -35,6 +35,7 @@ mod generate;
 mod gold_firewall;
 mod golden;
 mod held_out;
+mod help;
 mod hub;
 mod hub_origin;
 mod loop_options;
