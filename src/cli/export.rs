@@ -21,10 +21,10 @@ use crate::run::{GoldUse, SeedStream, write_atomic};
 /// Write the labelled, weighted set of a run for TRL, axolotl or LLaMA-Factory
 ///
 /// Writes a folder with train.jsonl (prompts and completions), validation.jsonl where the run set some
-/// aside, a configuration with the settings of a training of `w2s train` or its defaults,
-/// weighted.jsonl (every row once, with its weight) and a README. None of the three can weigh the loss of an example, so where weights differ,
-/// train.jsonl holds each row as often as its weight asks, drawn by the seed. `w2s train` weighs the
-/// loss itself.
+/// aside, a configuration with the settings of a training or the defaults of `w2s train`,
+/// weighted.jsonl (every row once, with its weight) and a README. None of the three can weigh the loss
+/// of an example, so where weights differ, train.jsonl holds each row as often as its weight asks,
+/// drawn by the seed. `w2s train` weighs the loss itself.
 ///
 /// Example:
 ///   w2s export runs/weak --format trl --base-model Qwen/Qwen2.5-7B --out export/trl
