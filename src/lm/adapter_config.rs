@@ -8,6 +8,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use super::config::Layout;
 use super::python_regex::PythonRegex;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -103,6 +104,26 @@ impl TargetModules {
             )),
             other => Err(format!("`{key}` is {other}, expected a list of names or a text")),
         }
+    }
+
+    /// Returns what [`to_json`](Self::to_json) wrote.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for another kind of value.
+    pub fn of_json(value: &Value) -> Result<Self> {
+        Self::read("target_modules", value).map_err(|why| Error::new(ErrorKind::Config, why))
+    }
+
+    /// Returns the modules of queries and values in a layout, which are adapted unless others are named;
+    /// the one that holds both where they are fused.
+    pub fn queries_and_values(layout: Layout) -> Self {
+        let names: &[&str] = match layout {
+            Layout::Llama => &["q_proj", "v_proj"],
+            Layout::Phi3 => &["qkv_proj"],
+            Layout::Gpt2 => &["c_attn"],
+            Layout::GptNeox => &["query_key_value"],
+        };
+        Self::Names(names.iter().map(|name| (*name).to_owned()).collect())
     }
 
     /// Returns them as PEFT writes them.

@@ -76,6 +76,18 @@ pub enum Layout {
     GptNeox,
 }
 
+impl Layout {
+    /// Returns the layout of a family by its `model_type`; `None` for one that is not of [`FAMILIES`].
+    pub fn of_family(model_type: &str) -> Option<Self> {
+        match model_type {
+            "gpt2" => Some(Self::Gpt2),
+            "gpt_neox" => Some(Self::GptNeox),
+            "phi3" => Some(Self::Phi3),
+            other => FAMILIES.contains(&other).then_some(Self::Llama),
+        }
+    }
+}
+
 /// What one layer does differently from its neighbours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LayerConfig {

@@ -45,7 +45,7 @@ impl LmConfig {
         let bias = fields.flag("attention_bias")?;
         Ok(Self {
             model_type: family.to_owned(),
-            layout: if family == "phi3" { Layout::Phi3 } else { Layout::Llama },
+            layout: Layout::of_family(family).unwrap_or(Layout::Llama),
             vocab_size: fields.size("vocab_size", MOST_VOCABULARY)?,
             hidden_size,
             intermediate_size: fields.size("intermediate_size", MOST_WIDTH)?,

@@ -1,4 +1,6 @@
 //! `w2s export`: the labelled, weighted set of a run in the forms that other trainers read.
+//!
+//! How their configurations are written, `export_settings` says.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -7,6 +9,7 @@ use clap::{Args, ValueEnum};
 use rand::Rng;
 use serde_json::{Value, json};
 
+use super::export_settings::TrainingSettings;
 use super::run_labels::{Labelled, RunLabels};
 use super::session::Session;
 use super::words::count;
@@ -19,10 +22,10 @@ use crate::run::{GoldUse, SeedStream, write_atomic};
 /// Write the labelled, weighted set of a run for TRL, axolotl or LLaMA-Factory
 ///
 /// Writes a folder with train.jsonl (prompts and completions), validation.jsonl where the run set some
-/// aside, a configuration with the settings of `w2s train`, weighted.jsonl (every row once, with its
-/// weight) and a README. None of the three can weigh the loss of an example, so where weights differ,
-/// train.jsonl holds each row as often as its weight asks, drawn by the seed. `w2s train` weighs the
-/// loss itself.
+/// aside, a configuration with the settings of a training or the defaults of `w2s train`,
+/// weighted.jsonl (every row once, with its weight) and a README. None of the three can weigh the loss
+/// of an example, so where weights differ, train.jsonl holds each row as often as its weight asks,
+/// drawn by the seed. `w2s train` weighs the loss itself.
 ///
 /// Example:
 ///   w2s export runs/weak --format trl --base-model Qwen/Qwen2.5-7B --out export/trl
@@ -38,6 +41,10 @@ pub struct ExportJob {
     /// The model that is to be trained: a name on the hub or a folder, as the trainer takes it
     #[arg(long, value_name = "NAME|DIR")]
     pub base_model: String,
+    /// Run folder of `w2s train` whose settings the configuration has [default: the defaults of `w2s
+    /// train`, with the target modules of --base-model, or of the run's model if it is no folder]
+    #[arg(long, value_name = "RUN")]
+    pub training: Option<PathBuf>,
     /// Folder to make
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
@@ -78,6 +85,10 @@ pub(super) fn run(args: ExportJob, session: &Session<'_>) -> Result<()> {
             .hint("choose another, or write over its files with `--force`"));
     }
     let labels = RunLabels::read(&args.run, args.data.as_deref())?;
+    let training = match &args.training {
+        Some(run) => TrainingSettings::of_run(run)?,
+        None => TrainingSettings::default_for(&args.base_model, &labels.manifest),
+    };
     let (validation, train): (Vec<&Labelled>, Vec<&Labelled>) =
         labels.labels.iter().partition(|labelled| labelled.validation);
     let rows = |all: &[&Labelled]| all.iter().map(|l| row(&labels, l)).collect::<Result<Vec<_>>>();
@@ -92,6 +103,7 @@ pub(super) fn run(args: ExportJob, session: &Session<'_>) -> Result<()> {
         .zip(&times)
         .flat_map(|(row, &times)| std::iter::repeat_n(row, times))
         .collect();
+    let files = args.format.files(&args.base_model, !validation.is_empty(), &training)?;
     std::fs::create_dir_all(&args.out).map_err(|e| Error::io("make the folder", &args.out, &e))?;
     let write = |name: &str, bytes: &[u8]| write_atomic(&args.out.join(name), bytes);
     let texts =
@@ -102,7 +114,7 @@ pub(super) fn run(args: ExportJob, session: &Session<'_>) -> Result<()> {
     if !validation.is_empty() {
         write("validation.jsonl", &texts(&validation.iter().collect::<Vec<_>>())?)?;
     }
-    for (name, text) in args.format.files(&args.base_model, !validation.is_empty()) {
+    for (name, text) in files {
         write(&name, text.as_bytes())?;
     }
     let left_out = times.iter().filter(|&&times| times == 0).count();
@@ -117,7 +129,7 @@ pub(super) fn run(args: ExportJob, session: &Session<'_>) -> Result<()> {
     } else {
         "All examples weigh the same; train.jsonl has each of them once.\n".to_owned()
     };
-    write("README.md", readme(&args, &labels, &how).as_bytes())?;
+    write("README.md", readme(&args, &labels, &training, &how).as_bytes())?;
     session.voice.say(format_args!(
         "{} examples, {} rows to train on, {} to validate on",
         count(train.len() as u64),
@@ -129,6 +141,12 @@ pub(super) fn run(args: ExportJob, session: &Session<'_>) -> Result<()> {
             "the weights became sampling weights: {} cannot weigh the loss of an example ({left_out} examples were not drawn)\nhint: `w2s train` weighs the loss",
             args.format.name()
         ));
+    }
+    session.voice.say(format_args!("settings: {}", training.origin()));
+    if let Some(remark) = training.remark(args.format.name()) {
+        session
+            .voice
+            .say(format_args!("warning: {remark}\nhint: `w2s train` has all of its losses"));
     }
     if let GoldUse::Because(reason) = &labels.manifest.gold_used {
         session.voice.say(format_args!("gold is used: {reason}"));
@@ -186,7 +204,7 @@ fn draw(rows: &[Row], seed: u64) -> Result<Vec<usize>> {
     Ok(times.collect())
 }
 
-fn readme(args: &ExportJob, labels: &RunLabels, how: &str) -> String {
+fn readme(args: &ExportJob, labels: &RunLabels, training: &TrainingSettings, how: &str) -> String {
     let mut text = format!("# Labels for {}\n\n", args.format.name());
     let manifest = &labels.manifest;
     let setting = |name: &str| manifest.settings.get(name).and_then(Value::as_str).unwrap_or("-");
@@ -202,12 +220,20 @@ fn readme(args: &ExportJob, labels: &RunLabels, how: &str) -> String {
         GoldUse::No(_) => "No gold label had a part in the labels.".to_owned(),
         GoldUse::Because(reason) => format!("Gold had a part in the labels: {}.", plain(reason)),
     };
-    let _ = writeln!(text, "{gold}\n\n## Weights\n\n{how}\n## Use\n\n{}", args.format.usage());
+    let _ = writeln!(
+        text,
+        "{gold}\n\n## Weights\n\n{how}\n## Settings\n\nThe settings are {}.",
+        training.origin()
+    );
+    if let Some(remark) = training.remark(args.format.name()) {
+        let _ = writeln!(text, "{remark}.");
+    }
+    let _ = writeln!(text, "\n## Use\n\n{}", args.format.usage());
     text
 }
 
 impl Format {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Trl => "TRL",
             Self::Axolotl => "axolotl",
@@ -236,60 +262,6 @@ impl Format {
             }
             Self::LlamaFactory => {
                 "    llamafactory-cli train config.yaml\n\nThe template `empty` leaves prompts as they are; it adds no begin token and no end token. A model whose\ntokenizer has a begin token was labelled with it and is trained without.\n"
-            }
-        }
-    }
-
-    /// The configuration: LoRA and the schedule as `w2s train` has them.
-    fn files(self, model: &str, validates: bool) -> Vec<(String, String)> {
-        let model = Value::from(model).to_string();
-        let one = |text: String| vec![("config.yaml".to_owned(), text)];
-        match self {
-            Self::Trl => {
-                let evaluation = match validates {
-                    true => "    data_files: {train: train.jsonl, test: validation.jsonl}\n",
-                    false => "    data_files: train.jsonl\n",
-                };
-                one(format!(
-                    "model_name_or_path: {model}\ndatasets:\n  - path: json\n{evaluation}    split: train\ncompletion_only_loss: true\nmax_length: 512\npacking: false\nlearning_rate: 5.0e-5\nlr_scheduler_type: linear\nnum_train_epochs: 3\nper_device_train_batch_size: 8\ngradient_accumulation_steps: 3\nuse_peft: true\nlora_r: 16\nlora_alpha: 32\nlora_dropout: 0.05\nlora_target_modules: [q_proj, v_proj]\noutput_dir: output\nreport_to: none\n"
-                ))
-            }
-            Self::Axolotl => {
-                let set = |file: &str| {
-                    format!(
-                        "  - path: {file}\n    ds_type: json\n    type:\n      field_instruction: prompt\n      field_output: completion\n      format: \"{{instruction}}\"\n      no_input_format: \"{{instruction}}\"\n"
-                    )
-                };
-                let test = match validates {
-                    true => {
-                        format!("test_datasets:\n{}    split: train\n", set("validation.jsonl"))
-                    }
-                    false => String::new(),
-                };
-                one(format!(
-                    "base_model: {model}\ndatasets:\n{}{test}train_on_inputs: false\nsequence_len: 512\nsample_packing: false\nadapter: lora\nlora_r: 16\nlora_alpha: 32\nlora_dropout: 0.05\nlora_target_modules: [q_proj, v_proj]\nlearning_rate: 0.00005\nlr_scheduler: linear\noptimizer: adamw_torch\nnum_epochs: 3\nmicro_batch_size: 8\ngradient_accumulation_steps: 3\nbf16: auto\noutput_dir: output\n",
-                    set("train.jsonl")
-                ))
-            }
-            Self::LlamaFactory => {
-                let columns =
-                    json!({ "prompt": "instruction", "query": "input", "response": "output" });
-                let set = |file: &str| json!({ "file_name": file, "columns": columns });
-                let mut info = json!({ "w2s": set("train.jsonl") });
-                let mut evaluation = "";
-                if validates {
-                    info["w2s_validation"] = set("validation.jsonl");
-                    evaluation = "eval_dataset: w2s_validation\n";
-                }
-                vec![
-                    ("dataset_info.json".to_owned(), format!("{info:#}\n")),
-                    (
-                        "config.yaml".to_owned(),
-                        format!(
-                            "model_name_or_path: {model}\nstage: sft\ndo_train: true\nfinetuning_type: lora\nlora_rank: 16\nlora_alpha: 32\nlora_dropout: 0.05\nlora_target: q_proj,v_proj\ndataset_dir: .\ndataset: w2s\n{evaluation}template: empty\ncutoff_len: 512\ntrain_on_prompt: false\nlearning_rate: 5.0e-5\nlr_scheduler_type: linear\nnum_train_epochs: 3\nper_device_train_batch_size: 8\ngradient_accumulation_steps: 3\nbf16: true\noutput_dir: output\n"
-                        ),
-                    ),
-                ]
             }
         }
     }

@@ -15,6 +15,7 @@ mod eval_loop;
 mod eval_weak;
 mod explain;
 mod export;
+mod export_settings;
 mod filter;
 mod filter_args;
 mod from_gold;

@@ -78,7 +78,10 @@ impl RunLabels {
                     format!("a run of `w2s {other}` has no labels"),
                 )
                 .at(run)
-                .hint("name a run of `w2s label`, `relabel` or `filter`"));
+                .hint(match other {
+                    "train" => "name the run with the labels that it learnt",
+                    _ => "name a run of `w2s label`, `relabel` or `filter`",
+                }));
             }
         };
         let places: HashMap<&str, usize> =

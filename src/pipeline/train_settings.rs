@@ -191,12 +191,7 @@ impl TrainJob {
     /// The settings of a new adapter on a model of this layout.
     pub(super) fn adapter_config(&self, layout: Layout) -> AdapterConfig {
         let target_modules = match self.target_modules.as_deref() {
-            None => TargetModules::Names(match layout {
-                Layout::Llama => vec!["q_proj".into(), "v_proj".into()],
-                Layout::Phi3 => vec!["qkv_proj".into()],
-                Layout::Gpt2 => vec!["c_attn".into()],
-                Layout::GptNeox => vec!["query_key_value".into()],
-            }),
+            None => TargetModules::queries_and_values(layout),
             Some("all-linear") => TargetModules::AllLinear,
             Some(text) if text.chars().all(|c| c.is_alphanumeric() || "_,. ".contains(c)) => {
                 TargetModules::Names(text.split(',').map(|name| name.trim().to_owned()).collect())

@@ -282,7 +282,7 @@ impl<'a> Trainer<'a> {
             ErrorKind::Data => error
                 .hint("logconf needs questions of as many labels each; `--loss entropy` does not"),
             ErrorKind::Numeric => error.hint(
-                "the step was not made; try a lower `--lr`, more `--warmup`, or `--dtype f32`",
+                "the step was not made; try a lower `--lr`, more `--warmup-steps`, or `--dtype f32`",
             ),
             _ => error,
         }
