@@ -56,6 +56,7 @@ struct Inner {
     message: String,
     place: Option<Place>,
     hint: Option<String>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 /// An error with its kind, message, place and hint.
@@ -68,12 +69,24 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// Returns an error of `kind` that says `message`.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Box::new(Inner { kind, message: message.into(), place: None, hint: None }))
+        Self(Box::new(Inner {
+            kind,
+            message: message.into(),
+            place: None,
+            hint: None,
+            source: None,
+        }))
     }
 
     /// Returns the error for an operating-system failure on `path`, with a hint for the common ones.
     pub fn io(action: &str, path: &Path, source: &std::io::Error) -> Self {
-        let error = Self::new(ErrorKind::Io, format!("cannot {action}: {source}")).at(path);
+        // An operating-system error cannot be cloned, only made again.
+        let own = match source.raw_os_error() {
+            Some(code) => std::io::Error::from_raw_os_error(code),
+            None => std::io::Error::new(source.kind(), source.to_string()),
+        };
+        let error = Self::new(ErrorKind::Io, format!("cannot {action}: {source}"));
+        let error = error.at(path).because(own);
         match source.kind() {
             std::io::ErrorKind::NotFound => error.hint("check the path; it does not exist"),
             std::io::ErrorKind::PermissionDenied => {
@@ -82,6 +95,14 @@ impl Error {
             std::io::ErrorKind::StorageFull => error.hint("the disk is full; free some space"),
             _ => error,
         }
+    }
+
+    /// Returns the error with the other error that it comes from, for `source()`; the message says it
+    /// already.
+    #[must_use]
+    pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
     }
 
     /// Returns the error with the file it is about.
@@ -145,13 +166,37 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        let source = self.0.source.as_deref()?;
+        Some(source)
+    }
+}
 
 impl From<tch::TchError> for Error {
     fn from(source: tch::TchError) -> Self {
         // libtorch appends a C++ stack trace to its messages; only the first line is for people.
         let text = source.to_string();
         let line = text.lines().next().unwrap_or("unknown failure").to_owned();
-        Self::new(ErrorKind::Internal, format!("libtorch: {line}"))
+        Self::new(ErrorKind::Internal, format!("libtorch: {line}")).because(source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    #[test]
+    fn an_error_knows_what_it_comes_from() {
+        let path = Path::new("/nowhere/at/all");
+        let error = std::fs::read(path).map_err(|e| Error::io("read", path, &e)).unwrap_err();
+        let source = error.source().unwrap().downcast_ref::<std::io::Error>().unwrap();
+        assert_eq!(source.kind(), std::io::ErrorKind::NotFound);
+        // Moved to another thread, and wrapped by whoever uses the crate.
+        let boxed: Box<dyn std::error::Error + Send + Sync> = Box::new(error);
+        assert!(boxed.to_string().starts_with("cannot read: "));
+        assert!(Error::new(ErrorKind::Data, "no source").source().is_none());
     }
 }

@@ -1,5 +1,41 @@
 //! `w2s` trains a strong language model from weak or no human labels, on one machine.
 //!
+//! ```no_run
+//! use w2s::pipeline::{Event, LabelJob, ModelOptions, RunOptions, Session, TrainJob};
+//! use w2s::run::files::LABELS;
+//!
+//! # fn main() -> w2s::error::Result<()> {
+//! let mut session = Session::new(|event: &Event<'_>| {
+//!     if let Event::Step { report, .. } = event {
+//!         println!("{} {:.4}", report.step, report.loss);
+//!     }
+//!     Ok(())
+//! });
+//! let labelled = LabelJob {
+//!     model: ModelOptions::folder("models/gemma-3-270m"),
+//!     task: "sentiment".into(),
+//!     data: "reviews.jsonl".into(),
+//!     run: RunOptions::new("runs/mine"),
+//!     ..LabelJob::default()
+//! }
+//! .run(&mut session)?;
+//! TrainJob {
+//!     model: ModelOptions::folder("models/gemma-3-270m"),
+//!     task: "sentiment".into(),
+//!     data: "reviews.jsonl".into(),
+//!     labels: vec![labelled.folder.file(LABELS)],
+//!     run: RunOptions::new("runs/student"),
+//!     ..TrainJob::default()
+//! }
+//! .run(&mut session)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A program of another crate needs one line in its build script, so that the loader finds libtorch:
+//! `println!("cargo:rustc-link-arg=-Wl,-rpath,{}", std::env::var("DEP_W2S_LIBTORCH").unwrap());`
+//! (`tests/downstream` is such a crate), and [`lm::settle_environment`] first in its `main` for speed.
+//!
 //! The folders are the flow:
 //!
 //! ```text

@@ -136,6 +136,26 @@ impl TargetModules {
     }
 }
 
+impl Default for AdapterConfig {
+    /// What `w2s train` takes where nothing is said: rank 16, alpha 32, dropout .05 on queries and values
+    /// of the names that most families have.
+    fn default() -> Self {
+        Self {
+            r: 16,
+            alpha: 32.0,
+            dropout: 0.05,
+            target_modules: TargetModules::queries_and_values(Layout::Llama),
+            exclude_modules: None,
+            layers: None,
+            layers_pattern: Vec::new(),
+            use_rslora: false,
+            rank_pattern: Vec::new(),
+            alpha_pattern: Vec::new(),
+            base_model: None,
+        }
+    }
+}
+
 impl AdapterConfig {
     /// Returns the settings in the file `path`.
     ///

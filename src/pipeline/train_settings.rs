@@ -198,18 +198,15 @@ impl TrainJob {
             }
             Some(pattern) => TargetModules::Pattern(pattern.to_owned()),
         };
+        let default = AdapterConfig::default();
         AdapterConfig {
-            r: self.lora_r.map_or(16, NonZeroUsize::get),
-            alpha: self.lora_alpha.unwrap_or(32.0),
-            dropout: self.lora_dropout.unwrap_or(0.05),
+            r: self.lora_r.map_or(default.r, NonZeroUsize::get),
+            alpha: self.lora_alpha.unwrap_or(default.alpha),
+            dropout: self.lora_dropout.unwrap_or(default.dropout),
             target_modules,
-            exclude_modules: None,
-            layers: None,
-            layers_pattern: Vec::new(),
             use_rslora: self.rslora,
-            rank_pattern: Vec::new(),
-            alpha_pattern: Vec::new(),
             base_model: Some(self.model.model.display().to_string()),
+            ..default
         }
     }
 

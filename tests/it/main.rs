@@ -13,6 +13,7 @@ mod common;
 mod compare_runs;
 mod comparison;
 mod config_cases;
+mod contributing;
 mod coverage;
 mod data;
 mod demo_data;

@@ -83,19 +83,7 @@ pub fn q_and_v() -> TargetModules {
 
 /// The adapter of the golden run, on other modules if asked to.
 pub fn config(target_modules: TargetModules) -> AdapterConfig {
-    AdapterConfig {
-        r: 4,
-        alpha: 8.0,
-        dropout: 0.0,
-        target_modules,
-        exclude_modules: None,
-        layers: None,
-        layers_pattern: Vec::new(),
-        use_rslora: false,
-        rank_pattern: Vec::new(),
-        alpha_pattern: Vec::new(),
-        base_model: None,
-    }
+    AdapterConfig { r: 4, alpha: 8.0, dropout: 0.0, target_modules, ..AdapterConfig::default() }
 }
 
 /// Returns `decoder` with an adapter that trains, whose tensors hold what `fill` says of name and
