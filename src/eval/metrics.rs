@@ -8,23 +8,11 @@ use std::collections::{BTreeMap, HashSet};
 use ndarray::{Array2, Axis};
 use serde::{Deserialize, Serialize};
 
+use super::prediction::Prediction;
 use super::rates::{Z_95, auroc, wilson};
 use super::reliability::{Reliability, reliability};
 use crate::error::{Error, ErrorKind, Result};
 use crate::score::log_odds;
-
-/// One labelled example beside its gold label.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Prediction {
-    /// The example's id.
-    pub id: String,
-    /// The index of the label it was given.
-    pub label: usize,
-    /// The log-probability of each label in nats, where the run kept them.
-    pub logprobs: Option<Vec<f64>>,
-    /// The index of its gold label, where gold knows the example.
-    pub gold: Option<usize>,
-}
 
 /// How well the labels of one run agree with one gold column; the content of `eval.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

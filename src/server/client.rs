@@ -110,7 +110,7 @@ impl Answer {
     /// # Errors
     /// What it is instead.
     pub fn data(&self) -> Result<Value, String> {
-        inside::json_of(self).map_err(|unusable| match unusable {
+        json_of(self).map_err(|unusable| match unusable {
             Unusable::Status(status) => format!("{status}: {}", self.message()),
             Unusable::Broken(what) | Unusable::Form(what) | Unusable::Final(what) => what,
         })
@@ -282,9 +282,7 @@ impl Client {
         most_forms: u32,
         read: impl Fn(&Value) -> Result<T, String>,
     ) -> Result<Result<T, Answer>> {
-        self.send(url, body, most_forms, |answer| {
-            read(&inside::json_of(answer)?).map_err(Unusable::Form)
-        })
+        self.send(url, body, most_forms, |answer| read(&json_of(answer)?).map_err(Unusable::Form))
     }
 
     /// Returns the answer to a request that may well fail: it is sent once, and `None` if there is no
@@ -524,6 +522,15 @@ fn roots(path: &str) -> Result<RootCerts> {
         return Err(Error::new(ErrorKind::Usage, "SSL_CERT_FILE holds no certificate").at(path));
     }
     Ok(RootCerts::new_with_certs(&certificates))
+}
+
+/// Returns the JSON of an answer that holds no error.
+fn json_of(answer: &Answer) -> Result<Value, Unusable> {
+    let json = answer.json().map_err(|e| Unusable::Broken(e.message().to_owned()))?;
+    match inside::error_in(&json, || answer.message()) {
+        Some(unusable) => Err(unusable),
+        None => Ok(json),
+    }
 }
 
 #[cfg(test)]

@@ -27,8 +27,6 @@ const CIRCLES: &[&[&str]] = &[
     ],
     &["cli/eval", "cli/eval_loop", "cli/eval_weak", "cli/held_out"],
     &["cli/model", "cli/session"],
-    &["eval/metrics", "eval/reliability"],
-    &["eval/weak", "eval/weak/measure"],
     &[
         "label",
         "label/icm",
@@ -38,13 +36,6 @@ const CIRCLES: &[&[&str]] = &[
         "label/prompting",
         "label/restarts",
     ],
-    &["lm/adapter", "lm/write"],
-    &["lm/block", "lm/decoder", "lm/layers", "lm/linear", "lm/own"],
-    &["lm/cache", "lm/visible"],
-    &["lm/config", "lm/config_defaults", "lm/config_families", "lm/config_fields"],
-    &["lm/device", "lm/spread"],
-    &["lm/jinja", "lm/jinja/filters", "lm/jinja/methods"],
-    &["recipe/expand", "recipe/file"],
     &[
         "report/drawings",
         "report/examples",
@@ -61,9 +52,6 @@ const CIRCLES: &[&[&str]] = &[
         "report/trust",
         "report/weak",
     ],
-    &["score/http", "score/http/ask"],
-    &["server/client", "server/inside"],
-    &["train/checkpoint", "train/trainer"],
 ];
 
 /// Modules that use one below them in the table of `src/lib.rs`, and that. The list may only shrink.

@@ -13,7 +13,8 @@ use super::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::bootstrap::variance;
-use crate::eval::metrics::{LabelMetrics, Prediction};
+use crate::eval::metrics::LabelMetrics;
+use crate::eval::prediction::Prediction;
 use crate::eval::quantile::Quantiles;
 use crate::eval::rates::{Z_95, wilson, wilson_rate};
 use crate::eval::reliability::reliability;

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::data::{WeakRecord, WeightRecord};
 use crate::eval::bootstrap::bootstrap_variances;
-use crate::eval::metrics::Prediction;
+use crate::eval::prediction::Prediction;
 use crate::eval::rates::{Z_95, auroc_of_ties, wilson, wilson_rate};
 use crate::eval::reliability::{Reliability, reliability};
 
