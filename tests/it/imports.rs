@@ -27,31 +27,6 @@ const CIRCLES: &[&[&str]] = &[
     ],
     &["cli/eval", "cli/eval_loop", "cli/eval_weak", "cli/held_out"],
     &["cli/model", "cli/session"],
-    &[
-        "label",
-        "label/icm",
-        "label/icm/collapse",
-        "label/icm/init",
-        "label/icm/order_check",
-        "label/prompting",
-        "label/restarts",
-    ],
-    &[
-        "report/drawings",
-        "report/examples",
-        "report/html",
-        "report/methods",
-        "report/names",
-        "report/overview",
-        "report/page",
-        "report/recipe",
-        "report/rounds",
-        "report/run",
-        "report/served",
-        "report/training",
-        "report/trust",
-        "report/weak",
-    ],
 ];
 
 /// Modules that use one below them in the table of `src/lib.rs`, and that. The list may only shrink.
