@@ -26,8 +26,8 @@
 //! | [`recipe`] | whole experiments as lists of commands |
 //! | [`cli`] | the command line |
 //!
-//! A module uses those above it and its own. Stages (`label`, `filter`, `train`, `eval`, `report`) meet
-//! in the files of a run folder and never call each other.
+//! A module uses those above it and its own, and files import each other in no circle. Stages
+//! (`label`, `filter`, `train`, `eval`) meet in the files of a run folder and never call each other.
 
 pub mod cli;
 pub mod data;
