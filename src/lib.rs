@@ -62,8 +62,8 @@
 //! | [`recipe`] | whole experiments as lists of commands |
 //! | [`pipeline`] | the verbs as typed jobs: each makes, reads or compares run folders |
 //!
-//! A module uses those above it and its own. Stages (`label`, `filter`, `train`, `eval`, `report`) meet
-//! in the files of a run folder and never call each other.
+//! A module uses those above it and its own, and files import each other in no circle. Stages
+//! (`label`, `filter`, `train`, `eval`) meet in the files of a run folder and never call each other.
 
 pub mod data;
 pub mod error;

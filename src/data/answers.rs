@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::in_order;
-use super::read::utf8;
+use super::record::utf8;
 use crate::error::{Error, ErrorKind, Result};
 
 /// One line of `answers.jsonl`: what one variant of a question was answered with.

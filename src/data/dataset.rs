@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use super::example::Example;
 use super::key::KeyRule;
-use super::read::{Record, read_records};
-use super::task::{Field, Task};
-use super::value::{
-    SeenIds, check_id_column, first_filled, id_or_row, kind_of, lookup, quoted, text_of,
-};
+use super::load::check_id_column;
+use super::read::read_records;
+use super::record::Record;
+use super::task::Task;
+use super::task_parts::Field;
+use super::value::{SeenIds, first_filled, id_or_row, kind_of, lookup, quoted, text_of};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The examples of one file, in its order.

@@ -6,27 +6,10 @@
 //! choice is the right one), the records made of it are put in an order by the digest of their
 //! texts: the place of an example must say nothing of its gold label.
 
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::read::{Record, sha256_hex};
+use super::record::{Reader, Record, sha256_hex};
 use super::value::{lookup, structured, text_of};
-
-/// A way to read records that hold several questions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum Reader {
-    /// Lists of right and wrong answers: one claim each.
-    AnswerClaims,
-    /// Lists of right and wrong answers: every pair of one of each, in both orders.
-    AnswerPairs,
-    /// Two outputs and which is preferred: the pair in both orders.
-    BothOrders,
-    /// A survey question with two options: one claim each.
-    TwoOptions,
-    /// A situation with two actions: one claim each.
-    TwoActions,
-}
 
 type Values = Map<String, Value>;
 

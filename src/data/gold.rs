@@ -11,11 +11,11 @@ use std::path::Path;
 
 use super::gold_spec::Verdict;
 use super::key::final_number;
-use super::read::{Record, Records, read_records};
+use super::load::check_id_column;
+use super::read::read_records;
+use super::record::{Record, Records};
 use super::task::Task;
-use super::value::{
-    SeenIds, check_id_column, first_filled, id_or_row, is_blank, lookup, quoted, text_of,
-};
+use super::value::{SeenIds, first_filled, id_or_row, is_blank, lookup, quoted, text_of};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The gold labels of a file, by id.

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::read::sha256_hex;
+use super::record::sha256_hex;
 
 /// How the key of an example is found.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,8 +12,10 @@ use super::dataset::{Dataset, example_of};
 use super::example::Example;
 use super::in_order;
 use super::key::final_number;
-use super::read::{Layout, Record, Records, read_records};
-use super::task::{Label, Task};
+use super::read::read_records;
+use super::record::{Layout, Record, Records};
+use super::task::Task;
+use super::task_parts::Label;
 use super::value::{
     SeenIds, first_filled, is_blank, kind_of, lookup, own_id, quoted, structured, text_of,
 };

@@ -14,18 +14,24 @@ mod in_order;
 mod key;
 mod labels;
 mod literal;
+mod load;
 mod published;
 mod quotes;
 mod read;
 mod read_parquet;
 mod read_table;
+mod record;
 mod reference;
 mod split;
 mod task;
 mod task_answers;
 mod task_file;
 mod task_gold;
+mod task_load;
+mod task_parts;
 mod task_prompt;
+mod task_source;
+mod template;
 mod value;
 
 pub use answers::{
@@ -39,10 +45,12 @@ pub use labels::{
     GivenLabel, LabelRecord, read_demonstrations, read_given_labels, read_label_records,
     read_labels, write_labels,
 };
+pub use load::join_records;
 pub use published::{PublishedRow, read_published_rows};
-pub use read::join_records;
 pub use reference::ReferenceKeys;
 pub use split::{batch_ids, split_ids};
-pub use task::{HubSource, Label, PromptCase, PromptSpec, Rule, Task};
+pub use task::Task;
 pub use task_answers::{AnswerSpec, MAX_OPTIONS, ParserName, VariantKind, option_letter};
+pub use task_parts::{HubSource, Label, PromptCase, PromptSpec, Rule};
+pub use template::Template;
 pub use value::id_text;

@@ -7,7 +7,8 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::read::{Layout, read_records};
+use super::read::read_records;
+use super::record::Layout;
 use super::value::{lookup, quoted, text_of};
 use crate::error::{Error, ErrorKind, Result};
 

@@ -1,56 +1,19 @@
 //! The record reader: a JSON list, JSON lines, CSV, TSV or Parquet becomes records with their lines.
 //!
-//! Private to `data`: a record still holds every column of the file, gold among them, so only the
-//! types of this folder, which pick columns, may see one. Files are read whole; a record's line is
-//! the one it begins on, also inside a pretty-printed JSON list and after a CSV field with breaks.
+//! Files are read whole; a record's line is the one it begins on, also inside a pretty-printed JSON
+//! list and after a CSV field with breaks.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
 
-use super::expand::{Reader, expand};
+use super::expand::expand;
 use super::read_parquet::read_parquet;
 use super::read_table::read_table;
-use super::task::Task;
+use super::record::{Layout, LineCounter, Record, Records, sha256_hex, utf8};
 use crate::error::{Error, ErrorKind, Result};
-
-/// One record of a file, all its columns.
-pub(super) struct Record {
-    /// One-based place among the file's records.
-    pub(super) row: usize,
-    /// One-based line where the record begins.
-    pub(super) line: usize,
-    pub(super) values: Map<String, Value>,
-}
-
-/// The records of one file; never empty.
-pub(super) struct Records {
-    pub(super) path: PathBuf,
-    pub(super) sha256: String,
-    pub(super) records: Vec<Record>,
-    /// Records of the file of which the reader made none.
-    pub(super) num_unused: usize,
-}
-
-/// What a task knows of how its files are laid out.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Layout<'t> {
-    /// Column names of a table without a header.
-    pub(super) columns: Option<&'t [String]>,
-    /// Every column that the task speaks of: a first row that has one of them is a header.
-    pub(super) known: &'t [String],
-    /// How records that hold several questions are read.
-    pub(super) reader: Option<Reader>,
-    /// Whether tables have a header, where the task says.
-    pub(super) has_header: Option<bool>,
-    /// Whose labels tell a row of data from a header.
-    pub(super) task: Option<&'t Task>,
-    /// Whether every column is wanted, and not those alone that a task asks for.
-    pub(super) all_columns: bool,
-}
 
 /// What a file of records is written in.
 enum Format {
@@ -113,26 +76,6 @@ pub(super) fn read_records(path: &Path, layout: Layout<'_>) -> Result<Records> {
     Ok(Records { path: path.to_path_buf(), sha256: sha256_hex(&bytes), records, num_unused })
 }
 
-/// Returns the records of files, one after the other, as JSON lines.
-///
-/// All columns are kept, gold among them. `task` is asked for the columns of a table without a
-/// header, and for nothing else.
-///
-/// # Errors
-/// [`ErrorKind::Io`] if a file cannot be read; [`ErrorKind::Data`] with the line if it is broken.
-pub fn join_records(paths: &[PathBuf], task: Option<&Task>) -> Result<Vec<u8>> {
-    let layout = task.map(|task| Layout { reader: None, ..task.layout() }).unwrap_or_default();
-    let layout = Layout { all_columns: true, ..layout };
-    let mut bytes = Vec::new();
-    for path in paths {
-        for record in read_records(path, layout)?.records {
-            bytes.extend(Value::Object(record.values).to_string().into_bytes());
-            bytes.push(b'\n');
-        }
-    }
-    Ok(bytes)
-}
-
 fn not_empty<'b>(bytes: &'b [u8], path: &Path) -> Result<&'b str> {
     let text = utf8(bytes, path)?;
     if text.trim().is_empty() {
@@ -141,56 +84,6 @@ fn not_empty<'b>(bytes: &'b [u8], path: &Path) -> Result<&'b str> {
             .hint("expected one record a line, or a JSON list of records"));
     }
     Ok(text)
-}
-
-/// Returns the SHA-256 of `bytes` in lower-case hexadecimal.
-pub(super) fn sha256_hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Returns `bytes` as text without a byte-order mark.
-///
-/// # Errors
-/// [`ErrorKind::Data`] with the line of the first byte that is not UTF-8.
-pub(super) fn utf8<'b>(bytes: &'b [u8], path: &Path) -> Result<&'b str> {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => Ok(text.strip_prefix('\u{feff}').unwrap_or(text)),
-        Err(source) => {
-            let good = &bytes[..source.valid_up_to()];
-            let hint = if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
-                "the file looks like UTF-16; save it as UTF-8"
-            } else {
-                "save the file as UTF-8 (for example `iconv -f latin1 -t utf-8`)"
-            };
-            let found = bytes.get(good.len()).copied().unwrap_or_default();
-            Err(Error::new(ErrorKind::Data, format!("byte 0x{found:02x} is not UTF-8"))
-                .at_line(path, 1 + num_breaks(good))
-                .hint(hint))
-        }
-    }
-}
-
-fn num_breaks(bytes: &[u8]) -> usize {
-    bytes.iter().filter(|&&byte| byte == b'\n').count()
-}
-
-/// Lines of rising offsets, without counting from the top each time.
-pub(super) struct LineCounter<'t> {
-    text: &'t str,
-    offset: usize,
-    line: usize,
-}
-
-impl<'t> LineCounter<'t> {
-    pub(super) fn new(text: &'t str) -> Self {
-        Self { text, offset: 0, line: 1 }
-    }
-
-    pub(super) fn at(&mut self, offset: usize) -> usize {
-        self.line += num_breaks(&self.text.as_bytes()[self.offset..offset]);
-        self.offset = offset;
-        self.line
-    }
 }
 
 /// A JSON object whose keys are all different.
@@ -510,14 +403,5 @@ mod tests {
         assert_eq!(line, 4);
         assert!(message.contains("behind the closing quote"), "{message}");
         assert_eq!(error_line("t.csv", b"a,b\n1,x\0\n").0, 2);
-    }
-
-    /// The digest of "abc" is the one in FIPS 180-2.
-    #[test]
-    fn sha256_of_abc() {
-        assert_eq!(
-            sha256_hex(b"abc"),
-            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-        );
     }
 }

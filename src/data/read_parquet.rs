@@ -12,7 +12,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
 use serde_json::{Map, Value};
 
-use super::read::Record;
+use super::record::Record;
 use crate::error::{Error, ErrorKind, Result};
 use crate::guard::{caught, guarded};
 

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::quotes::{self, Quoting};
-use super::read::{Layout, LineCounter, Record};
+use super::record::{Layout, LineCounter, Record};
 use super::value::quoted;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -219,7 +219,7 @@ fn cannot_be_header(cells: &[&str], columns: &[String], layout: Layout<'_>) -> b
     }
     let twice = |(index, cell): (usize, &&str)| cells[..index].contains(cell);
     let is_label = |(cell, column): (&&str, &String)| {
-        layout.task.is_some_and(|task| task.spells_label(column, cell))
+        layout.labels.is_some_and(|labels| labels.spells_label(column, cell))
     };
     cells.iter().any(|cell| cell.is_empty() || cell.chars().count() > MAX_NAME_CHARS)
         || cells.iter().enumerate().any(twice)

@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use toml::Spanned;
 
-use super::read::Record;
-use super::task::{Field, Label, PromptSpec};
-use super::task_file::{Source, check_not_gold};
+use super::record::Record;
+use super::task_parts::{Field, Label, PromptSpec};
+use super::task_source::{Source, check_not_gold};
+use super::template::Template;
 use super::value::{first_filled, is_blank, kind_of, lookup, quoted, structured, text_of};
 use crate::error::{Error, ErrorKind, Result};
-use crate::prompt::Template;
 
 /// Most options of a question: one letter each.
 pub const MAX_OPTIONS: usize = 26;

@@ -4,19 +4,20 @@
 //! The gold firewall begins here: no field, group or key may come from a column that holds gold.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::Path;
 
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::expand::Reader;
 use super::gold_spec::{GoldSpec, ReferenceSpec};
 use super::key::KeyRule;
-use super::task::{Field, HubSource, Label, Rule, Task};
+use super::record::Reader;
+use super::task::Task;
 use super::task_answers::{self, AnswersTable, OptionSpec, OptionsTable};
 use super::task_gold::{GoldTable, gold};
+use super::task_parts::{Field, HubSource, Label, Rule};
 use super::task_prompt::{self, LabelTable, PromptTable, VariantTable, is_plain};
+use super::task_source::{Source, check_not_gold};
 use super::value::quoted;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -107,23 +108,6 @@ enum KeySource {
     Order,
     Split,
     Column,
-}
-
-/// A task file's text and path, for errors that name the line.
-pub(super) struct Source<'s> {
-    toml: &'s str,
-    pub(super) path: &'s Path,
-}
-
-impl Source<'_> {
-    pub(super) fn line(&self, offset: usize) -> usize {
-        let before = &self.toml.as_bytes()[..offset.min(self.toml.len())];
-        1 + before.iter().filter(|&&byte| byte == b'\n').count()
-    }
-
-    pub(super) fn fault(&self, span: Range<usize>, message: impl Into<String>) -> Error {
-        Error::new(ErrorKind::Task, message).at_line(self.path, self.line(span.start))
-    }
 }
 
 /// Returns the task that `toml` describes, with `toml` and `sha256` still empty.
@@ -276,26 +260,6 @@ fn closed_columns(
     let from_gold = reference.filter(|table| table.get_ref().by_label.is_some());
     columns.extend(from_gold.into_iter().flat_map(|table| table.get_ref().columns.clone()));
     columns
-}
-
-/// Refuses a text, group or key column that holds gold.
-pub(super) fn check_not_gold(
-    what: &str,
-    columns: &[String],
-    gold: &[String],
-    span: Range<usize>,
-    source: &Source<'_>,
-) -> Result<()> {
-    let root = |column: &str| column.split_once('.').map(|(root, _)| root.to_owned());
-    let holds_gold = |column: &&String| {
-        gold.contains(column) || root(column).is_some_and(|root| gold.contains(&root))
-    };
-    match columns.iter().find(holds_gold) {
-        None => Ok(()),
-        Some(column) => Err(source
-            .fault(span, format!("{what} comes from column `{column}`, which holds gold"))
-            .hint("gold columns are `label` and those of `gold.columns` and `gold.forbidden`")),
-    }
 }
 
 fn fields(

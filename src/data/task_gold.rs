@@ -6,8 +6,8 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::gold_spec::{Concept, GoldSpec, Test};
-use super::task::Label;
-use super::task_file::Source;
+use super::task_parts::Label;
+use super::task_source::Source;
 use super::value::{quoted, spelling};
 use crate::error::{Error, ErrorKind, Result};
 

@@ -6,11 +6,11 @@ use std::ops::Range;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::task::{Field, Label, PromptCase, PromptSpec};
-use super::task_file::Source;
+use super::task_parts::{Field, Label, PromptCase, PromptSpec};
+use super::task_source::Source;
+use super::template::Template;
 use super::value::{quoted, spelling};
 use crate::error::Result;
-use crate::prompt::Template;
 
 /// Name of a task's own prompt, where the file gives it none.
 const DEFAULT_VARIANT: &str = "default";

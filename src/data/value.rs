@@ -7,8 +7,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::literal::parse_literal;
-use super::read::{Record, Records};
-use super::task::Task;
+use super::record::Record;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Returns the text of a value; `None` for null and for what is not one value (list, object).
@@ -153,32 +152,6 @@ pub fn id_text(value: &Value) -> String {
         Value::String(text) => without_zero_fraction(text).to_owned(),
         other => without_zero_fraction(&other.to_string()).to_owned(),
     }
-}
-
-/// Refuses a file that lacks the column of the id that its task names: numbers of rows would join nothing.
-pub(super) fn check_id_column(read: &Records, task: &Task) -> Result<()> {
-    let Some(first) = task.id_columns.first().filter(|_| task.names_id) else { return Ok(()) };
-    let lacks =
-        |record: &&Record| lookup(&record.values, first).is_none_or(|value| is_blank(&value));
-    let Some(without) = read.records.iter().find(lacks) else { return Ok(()) };
-    if read.records.iter().any(|record| !lacks(&record)) {
-        return Err(Error::new(
-            ErrorKind::Data,
-            format!("the record has no `{first}`, which task `{}` names as the id", task.name),
-        )
-        .at_line(&read.path, without.line)
-        .hint("give every record an id of its own"));
-    }
-    let there = read.records.iter().take(1).flat_map(|record| record.values.keys());
-    Err(Error::new(
-        ErrorKind::Data,
-        format!("the file has no column `{first}`, which task `{}` names as the id", task.name),
-    )
-    .at(&read.path)
-    .hint(format!(
-        "the columns are {}; name one of them in the task file: id = [..]",
-        quoted(there)
-    )))
 }
 
 /// Returns what a value is, in words for a message.

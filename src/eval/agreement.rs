@@ -3,6 +3,7 @@
 //! A search without supervision finds a division of the examples; which side is called by which name
 //! is a second question. Runs that find the same division are one *basin*.
 
+use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 /// How far two labellings agree, over the examples that both label.
@@ -31,27 +32,27 @@ impl Agreement {
 /// # Cost
 /// Cubic in the number of labels: the best renaming is an assignment problem.
 pub fn agreement(a: &[Option<usize>], b: &[Option<usize>], num_labels: usize) -> Option<Agreement> {
-    let mut counts = vec![vec![0_usize; num_labels]; num_labels];
+    let mut counts = Array2::<usize>::zeros((num_labels, num_labels));
     let mut num_shared = 0;
     for (&x, &y) in a.iter().zip(b) {
         if let (Some(x), Some(y)) = (x, y) {
-            counts[x][y] += 1;
+            counts[[x, y]] += 1;
             num_shared += 1;
         }
     }
     if num_shared == 0 {
         return None;
     }
-    let equal: usize = (0..num_labels).map(|label| counts[label][label]).sum();
     let share = |count: usize| count as f64 / num_shared as f64;
-    Some(Agreement { num_shared, as_named: share(equal), best: share(best_assignment(&counts)) })
+    let as_named = share(counts.diag().sum());
+    Some(Agreement { num_shared, as_named, best: share(best_assignment(&counts)) })
 }
 
 /// The largest sum of one entry a row, no two in one column (the Hungarian method, by shortest
 /// augmenting paths with potentials; Kuhn 1955, Jonker and Volgenant 1987).
-fn best_assignment(counts: &[Vec<usize>]) -> usize {
-    let n = counts.len();
-    let cost = |row: usize, column: usize| -(counts[row - 1][column - 1] as i64);
+fn best_assignment(counts: &Array2<usize>) -> usize {
+    let n = counts.nrows();
+    let cost = |row: usize, column: usize| -(counts[[row - 1, column - 1]] as i64);
     // One-based; row 0 and column 0 stand for "none".
     let (mut row_potential, mut column_potential) = (vec![0_i64; n + 1], vec![0_i64; n + 1]);
     let mut row_of = vec![0_usize; n + 1];
@@ -94,7 +95,7 @@ fn best_assignment(counts: &[Vec<usize>]) -> usize {
             at = before;
         }
     }
-    (1..=n).map(|column| counts[row_of[column] - 1][column - 1]).sum()
+    (1..=n).map(|column| counts[[row_of[column] - 1, column - 1]]).sum()
 }
 
 /// One run's labels, for comparison with other runs'.

@@ -5,25 +5,14 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use ndarray::{Array2, Axis};
 use serde::{Deserialize, Serialize};
 
+use super::prediction::Prediction;
 use super::rates::{Z_95, auroc, wilson};
 use super::reliability::{Reliability, reliability};
 use crate::error::{Error, ErrorKind, Result};
 use crate::score::log_odds;
-
-/// One labelled example beside its gold label.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Prediction {
-    /// The example's id.
-    pub id: String,
-    /// The index of the label it was given.
-    pub label: usize,
-    /// The log-probability of each label in nats, where the run kept them.
-    pub logprobs: Option<Vec<f64>>,
-    /// The index of its gold label, where gold knows the example.
-    pub gold: Option<usize>,
-}
 
 /// How well the labels of one run agree with one gold column; the content of `eval.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -190,15 +179,15 @@ pub fn evaluate(
     check(label_names, positive, items)?;
     let num_labels = label_names.len();
     let mut given = vec![0_usize; num_labels];
-    let mut confusion = vec![vec![0_usize; num_labels]; num_labels];
+    let mut confusion = Array2::<usize>::zeros((num_labels, num_labels));
     for item in items {
         given[item.label] += 1;
         if let Some(gold) = item.gold {
-            confusion[gold][item.label] += 1;
+            confusion[[gold, item.label]] += 1;
         }
     }
-    let gold_counts: Vec<usize> = confusion.iter().map(|row| row.iter().sum()).collect();
-    let num_with_gold: usize = gold_counts.iter().sum();
+    let gold_counts = confusion.sum_axis(Axis(1)).to_vec();
+    let num_with_gold = confusion.sum();
     if num_with_gold == 0 {
         return Err(Error::new(
             ErrorKind::Data,
@@ -207,7 +196,7 @@ pub fn evaluate(
         .hint("check that the gold file and the labels name the examples by the same ids"));
     }
     let per_label = per_label(label_names, &confusion, items);
-    let num_correct = (0..num_labels).map(|label| confusion[label][label]).sum();
+    let num_correct = confusion.diag().sum();
     let (wilson_low, wilson_high) = wilson(num_correct, num_with_gold, Z_95);
     Ok(Evaluation {
         method: method.to_owned(),
@@ -228,7 +217,7 @@ pub fn evaluate(
         macro_f1: mean(per_label.iter().map(|l| l.f1).filter(Option::is_some)),
         share: shares(label_names, &given),
         gold_share: shares(label_names, &gold_counts),
-        confusion,
+        confusion: confusion.rows().into_iter().map(|row| row.to_vec()).collect(),
         per_label,
         reliability: reliability(items),
         other_columns: Vec::new(),
@@ -284,15 +273,10 @@ fn out_of_range(what: &str, index: usize, label_names: &[String]) -> Error {
     .hint(format!("the task's labels are {label_names:?}"))
 }
 
-fn balanced_accuracy(confusion: &[Vec<usize>]) -> Option<f64> {
-    let recalls: Vec<f64> = confusion
-        .iter()
-        .enumerate()
-        .filter_map(|(gold, row)| {
-            let total: usize = row.iter().sum();
-            (total > 0).then(|| row[gold] as f64 / total as f64)
-        })
-        .collect();
+fn balanced_accuracy(confusion: &Array2<usize>) -> Option<f64> {
+    let totals = confusion.sum_axis(Axis(1));
+    let of_gold = confusion.diag().into_iter().zip(&totals).filter(|(_, total)| **total > 0);
+    let recalls: Vec<f64> = of_gold.map(|(&right, &total)| right as f64 / total as f64).collect();
     (recalls.len() > 1).then(|| recalls.iter().sum::<f64>() / recalls.len() as f64)
 }
 
@@ -308,14 +292,14 @@ fn auroc_of(items: &[Prediction], label: usize) -> Option<f64> {
 
 fn per_label(
     label_names: &[String],
-    confusion: &[Vec<usize>],
+    confusion: &Array2<usize>,
     items: &[Prediction],
 ) -> Vec<LabelMetrics> {
     let rate = |part: usize, whole: usize| (whole > 0).then(|| part as f64 / whole as f64);
     let one = |(label, name): (usize, &String)| {
-        let num_gold = confusion[label].iter().sum();
-        let num_given = confusion.iter().map(|row| row[label]).sum();
-        let right = confusion[label][label];
+        let num_gold = confusion.row(label).sum();
+        let num_given = confusion.column(label).sum();
+        let right = confusion[[label, label]];
         LabelMetrics {
             label: name.clone(),
             num_gold,

@@ -16,6 +16,7 @@ mod diagnostics;
 mod flips;
 mod metrics;
 mod noise;
+mod prediction;
 mod quantile;
 mod rates;
 mod reliability;
@@ -35,8 +36,9 @@ pub use diagnostics::{
     SearchDiagnostics, Sweep, TemperatureBin, diagnose_reader, diagnose_trace, margins,
 };
 pub use flips::{Flip, flips_from_trace};
-pub use metrics::{ClosestColumn, Evaluation, LabelMetrics, Prediction, evaluate};
+pub use metrics::{ClosestColumn, Evaluation, LabelMetrics, evaluate};
 pub use noise::{NoiseBy, noisy_labels};
+pub use prediction::Prediction;
 pub use rates::{Z_95, auroc, wilson};
 pub use reliability::{Reliability, ReliabilityBin, reliability};
 pub use rounds::{LoopEvaluation, Rate, RoundEvaluation};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::metrics::Prediction;
+use super::prediction::Prediction;
 use crate::score::{log_odds, margin};
 
 /// Bins of equal width between probability 0 and 1.

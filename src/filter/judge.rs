@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 use super::rule::{Candidate, Rule, sample, select};
-use super::uncertainty::{Votes, mean_distribution, split};
+use super::uncertainty::{Split, Votes, mean_distribution, split};
 use crate::data::{AnswerRecord, Example, WeakRecord, WeightRecord, split_ids};
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::SeedStream;
@@ -209,7 +210,7 @@ struct Question<'a> {
     votes: Votes,
     /// Mean probability of each label where distributions were given.
     mean: Option<Vec<(String, f64)>>,
-    rows: Vec<Vec<f64>>,
+    entropy: Split,
 }
 
 impl<'a> Question<'a> {
@@ -224,7 +225,10 @@ impl<'a> Question<'a> {
         let given: Vec<&Vec<(String, f64)>> =
             rows.iter().filter_map(|row| row.distribution.as_ref()).collect();
         if given.is_empty() {
-            return Ok(Self { id: &first.id, votes, mean: None, rows: Vec::new() });
+            // A written answer is sure of itself.
+            let total = votes.entropy_nats();
+            let entropy = Split { total, aleatoric: 0.0, epistemic: total };
+            return Ok(Self { id: &first.id, votes, mean: None, entropy });
         }
         let names: Vec<&String> = given[0].iter().map(|(name, _)| name).collect();
         let fits = |row: &&Vec<(String, f64)>| {
@@ -234,11 +238,12 @@ impl<'a> Question<'a> {
         if given.len() != rows.len() || !given.iter().all(fits) {
             return Err(fault("its distributions are not of the same labels, or not all there"));
         }
-        let probabilities: Vec<Vec<f64>> =
-            given.iter().map(|row| row.iter().map(|(_, p)| *p).collect()).collect();
-        let mean = mean_distribution(&probabilities);
+        let shape = (given.len(), names.len());
+        let probabilities = Array2::from_shape_fn(shape, |(row, label)| given[row][label].1);
+        let mean = mean_distribution(probabilities.view());
         let mean = names.into_iter().cloned().zip(mean).collect();
-        Ok(Self { id: &first.id, votes, mean: Some(mean), rows: probabilities })
+        let entropy = split(probabilities.view());
+        Ok(Self { id: &first.id, votes, mean: Some(mean), entropy })
     }
 
     /// The weak label: the most likely, or the most frequent answer.
@@ -262,14 +267,6 @@ impl<'a> Question<'a> {
 
     fn record(&self, example: Option<&Example>, by: &WeightBy) -> Result<WeakRecord> {
         let label = self.label().map(str::to_owned);
-        let (total, aleatoric, epistemic) = match &self.mean {
-            Some(_) => {
-                let split = split(&self.rows);
-                (split.total, split.aleatoric, split.epistemic)
-            }
-            // A written answer is sure of itself.
-            None => (self.votes.entropy_nats(), 0.0, self.votes.entropy_nats()),
-        };
         let weight = match &label {
             Some(label) => self.weight(Some(label), by)?,
             None => 0.0,
@@ -286,9 +283,9 @@ impl<'a> Question<'a> {
             label,
             text,
             distribution: self.mean.clone(),
-            entropy_nats: total,
-            aleatoric_nats: aleatoric,
-            epistemic_nats: epistemic,
+            entropy_nats: self.entropy.total,
+            aleatoric_nats: self.entropy.aleatoric,
+            epistemic_nats: self.entropy.epistemic,
             weight,
             num_variants: self.votes.num(),
             num_unparsed: self.votes.num_unparsed(),

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use ndarray::ArrayView2;
+
 use crate::stats::{entropy, entropy_of_counts_in_any_order};
 
 /// Answers to the variants of one question, counted.
@@ -125,27 +127,32 @@ pub struct Split {
     pub epistemic: f64,
 }
 
-/// Returns the mean of distributions of one length.
+/// Returns the mean of distributions over the same labels.
 ///
 /// # Shapes
-/// Probabilities, one row a variant; at least one row.
-pub fn mean_distribution(rows: &[Vec<f64>]) -> Vec<f64> {
-    let length = rows.first().map_or(0, Vec::len);
-    let num = rows.len() as f64;
-    (0..length).map(|i| rows.iter().map(|row| row[i]).sum::<f64>() / num).collect()
+/// Probabilities, variants x labels; at least one variant.
+pub fn mean_distribution(probabilities: ArrayView2<'_, f64>) -> Vec<f64> {
+    let num = probabilities.nrows() as f64;
+    // Not by ndarray's `mean`, which sums eight lanes: variants are added in their order.
+    probabilities.columns().into_iter().map(|of| of.iter().sum::<f64>() / num).collect()
 }
 
 /// Returns the entropy of the mean of distributions with its split.
-pub fn split(rows: &[Vec<f64>]) -> Split {
-    let total = entropy(mean_distribution(rows));
-    let aleatoric =
-        rows.iter().map(|row| entropy(row.iter().copied())).sum::<f64>() / rows.len().max(1) as f64;
+///
+/// # Shapes
+/// As in [`mean_distribution`].
+pub fn split(probabilities: ArrayView2<'_, f64>) -> Split {
+    let total = entropy(mean_distribution(probabilities));
+    let within: f64 = probabilities.rows().into_iter().map(|of| entropy(of.iter().copied())).sum();
+    let aleatoric = within / probabilities.nrows().max(1) as f64;
     // Entropy is concave; only rounding could make the difference negative.
     Split { total, aleatoric, epistemic: (total - aleatoric).max(0.0) }
 }
 
 #[cfg(test)]
 mod tests {
+    use ndarray::aview2;
+
     use super::*;
 
     /// The check values of METHODS: five answers, weights at T = 0.2 and entropy.
@@ -196,11 +203,11 @@ mod tests {
     #[test]
     fn entropy_splits_in_two_parts() {
         let ln2 = 2.0_f64.ln();
-        let opposite = split(&[vec![1.0, 0.0], vec![0.0, 1.0]]);
+        let opposite = split(aview2(&[[1.0, 0.0], [0.0, 1.0]]));
         assert_eq!((opposite.total, opposite.aleatoric, opposite.epistemic), (ln2, 0.0, ln2));
-        let unsure = split(&[vec![0.5, 0.5], vec![0.5, 0.5]]);
+        let unsure = split(aview2(&[[0.5, 0.5], [0.5, 0.5]]));
         assert_eq!((unsure.total, unsure.aleatoric, unsure.epistemic), (ln2, ln2, 0.0));
-        let mixed = split(&[vec![1.0, 0.0], vec![0.5, 0.5]]);
+        let mixed = split(aview2(&[[1.0, 0.0], [0.5, 0.5]]));
         // H(3/4) = 2 ln 2 - 3/4 ln 3, half of ln 2 within.
         let total = 2.0 * ln2 - 0.75 * 3.0_f64.ln();
         assert!((mixed.total - total).abs() < 1e-12 && (mixed.aleatoric - ln2 / 2.0).abs() < 1e-12);

@@ -6,6 +6,7 @@
 
 mod batches;
 mod consistency;
+mod found;
 mod icm;
 mod objective;
 mod order;
@@ -14,10 +15,10 @@ mod preset;
 mod prompting;
 mod restarts;
 mod schedule;
+mod summary;
 mod trace;
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Map;
 
 pub use batches::BatchSize;
 pub use consistency::Consistency;
@@ -27,14 +28,16 @@ pub use order::{Asked, Items, Order, OrderOptions, OrderPlan};
 pub use prequential::{AskedChains, ChainPlan};
 pub use preset::Preset;
 pub use prompting::{DemonstrationLabels, ManyShot, ManyShotSummary};
-pub use restarts::{Restart, RestartSummary};
+pub use restarts::Restart;
 pub use schedule::{Schedule, ScheduleKind};
+pub use summary::{RestartSummary, Summary};
 pub use trace::{Change, TraceEvent};
 
+use found::Found;
 use prompting::Prompting;
 
 use crate::data::{Example, LabelRecord, Rule, Task};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::prompt::PromptFormat;
 use crate::run::SeedStream;
 use crate::score::{Calibration, Prior, Scorer};
@@ -120,61 +123,6 @@ impl Method {
     }
 }
 
-/// What `summary.json` says of a labelling.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Summary {
-    /// The method's name.
-    pub method: String,
-    /// Examples given.
-    pub num_examples: usize,
-    /// Examples that got no label (a search with too few iterations).
-    pub num_unlabelled: usize,
-    /// Share of each label among the labelled examples.
-    pub share: Map<String, Value>,
-    /// Share of each label as the model answers, without calibration, in the prompts that gave the
-    /// labels; where there was a calibration.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub uncalibrated_share: Option<Map<String, Value>>,
-    /// U of the labels, averaged over batches by their size; the search only.
-    pub score: Option<f64>,
-    /// U when every example has this label, averaged likewise; the search only, and not under equal
-    /// shares with a calibration of the items scored together, where it is the same whatever the texts.
-    pub constant_scores: Option<Map<String, Value>>,
-    /// U of the labels permuted over the labelled examples, for each permutation, averaged likewise; the
-    /// search only.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub permuted_scores: Option<Vec<f64>>,
-    /// Batches searched.
-    pub num_batches: Option<usize>,
-    /// The alpha that `--auto-alpha` ended with, by batch; with it only.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub alphas: Option<Vec<f64>>,
-    /// Batches whose search was ended because it had collapsed; with `--stop-on-collapse` only.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub num_collapsed: Option<usize>,
-    /// Accepted proposals.
-    pub num_accepted: Option<u64>,
-    /// Proposals scored.
-    pub num_proposals: Option<u64>,
-    /// Passes over a labelling computed, by all searches.
-    pub num_passes: Option<u64>,
-    /// What many-shot prompting did; the methods that do it only.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub many_shot: Option<ManyShotSummary>,
-    /// Labelled examples that were never drawn again after their first label.
-    pub num_never_revisited: Option<usize>,
-    /// What a new order of demonstrations does to the result of a search.
-    pub order_check: Option<OrderCheck>,
-    /// Each of several searches.
-    pub restarts: Option<Vec<RestartSummary>>,
-    /// Tokens run through the model.
-    pub tokens_computed: u64,
-    /// Tokens that full prompts would have run.
-    pub tokens_full_prompts: u64,
-    /// Questions answered.
-    pub num_questions: u64,
-}
-
 /// A finished labelling.
 #[derive(Clone, Debug)]
 pub struct Labelling {
@@ -186,22 +134,13 @@ pub struct Labelling {
     pub restarts: Vec<Restart>,
 }
 
-/// An example's label with the numbers behind it.
-struct Found {
-    label: usize,
-    /// The most likely label as the model answers, without calibration.
-    uncalibrated: usize,
-    logprobs: Vec<f64>,
-    last_flip: Option<u64>,
-}
-
 /// Returns labels for `examples` by `method`, telling `observe` of every event of a search.
 ///
 /// The result depends on the examples, the task's texts, the method, the seed, and the scorer's
 /// answers; on nothing else.
 ///
 /// # Errors
-/// What the scorer or `observe` give; [`ErrorKind::Data`] for too few examples.
+/// What the scorer or `observe` give; [`crate::error::ErrorKind::Data`] for too few examples.
 pub fn label<S: Scorer>(
     task: &Task,
     examples: &[Example],
@@ -295,10 +234,4 @@ pub fn label<S: Scorer>(
 
 fn all_found(rows: Vec<Found>) -> Vec<Option<Found>> {
     rows.into_iter().map(Some).collect()
-}
-
-/// The error for too few examples to predict each other.
-fn few_examples(num: usize) -> Error {
-    Error::new(ErrorKind::Data, format!("{num} example to label, expected at least 2"))
-        .hint("labels are found by how well examples predict each other; give more examples")
 }

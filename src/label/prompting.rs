@@ -11,9 +11,9 @@ use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
 use super::batches::{self, BatchSize};
+use super::found::{Found, few_examples};
 use super::order::{Items, OrderOptions, OrderPlan};
 use super::trace::TraceEvent;
-use super::{Found, few_examples};
 use crate::data::Example;
 use crate::error::{Error, ErrorKind, Result};
 use crate::prompt::PromptFormat;

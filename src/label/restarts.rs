@@ -1,36 +1,18 @@
 //! Several whole searches over the same examples, of which the best is kept.
 
-use serde::{Deserialize, Serialize};
-
 use super::batches::{self, BatchSize};
 use super::consistency::Consistency;
+use super::found::Found;
 use super::icm::{Icm, IcmResult, IcmSettings, OrderCheck};
 use super::order::Items;
+use super::summary::{RestartSummary, Summary};
 use super::trace::TraceEvent;
-use super::{Found, Summary};
 use crate::data::{Example, LabelRecord, Rule, Task};
 use crate::error::Result;
 use crate::prompt::PromptFormat;
 use crate::run::SeedStream;
 use crate::score::{Scorer, Usage};
 use crate::score::{best_label, margin};
-
-/// What `summary.json` says of one of several searches.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RestartSummary {
-    /// Number of the search, from 0.
-    pub restart: usize,
-    /// Whether its labels are the run's.
-    pub kept: bool,
-    /// U of its labels under the order it was found under.
-    pub score: f64,
-    /// U of its labels under an order that is the same for all searches.
-    pub score_under_common_order: Option<f64>,
-    /// Accepted proposals.
-    pub num_accepted: u64,
-    /// Proposals scored.
-    pub num_proposals: u64,
-}
 
 /// The labels of one of several searches.
 #[derive(Clone, Debug)]

@@ -9,13 +9,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use rand::Rng;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::SafeTensors;
 use tch::{Device, Kind, Tensor};
 
 use super::adapter_config::AdapterConfig;
 use super::decoder::Decoder;
 use super::linear::Lora;
-use super::write::write_tensors;
+use super::write::{tensor_of, write_tensors};
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::{SeedStream, write_atomic};
 
@@ -225,27 +225,6 @@ impl Adapter {
         text.push('\n');
         write_tensors(&folder.join(ADAPTER_WEIGHTS), &self.tensors(), None)?;
         write_atomic(&folder.join(ADAPTER_CONFIG), text.as_bytes())
-    }
-}
-
-/// Returns a tensor of a safetensors file in f32 on the CPU, or what is wrong with it.
-pub(crate) fn tensor_of(view: &TensorView<'_>) -> Result<Tensor, String> {
-    let kind = match view.dtype() {
-        Dtype::F32 => Kind::Float,
-        Dtype::F16 => Kind::Half,
-        Dtype::BF16 => Kind::BFloat16,
-        other => return Err(format!("holds {other:?}, expected F32, F16 or BF16")),
-    };
-    let size: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
-    let read = || -> std::result::Result<(Tensor, bool), tch::TchError> {
-        let tensor = Tensor::f_from_data_size(view.data(), &size, kind)?.f_to_kind(Kind::Float)?;
-        let finite = tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? == 1;
-        Ok((tensor, finite))
-    };
-    match read() {
-        Ok((tensor, true)) => Ok(tensor),
-        Ok((_, false)) => Err("holds NaN or infinity".into()),
-        Err(e) => Err(format!("cannot be read: {}", Error::from(e).message())),
     }
 }
 

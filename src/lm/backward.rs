@@ -11,11 +11,11 @@
 use rand::RngCore;
 use tch::{Device, Kind, Tensor};
 
-use super::cache::{Attend, KeyValues};
+use super::attention::{self, Attend, Visible};
+use super::cache::KeyValues;
 use super::decoder::{Decoder, NewTokens};
 use super::layers::Pass;
 use super::linear::Dropout;
-use super::visible::{self, Visible};
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::SeedStream;
 
@@ -127,7 +127,7 @@ struct Fresh;
 
 impl KeyValues for Fresh {
     fn attend(&self, at: &Attend<'_>, q_nlh: &Tensor, k_klh: &Tensor, v_klh: &Tensor) -> Tensor {
-        visible::attend_fresh(at, q_nlh, k_klh, v_klh)
+        attention::attend_fresh(at, q_nlh, k_klh, v_klh)
     }
 }
 

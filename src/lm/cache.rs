@@ -6,18 +6,8 @@
 
 use tch::{Device, Kind, Tensor};
 
+use super::attention::{self, Attend, Seen, Visible};
 use super::config::LmConfig;
-use super::visible::{self, Seen, Visible};
-
-/// One layer's attention.
-pub(super) struct Attend<'a> {
-    pub(super) layer: usize,
-    pub(super) visible: &'a Visible,
-    /// What the scores are multiplied by.
-    pub(super) scale: f64,
-    /// Whether several query heads share a key head.
-    pub(super) grouped: bool,
-}
 
 /// Earlier keys and values that new tokens attend to.
 pub(super) trait KeyValues {
@@ -122,7 +112,7 @@ impl KeyValues for KvCache {
             buffer.narrow(2, first, len + num_new - first)
         };
         let (k_1ksh, v_1ksh) = (put(keys, k_klh), put(values, v_klh));
-        visible::attend(at, q_nlh, &k_1ksh, &v_1ksh)
+        attention::attend(at, q_nlh, &k_1ksh, &v_1ksh)
     }
 }
 

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
 
+use super::attention::Visible;
 use super::block::Block;
 use super::cache::{BatchCache, KeyValues, KvCache};
 use super::checkpoint::{Checkpoint, Maps};
@@ -17,11 +18,10 @@ use super::decoder_names::Names;
 use super::device::Devices;
 use super::layers::{Norm, OnDevice, Pass};
 use super::linear::Linear;
-use super::own::{OwnTensor, leaf};
+use super::own_tensor::{OwnTensor, leaf};
+use super::placement::Placement;
 use super::product::product;
 use super::rope::Rope;
-use super::spread::Placement;
-use super::visible::Visible;
 use crate::error::{Error, ErrorKind, Result};
 
 /// A causal language model in memory.

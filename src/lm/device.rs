@@ -7,7 +7,6 @@ use std::sync::OnceLock;
 
 use tch::{Device, Kind};
 
-use super::spread::name;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The device a user asks for.
@@ -224,6 +223,14 @@ pub(super) fn free_memory(device: Device) -> Result<Option<u64>> {
         ErrorKind::Device,
         format!("device `cuda:{n}` does not tell its memory: {reason}"),
     ))
+}
+
+/// The name by which a user asks for a device.
+pub(super) fn name(device: Device) -> String {
+    match device {
+        Device::Cuda(n) => format!("cuda:{n}"),
+        _ => "cpu".to_owned(),
+    }
 }
 
 /// Opens `libtorch_cuda.so`, once. The program links the CPU part only, so that one binary serves

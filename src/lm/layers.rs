@@ -5,13 +5,13 @@
 
 use tch::{Device, Tensor};
 
-use super::cache::{Attend, KeyValues};
+use super::attention::{Attend, Visible};
+use super::cache::KeyValues;
 use super::checkpoint::Checkpoint;
 use super::config::{Activation, Layout, LmConfig, NormKind, QkNorm};
 use super::linear::{Dropout, Linear, Several};
-use super::own::{OwnTensor, leaf};
+use super::own_tensor::{OwnTensor, leaf};
 use super::rope::Turn;
-use super::visible::Visible;
 use crate::error::Result;
 
 /// A norm over the last axis.

@@ -10,7 +10,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::checkpoint::Checkpoint;
-use super::own::{OwnTensor, leaf};
+use super::own_tensor::{OwnTensor, leaf};
 use super::product::product;
 use crate::error::Result;
 

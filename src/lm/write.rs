@@ -4,11 +4,10 @@ use std::collections::HashMap;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::{Map, Value, json};
 use tch::{Device, Kind, Tensor};
 
-use super::adapter::tensor_of;
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::AtomicFile;
 
@@ -95,4 +94,25 @@ pub(crate) fn read_tensors(path: &Path) -> Result<(HashMap<String, Tensor>, Opti
         .collect::<Result<_>>()?;
     let note = metadata.metadata().as_ref().and_then(|m| m.get("note").cloned());
     Ok((tensors, note))
+}
+
+/// Returns a tensor of a safetensors file in f32 on the CPU, or what is wrong with it.
+pub(super) fn tensor_of(view: &TensorView<'_>) -> Result<Tensor, String> {
+    let kind = match view.dtype() {
+        Dtype::F32 => Kind::Float,
+        Dtype::F16 => Kind::Half,
+        Dtype::BF16 => Kind::BFloat16,
+        other => return Err(format!("holds {other:?}, expected F32, F16 or BF16")),
+    };
+    let size: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
+    let read = || -> std::result::Result<(Tensor, bool), tch::TchError> {
+        let tensor = Tensor::f_from_data_size(view.data(), &size, kind)?.f_to_kind(Kind::Float)?;
+        let finite = tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? == 1;
+        Ok((tensor, finite))
+    };
+    match read() {
+        Ok((tensor, true)) => Ok(tensor),
+        Ok((_, false)) => Err("holds NaN or infinity".into()),
+        Err(e) => Err(format!("cannot be read: {}", Error::from(e).message())),
+    }
 }

@@ -4,9 +4,8 @@
 //! `instruction` + `demonstration`... + `question`, joined by whoever builds the prompt tree.
 
 mod format;
-mod template;
 mod variant;
 
+pub use crate::data::Template;
 pub use format::{PromptFormat, Wording};
-pub use template::Template;
 pub use variant::{Variant, num_variants, variants};

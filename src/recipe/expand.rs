@@ -1,11 +1,11 @@
 //! From a recipe and the values of a scale to command lines.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use toml::Value;
 
-use super::file::{Recipe, StepTable};
+use super::file::{Recipe, StepTable, stays_below};
 use super::words;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -125,12 +125,6 @@ impl Recipe {
 
 /// Most runs of a recipe; more is a slip, such as a list too many.
 const MAX_RUNS: usize = 10_000;
-
-/// Returns whether a path is one below the folder it is joined to: no `..`, and not absolute.
-pub(super) fn stays_below(path: &str) -> bool {
-    let has_parts = !path.is_empty() && !path.chars().any(char::is_control);
-    has_parts && Path::new(path).components().all(|part| matches!(part, Component::Normal(_)))
-}
 
 /// Returns what `text` says in the form of the value it replaces.
 fn replaced(old: &Value, text: &str) -> Option<Value> {

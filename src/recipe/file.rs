@@ -1,12 +1,11 @@
 //! The text of a recipe: read, checked, listed.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 use toml::{Spanned, Value};
 
-use super::expand::stays_below;
 use crate::error::{Error, ErrorKind, Result};
 
 macro_rules! built_in {
@@ -229,4 +228,10 @@ impl Recipe {
     pub(super) fn fault(&self, line: usize, message: String) -> Error {
         Error::new(ErrorKind::Task, message).at_line(&self.path, line)
     }
+}
+
+/// Returns whether a path is one below the folder it is joined to: no `..`, and not absolute.
+pub(super) fn stays_below(path: &str) -> bool {
+    let has_parts = !path.is_empty() && !path.chars().any(char::is_control);
+    has_parts && Path::new(path).components().all(|part| matches!(part, Component::Normal(_)))
 }

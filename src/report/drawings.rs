@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::bars::{Bar, BarChart, accuracy_bars};
 use super::calibration::{CalibrationChart, calibration_diagram};
+use super::contents::{Figure, Sorted};
 use super::curve::{SearchChart, search_curve};
 use super::entropy_bins::{EntropyChart, entropy_bars};
 use super::heat_map::{HeatMap, heat_map};
@@ -11,19 +12,9 @@ use super::loop_curve::loop_curve;
 use super::loss::loss_curve;
 use super::methods::Methods;
 use super::names::{common, safe, unused};
-use super::page::Sorted;
 use super::run::{AnyRun, Run};
 use super::weak::WeakRun;
 use crate::eval::{Reliability, WeakAccuracy};
-
-/// A figure of the report.
-#[derive(Debug)]
-pub(super) struct Figure {
-    /// The file's name without its ending.
-    pub stem: String,
-    pub caption: String,
-    pub svg: String,
-}
 
 /// Returns the figures of comparisons and runs.
 pub(super) fn draw(methods: &[Methods], sorted: &Sorted, heading: &str) -> Vec<Figure> {

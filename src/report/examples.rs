@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::run::{read_json, read_lines};
+use super::files::{read_json, read_lines};
 use crate::data::{
     AnswerRecord, Dataset, GoldAnswers, Task, WeakRecord, WeightRecord, by_question,
     read_json_lines,

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use super::comparison::comparison_bars;
 use super::document::Document;
-use super::page::{or_dash, percent};
-use super::run::read_json;
+use super::files::read_json;
 use super::text;
+use super::words::{or_dash, percent};
 use crate::error::Result;
 use crate::eval::{
     ColumnComparison, Comparison, Estimate, MethodComparison, PairComparison, PgrComparison, Role,

@@ -12,14 +12,17 @@
 
 mod axis;
 mod bars;
+mod bins;
 mod calibration;
 mod comparison;
+mod contents;
 mod curve;
 mod document;
 mod drawings;
 mod entropy_bins;
 mod examples;
 mod figure;
+mod files;
 mod heading;
 mod heat_map;
 mod html;
@@ -44,6 +47,7 @@ mod text;
 mod training;
 mod trust;
 mod weak;
+mod words;
 
 pub use bars::{Bar, BarChart, accuracy_bars};
 pub use calibration::{CalibrationChart, calibration_diagram};

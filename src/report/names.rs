@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::run::Identity;
+use super::files::Identity;
 
 /// Returns what all runs have in common, where they do.
 pub(super) fn common<R, T: PartialEq>(runs: &[R], value: impl Fn(&R) -> Option<T>) -> Option<T> {

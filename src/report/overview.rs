@@ -4,9 +4,10 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::page::interval;
-use super::run::{AnyRun, Shown, read_json};
+use super::files::read_json;
+use super::run::{AnyRun, Shown};
 use super::text;
+use super::words::interval;
 use crate::error::Result;
 
 /// What is shown of every run, of whatever command.

@@ -3,23 +3,26 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use super::contents::{Figure, Report, Sorted};
 use super::document::Document;
-use super::drawings::{Figure, draw};
+use super::drawings::draw;
 use super::examples::{Examples, GoldFile};
 use super::figure::{write_figure, write_whole};
+use super::files::{Identity, read_json};
 use super::html;
 use super::markdown::plain;
 use super::methods::{self, Methods};
 use super::names::{common, display_names, heading};
 use super::overview::Overview;
 use super::recipe::Results;
-use super::rounds::{self, LoopRun};
-use super::run::{AnyRun, Identity, Run, Shown, read_json};
+use super::rounds;
+use super::run::{AnyRun, Run, Shown};
 use super::served;
 use super::text;
-use super::training::{self, TrainRun};
+use super::training;
 use super::trust;
 use super::weak::{self, WeakRun};
+use super::words::{auroc, interval, or_dash, percent};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{Basins, Evaluation};
 
@@ -48,21 +51,6 @@ pub struct ReportSummary {
     pub files: Vec<PathBuf>,
     /// Remarks a reader of the numbers should know; they stand on the page too.
     pub notes: Vec<String>,
-}
-
-/// What both pages are made of.
-#[derive(Debug)]
-pub(super) struct Report {
-    pub heading: String,
-    pub overview: Vec<Overview>,
-    pub num_comparisons: usize,
-    pub figures: Vec<Figure>,
-    /// The tables of all runs.
-    pub tables: Document,
-    pub notes: Vec<String>,
-    /// The tables of single runs.
-    pub sections: Document,
-    pub examples: Examples,
 }
 
 /// Returns the files of the report on `runs`, written to the folder `out`; see [`report_on`].
@@ -183,49 +171,6 @@ fn read(inputs: &ReportInputs) -> Result<Report> {
     let figures = draw(&methods, &sorted, &heading);
     let num_comparisons = methods.len();
     Ok(Report { heading, overview, num_comparisons, figures, tables, notes, sections, examples })
-}
-
-/// Runs by what they are, with their names.
-#[derive(Default)]
-pub(super) struct Sorted {
-    pub judged: Vec<(AnyRun, String)>,
-    pub trainings: Vec<(TrainRun, String)>,
-    pub loops: Vec<(LoopRun, String)>,
-}
-
-impl Sorted {
-    /// Returns the runs of `w2s label`.
-    pub(super) fn labellings(&self) -> impl Iterator<Item = (&Run, &String)> {
-        self.judged.iter().filter_map(|(run, name)| match run {
-            AnyRun::Labels(run) => Some((&**run, name)),
-            AnyRun::Weak(_) => None,
-        })
-    }
-
-    /// Returns the runs of `w2s filter`.
-    pub(super) fn filters(&self) -> impl Iterator<Item = (&WeakRun, &String)> {
-        self.judged.iter().filter_map(|(run, name)| match run {
-            AnyRun::Labels(_) => None,
-            AnyRun::Weak(run) => Some((&**run, name)),
-        })
-    }
-
-    fn add(&mut self, run: Shown, name: String, notes: &mut Vec<String>) {
-        match run {
-            Shown::Labels(run) => self.judged.push((run, name)),
-            Shown::Train(run) => self.trainings.push((*run, name)),
-            Shown::Loop(run) => self.loops.push((*run, name)),
-            Shown::Unjudged(run) => {
-                if let Some(reason) = &run.gold_used {
-                    notes.push(format!("{name} used gold labels: {reason}"));
-                }
-                notes.push(format!(
-                    "{name} was not compared with gold, so its accuracy is not known: `w2s eval --gold \
-                     FILE RUN` does that"
-                ));
-            }
-        }
-    }
 }
 
 fn common_notes(runs: &[(AnyRun, String)]) -> Vec<String> {
@@ -364,11 +309,6 @@ fn label_table(runs: &[&Run], names: &[String]) -> Document {
     page
 }
 
-/// Returns a rate with its interval, in percent.
-pub(super) fn interval(rate: f64, low: f64, high: f64) -> String {
-    format!("{}% [{}, {}]", percent(rate), percent(low), percent(high))
-}
-
 fn balance(evaluation: &Evaluation) -> String {
     let share = |label: &String| {
         let [given, gold] = [&evaluation.share, &evaluation.gold_share]
@@ -376,17 +316,4 @@ fn balance(evaluation: &Evaluation) -> String {
         format!("{label} {}% ({}%)", percent(given), percent(gold))
     };
     evaluation.labels.iter().map(share).collect::<Vec<_>>().join(", ")
-}
-
-/// The AUROC of a binary task, the mean over the labels of another.
-pub(super) fn auroc(evaluation: &Evaluation) -> Option<f64> {
-    evaluation.auroc.or(evaluation.macro_auroc)
-}
-
-pub(super) fn percent(rate: f64) -> String {
-    format!("{:.1}", rate * 100.0)
-}
-
-pub(super) fn or_dash(cell: Option<String>) -> String {
-    cell.unwrap_or_else(|| "-".to_owned())
 }

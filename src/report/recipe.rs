@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::document::Document;
+use super::files::{folder_name, read_json};
 use super::methods::Methods;
-use super::page::{interval, or_dash, percent};
-use super::run::{folder_name, read_json};
+use super::words::{interval, or_dash, percent};
 use crate::error::{Error, Result};
 
 const COMPARISON: &str = "comparison.json";

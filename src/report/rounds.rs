@@ -5,10 +5,10 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::document::Document;
+use super::files::{Identity, Start, read_json, read_lines};
 use super::loop_curve::{LoopChart, LoopPoint, LoopRate};
-use super::page::{interval, or_dash, percent};
-use super::run::{Identity, Start, read_json, read_lines};
 use super::text;
+use super::words::{interval, or_dash, percent};
 use crate::error::Result;
 use crate::eval::{LoopEvaluation, Rate, RoundEvaluation};
 use crate::run::{LOOP, LoopRecord, ROUNDS, Round};

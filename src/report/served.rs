@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::document::Document;
-use super::page::percent;
-use super::run::read_json;
+use super::files::read_json;
+use super::words::percent;
 use crate::error::Result;
 use crate::run::EXPLANATION;
 

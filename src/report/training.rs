@@ -6,10 +6,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::document::Document;
+use super::files::{Identity, Start, read_json, read_lines};
 use super::loss::{LossChart, LossPoint};
-use super::page::or_dash;
-use super::run::{Identity, Start, read_json, read_lines};
 use super::text;
+use super::words::or_dash;
 use crate::error::{Error, ErrorKind, Result};
 
 /// A training's content, as far as it is shown.

@@ -1,14 +1,12 @@
 //! The page's tables on how far labels can be trusted: gold columns, each label by itself,
 //! diagnostics of the search, calibration, basins.
 
+use super::bins::{calibration_bins, thinned};
 use super::document::Document;
-use super::page::{auroc, or_dash, percent};
 use super::run::Run;
 use super::text;
-use crate::eval::{Basins, Evaluation, Reliability, SearchDiagnostics};
-
-/// Rows of one table of sweeps or bins; of a longer one the middle is left out.
-const MAX_ROWS: usize = 24;
+use super::words::{auroc, number, or_dash, percent};
+use crate::eval::{Basins, Evaluation, SearchDiagnostics};
 
 /// Returns the sections, each where a run has something to say in it.
 pub(super) fn sections(runs: &[&Run], names: &[String], basins: Option<&Basins>) -> Document {
@@ -30,10 +28,6 @@ pub(super) fn sections(runs: &[&Run], names: &[String], basins: Option<&Basins>)
 
 fn share(rate: Option<f64>) -> String {
     or_dash(rate.map(|rate| format!("{}%", percent(rate))))
-}
-
-pub(super) fn number(value: Option<f64>) -> String {
-    or_dash(value.map(|value| format!("{value:.3}")))
 }
 
 fn columns(runs: &[&Run], names: &[String], page: &mut Document) {
@@ -146,14 +140,6 @@ fn search_of(run: &Run) -> Option<&SearchDiagnostics> {
     run.diagnostics.as_ref()?.search.as_ref()
 }
 
-/// The rows to show, with a mark where some are left out.
-pub(super) fn thinned<T>(rows: &[T]) -> impl Iterator<Item = Option<&T>> {
-    let cut = rows.len() > MAX_ROWS;
-    let (first, rest) = rows.split_at(if cut { MAX_ROWS / 2 } else { rows.len() });
-    let last = &rest[rest.len().saturating_sub(MAX_ROWS / 2)..];
-    first.iter().map(Some).chain(cut.then_some(None)).chain(last.iter().map(Some))
-}
-
 fn sweeps(search: &SearchDiagnostics, name: &str, page: &mut Document) {
     page.heading(3, &format!("Course of {name}"));
     let sentence = format!(
@@ -210,19 +196,6 @@ fn acceptance(search: &SearchDiagnostics, page: &mut Document) {
             bin.num_accepted.to_string(),
             bin.num_downhill.to_string(),
             bin.num_downhill_accepted.to_string(),
-        ]);
-    }
-}
-
-pub(super) fn calibration_bins(reliability: &Reliability, name: &str, page: &mut Document) {
-    page.say(&format!("Calibration of {name}:"));
-    page.table(&["probability of the label", "n", "mean", "right"]);
-    for bin in &reliability.bins {
-        page.row(&[
-            format!("{:.1} to {:.1}", bin.low, bin.high),
-            text::grouped(bin.num_examples as u64),
-            format!("{}%", percent(bin.confidence)),
-            format!("{}%", percent(bin.accuracy)),
         ]);
     }
 }

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
+use super::bins::{calibration_bins, thinned};
 use super::document::Document;
 use super::entropy_bins::bin_names;
-use super::page::{or_dash, percent};
-use super::run::{Identity, KindCoverage, Start};
+use super::files::{Identity, KindCoverage, Start};
 use super::text;
-use super::trust::{calibration_bins, number, thinned};
+use super::words::{number, or_dash, percent};
 use crate::error::Result;
 use crate::eval::{EntropyBin, Estimate, WeakAccuracy, WeakEvaluation};
 

@@ -8,8 +8,6 @@ use std::sync::LazyLock;
 use regex::Regex;
 use serde_json::Value;
 
-use super::client::Answer;
-
 /// Why an answer with status 200 cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Unusable {
@@ -23,16 +21,8 @@ pub(super) enum Unusable {
     Final(String),
 }
 
-/// Returns the JSON of an answer that holds no error.
-pub(super) fn json_of(answer: &Answer) -> Result<Value, Unusable> {
-    let json = answer.json().map_err(|e| Unusable::Broken(e.message().to_owned()))?;
-    match error_in(&json, || answer.message()) {
-        Some(unusable) => Err(unusable),
-        None => Ok(json),
-    }
-}
-
-fn error_in(json: &Value, message: impl Fn() -> String) -> Option<Unusable> {
+/// Returns why the JSON of an answer with status 200 is none; `message` is what it says to people.
+pub(super) fn error_in(json: &Value, message: impl Fn() -> String) -> Option<Unusable> {
     let choice = json.pointer("/choices/0");
     let finish = choice.and_then(|choice| choice.get("finish_reason")).and_then(Value::as_str);
     let of_choice = choice.and_then(|choice| choice.get("error")).filter(|error| is_said(error));

@@ -7,6 +7,7 @@
 //! [`Probe`] finds out in which way a server gives log-probabilities that can be used.
 
 mod address;
+mod answer;
 mod check;
 mod client;
 mod cost;
@@ -21,8 +22,9 @@ mod service;
 mod store;
 
 pub use address::ServerAddress;
+pub use answer::Answer;
 pub use check::{Agreement, Pace, agreement, pace};
-pub use client::{Answer, Client, ClientOptions, DEADLINES, PACES};
+pub use client::{Client, ClientOptions, DEADLINES, PACES};
 pub use cost::{Meter, Price, Prices, Spent};
 pub use key::ApiKey;
 pub use kind::Software;

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::client::Answer;
+use super::answer::Answer;
 use super::reply::{Reply, ReplyToken};
 use super::service::Service;
 use crate::error::Result;

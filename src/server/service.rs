@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::address::ServerAddress;
-use super::client::{Answer, Client, ClientOptions, FEW_TRIES};
+use super::answer::Answer;
+use super::client::{Client, ClientOptions, FEW_TRIES};
 use super::cost::Meter;
 use super::kind::Software;
 use super::reply::Reply;

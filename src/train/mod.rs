@@ -18,10 +18,11 @@ mod loss;
 mod memory;
 mod optimizer;
 mod seat;
+mod state;
 mod trainer;
 
 pub use batch::{Normalise, Pack, Plan};
-pub use checkpoint::{Checkpointing, State};
+pub use checkpoint::Checkpointing;
 pub use events::EventFile;
 pub use group::{Group, Patience};
 pub use item::{Answer, Item, ItemBuilder, TooLong};
@@ -29,4 +30,5 @@ pub use loss::{ClassLoss, Loss};
 pub use memory::{pass_bytes, pass_tokens};
 pub use optimizer::{AdamW, Decay, Parameter, Schedule};
 pub use seat::Seat;
+pub use state::State;
 pub use trainer::{StepReport, TrainSettings, Trainer};

@@ -3,11 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::batch::{Normalise, Pack, Plan};
-use super::checkpoint::State;
 use super::group::Group;
 use super::item::Item;
 use super::loss::{ClassLoss, Loss};
 use super::optimizer::{AdamW, Decay, Parameter, Schedule};
+use super::state::State;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::{AdapterDropout, Decoder, Derivatives, NewTokens, TrainTokens};
 use crate::run::SeedStream;

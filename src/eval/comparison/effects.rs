@@ -14,7 +14,8 @@
 
 use std::collections::BTreeMap;
 
-use super::join::Cells;
+use ndarray::{Array2, ArrayView1};
+
 use crate::eval::quantile::Quantiles;
 use crate::eval::rates::wilson_rate;
 use crate::eval::weak::Estimate;
@@ -24,8 +25,8 @@ const NUM_HALVINGS: usize = 45;
 /// A ratio farther from its estimate than this has no end.
 const MAX_DISTANCE: f64 = 1e6;
 
-/// One method's runs and its factor in a sum of accuracies.
-pub(super) type Term<'a> = (f64, &'a [Cells<'a>]);
+/// A method's factor in a sum of accuracies, and its right answers: runs x items.
+pub(super) type Term<'a> = (f64, &'a Array2<bool>);
 
 /// A sum of accuracies, and the parts of its variance.
 #[derive(Debug)]
@@ -44,17 +45,17 @@ impl Spread {
     /// The parts for a sum over methods; `added` are values of further items that are in none of the
     /// runs, and count for the variance alone.
     fn new(terms: &[Term<'_>], added: &[f64]) -> Self {
-        let num_items = terms.first().map_or(0, |(_, runs)| runs[0].right.len());
+        let num_items = terms.first().map_or(0, |(_, right)| right.ncols());
         let n = num_items as f64;
         let mut of_items = vec![0.0; num_items];
         let mut groups: BTreeMap<usize, Vec<Term<'_>>> = BTreeMap::new();
-        for &(factor, runs) in terms {
-            for run in runs {
-                for (sum, right) in of_items.iter_mut().zip(&run.right) {
-                    *sum += factor * f64::from(u8::from(*right)) / runs.len() as f64;
+        for &(factor, right) in terms {
+            for run in right.rows() {
+                for (sum, is_right) in of_items.iter_mut().zip(run) {
+                    *sum += factor * f64::from(u8::from(*is_right)) / right.nrows() as f64;
                 }
             }
-            groups.entry(runs.len()).or_default().push((factor, runs));
+            groups.entry(right.nrows()).or_default().push((factor, right));
         }
         let value = of_items.iter().sum::<f64>() / n;
         let mut spread = Self { num_items, value, items: 0.0, noise: 0.0, runs: Vec::new() };
@@ -73,20 +74,16 @@ impl Spread {
     /// Run `j` of one method goes with run `j` of another that has as many.
     fn add_runs(&mut self, num_runs: usize, group: &[Term<'_>]) {
         let (n, s) = (self.num_items as f64, num_runs as f64);
-        let mut items = vec![0.0; self.num_items];
-        let mut means = vec![0.0; num_runs];
-        let mut squares = 0.0;
-        for (run, mean) in means.iter_mut().enumerate() {
-            for (item, sum) in items.iter_mut().enumerate() {
-                let of = |&(factor, runs): &Term<'_>| {
-                    if runs[run].right[item] { factor } else { 0.0 }
-                };
-                let cell: f64 = group.iter().map(of).sum();
-                *sum += cell / s;
-                *mean += cell / n;
-                squares += cell * cell;
-            }
-        }
+        let cells = Array2::from_shape_fn((num_runs, self.num_items), |at| {
+            group.iter().map(|(factor, right)| if right[at] { *factor } else { 0.0 }).sum::<f64>()
+        });
+        // Not by ndarray's `mean`, which sums eight lanes: cells are added in their order.
+        let mean = |lane: ArrayView1<'_, f64>, num: f64| {
+            lane.iter().fold(0.0, |sum, cell| sum + cell / num)
+        };
+        let items: Vec<f64> = cells.columns().into_iter().map(|lane| mean(lane, s)).collect();
+        let means: Vec<f64> = cells.rows().into_iter().map(|lane| mean(lane, n)).collect();
+        let squares = cells.iter().fold(0.0, |sum, cell| sum + cell * cell);
         let centre = means.iter().sum::<f64>() / s;
         let about =
             |values: &[f64]| values.iter().map(|value| (value - centre).powi(2)).sum::<f64>();
@@ -116,21 +113,20 @@ impl Spread {
 /// Returns the accuracy of a method with its interval: Wilson's for as many independent answers as have
 /// the variance that was found. One run has Wilson's own; so have runs that are all alike, and runs that
 /// are right, or wrong, everywhere, whose variance says nothing.
-pub(super) fn accuracy(runs: &[Cells<'_>], quantiles: &Quantiles) -> Estimate {
-    let spread = Spread::new(&[(1.0, runs)], &[]);
-    let num_right: usize =
-        runs.iter().map(|run| run.right.iter().filter(|right| **right).count()).sum();
+pub(super) fn accuracy(right: &Array2<bool>, quantiles: &Quantiles) -> Estimate {
+    let spread = Spread::new(&[(1.0, right)], &[]);
+    let num_right = right.iter().filter(|right| **right).count();
     let n = spread.num_items as f64;
     // From whole numbers: the mean of all that are right is 1 and not nearly so.
-    let value = num_right as f64 / (n * runs.len() as f64);
-    if let [_] = runs {
+    let value = num_right as f64 / right.len() as f64;
+    if right.nrows() == 1 {
         let (low, high) = wilson_rate(value, n, quantiles.z);
         return Estimate { value, low, high };
     }
     let variance = spread.variance();
     let binomial = value * (1.0 - value);
     let (size, quantile) = if binomial > 0.0 && variance > 0.0 {
-        let most = n * runs.len() as f64;
+        let most = right.len() as f64;
         let quantile = (spread.half_squared(quantiles) / variance).sqrt();
         ((binomial / variance).min(most), quantile)
     } else {
@@ -145,8 +141,8 @@ pub(super) fn accuracy(runs: &[Cells<'_>], quantiles: &Quantiles) -> Estimate {
 ///
 /// One item more that `b` alone has right and one that `a` alone has right keep it from having no width.
 pub(super) fn difference(
-    a: &[Cells<'_>],
-    b: &[Cells<'_>],
+    a: &Array2<bool>,
+    b: &Array2<bool>,
     quantiles: &Quantiles,
 ) -> (Estimate, f64) {
     let spread = Spread::new(&[(-1.0, a), (1.0, b)], &[1.0, -1.0]);
@@ -156,7 +152,7 @@ pub(super) fn difference(
     let value = spread.value;
     let low = (centre - half).clamp(-1.0, value.min(1.0));
     let high = (centre + half).clamp(value.max(-1.0), 1.0);
-    let max_degrees = a.len().max(b.len()) - 1;
+    let max_degrees = a.nrows().max(b.nrows()) - 1;
     // No quantile of t is below the normal's.
     let (mut inside, mut outside) = (0.0, centre.abs() / spread.items.sqrt());
     let mut p = 1.0;
@@ -173,7 +169,7 @@ pub(super) fn difference(
 /// student - weak - r (ceiling - weak) may be 0. The gap's own interval must lie above 0; then the
 /// interval is bounded.
 pub(super) fn recovered(
-    [weak, student, ceiling]: [&[Cells<'_>]; 3],
+    [weak, student, ceiling]: [&Array2<bool>; 3],
     quantiles: &Quantiles,
 ) -> Option<Estimate> {
     let of = |share: f64| {

@@ -2,18 +2,21 @@
 
 use std::collections::{HashMap, HashSet};
 
+use ndarray::Array2;
+
 use super::{AnsweredRun, ComparedMethod};
 use crate::error::{Error, ErrorKind, Result};
 
-/// What one run says of the joined items.
+/// What the runs of one method say of the joined items.
 #[derive(Debug)]
 pub(super) struct Cells<'a> {
-    /// The label's place among the labels; none for an answer that could not be read. For open
-    /// answers 0 is right and 1 wrong.
-    pub given: Vec<Option<usize>>,
-    pub right: Vec<bool>,
-    /// The log-probabilities of each item; none where the run has not all of them.
-    pub logprobs: Option<Vec<&'a [f64]>>,
+    /// Runs x items: the label's place among the labels; none for an answer that could not be read. For
+    /// open answers 0 is right and 1 wrong.
+    pub given: Array2<Option<usize>>,
+    /// Runs x items.
+    pub right: Array2<bool>,
+    /// The log-probabilities of each item by run; none where a run has not all of them.
+    pub logprobs: Vec<Option<Vec<&'a [f64]>>>,
 }
 
 /// All runs of all methods on the items of one gold column.
@@ -21,8 +24,7 @@ pub(super) struct Cells<'a> {
 pub(super) struct Joined<'a> {
     /// The gold label of each item, rising; 0 for open answers.
     pub gold: Vec<usize>,
-    /// By method and run.
-    pub methods: Vec<Vec<Cells<'a>>>,
+    pub methods: Vec<Cells<'a>>,
     pub num_not_in_every_run: usize,
     pub num_without_gold: usize,
 }
@@ -85,19 +87,19 @@ pub(super) fn join<'a>(
         }
     };
     items.sort_unstable();
-    let cells = |run: usize| {
-        let given: Vec<Option<usize>> = items.iter().map(|(_, id)| given(run, id)).collect();
-        let right = given.iter().zip(&items).map(|(given, (gold, _))| *given == Some(*gold));
-        let right = right.collect();
-        let logprobs = items.iter().map(|(_, id)| answer_of(run, id).logprobs.as_deref());
-        let logprobs = if labels.is_empty() { None } else { logprobs.collect() };
-        Cells { given, right, logprobs }
+    let logprobs = |run: usize| {
+        let of_items = items.iter().map(|(_, id)| answer_of(run, id).logprobs.as_deref());
+        if labels.is_empty() { None } else { of_items.collect() }
     };
     let mut next = 0;
     let mut table = Vec::with_capacity(methods.len());
     for method in methods {
-        table.push((next..next + method.runs.len()).map(cells).collect());
-        next += method.runs.len();
+        let (first, num_runs) = (next, method.runs.len());
+        next += num_runs;
+        let shape = (num_runs, items.len());
+        let given = Array2::from_shape_fn(shape, |(run, item)| given(first + run, items[item].1));
+        let right = Array2::from_shape_fn(shape, |at| given[at] == Some(items[at.1].0));
+        table.push(Cells { given, right, logprobs: (first..next).map(logprobs).collect() });
     }
     Ok(Joined {
         gold: items.iter().map(|(gold, _)| *gold).collect(),

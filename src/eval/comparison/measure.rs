@@ -2,8 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
+use ndarray::{Array2, ArrayView1};
+
 use super::effects;
-use super::join::{Cells, Joined, join};
+use super::join::{Joined, join};
 use super::resample::{ACCURACY, AUROC, BALANCED, BRIER, RunTable, Statistics, classes, resample};
 use super::{
     ColumnComparison, ComparedMethod, Comparison, MethodComparison, PairComparison, PgrComparison,
@@ -11,7 +13,8 @@ use super::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::bootstrap::variance;
-use crate::eval::metrics::{LabelMetrics, Prediction};
+use crate::eval::metrics::LabelMetrics;
+use crate::eval::prediction::Prediction;
 use crate::eval::quantile::Quantiles;
 use crate::eval::rates::{Z_95, wilson, wilson_rate};
 use crate::eval::reliability::reliability;
@@ -113,8 +116,8 @@ struct Column<'a> {
     tables: Vec<Vec<RunTable>>,
     /// Of the items as they are, by method and run.
     whole: Vec<Vec<Statistics>>,
-    /// By resample and method.
-    drawn: Vec<Vec<Statistics>>,
+    /// Resamples x methods.
+    drawn: Array2<Statistics>,
     quantiles: Quantiles,
 }
 
@@ -127,9 +130,8 @@ impl<'a> Column<'a> {
         resampling: Resampling,
     ) -> Self {
         let gold = &joined.gold;
-        let table = |cells: &Cells<'_>| RunTable::new(cells, gold, auroc_labels);
         let tables: Vec<Vec<RunTable>> =
-            joined.methods.iter().map(|runs| runs.iter().map(table).collect()).collect();
+            joined.methods.iter().map(|cells| RunTable::of(cells, gold, auroc_labels)).collect();
         let classes = classes(&joined);
         let once = vec![1; gold.len()];
         let whole = tables
@@ -182,7 +184,8 @@ impl<'a> Column<'a> {
         least: f64,
     ) -> Option<Estimate> {
         let value = self.value(method, statistic)?;
-        let drawn = self.drawn.iter().map(|drawn| drawn[method][statistic] / range);
+        let drawn = self.drawn.column(method);
+        let drawn = drawn.iter().map(|drawn| drawn[statistic] / range);
         let drawn: Vec<f64> = drawn.filter(|value| !value.is_nan()).collect();
         let runs: Vec<f64> =
             self.whole[method].iter().map(|of_run| of_run[statistic] / range).collect();
@@ -242,7 +245,7 @@ impl<'a> Column<'a> {
         MethodComparison {
             name: name.clone(),
             role: *role,
-            accuracy: effects::accuracy(&self.joined.methods[index], &self.quantiles),
+            accuracy: effects::accuracy(&self.joined.methods[index].right, &self.quantiles),
             accuracy_sd: (runs.len() > 1).then(|| (squares / (num - 1.0)).sqrt()),
             balanced_accuracy: self.balanced_accuracy(index),
             auroc: self.auroc(index),
@@ -260,17 +263,18 @@ impl<'a> Column<'a> {
     }
 
     fn run(&self, method: usize, run: usize) -> RunComparison {
-        let cells = &self.joined.methods[method][run];
+        let cells = &self.joined.methods[method];
+        let (given, right) = (cells.given.row(run), cells.right.row(run));
         let of_run = &self.methods[method].runs[run];
         let statistics = self.whole[method][run];
-        let num_items = cells.right.len();
-        let num_correct = cells.right.iter().filter(|right| **right).count();
+        let num_items = right.len();
+        let num_correct = right.iter().filter(|right| **right).count();
         let (wilson_low, wilson_high) = wilson(num_correct, num_items, Z_95);
         RunComparison {
             path: of_run.path.clone(),
             digest: of_run.digest.clone(),
             num_answered: of_run.answers.len(),
-            num_unparsed: cells.given.iter().filter(|given| given.is_none()).count(),
+            num_unparsed: given.iter().filter(|given| given.is_none()).count(),
             num_correct,
             accuracy: num_correct as f64 / num_items as f64,
             wilson_low,
@@ -278,30 +282,30 @@ impl<'a> Column<'a> {
             balanced_accuracy: self.labelled(known(statistics[BALANCED])),
             auroc: known(statistics[AUROC]),
             brier: known(statistics[BRIER]),
-            ece: ece(cells, &self.joined.gold),
+            ece: ece(given, cells.logprobs[run].as_deref(), &self.joined.gold),
         }
     }
 
     fn per_label(&self, method: usize) -> Vec<LabelMetrics> {
-        let runs = &self.joined.methods[method];
+        let cells = &self.joined.methods[method];
+        let num_runs = cells.right.nrows();
         let gold = &self.joined.gold;
         let once = vec![1; gold.len()];
         let aurocs: Vec<Vec<f64>> =
             self.tables[method].iter().map(|table| table.aurocs(&once)).collect();
         let one = |(label, name): (usize, &String)| {
-            let [mut num_gold, mut num_given, mut right] = [0; 3];
-            for cells in runs {
-                num_gold += gold.iter().filter(|gold| **gold == label).count();
-                num_given += cells.given.iter().filter(|given| **given == Some(label)).count();
-                let is_found = |(gold, right): &(&usize, &bool)| **gold == label && **right;
-                right += gold.iter().zip(&cells.right).filter(is_found).count();
-            }
+            let is_given = |given: &&Option<usize>| **given == Some(label);
+            let num_gold = num_runs * gold.iter().filter(|gold| **gold == label).count();
+            let num_given = cells.given.iter().filter(is_given).count();
+            // A right answer is the gold label.
+            let answers = cells.given.iter().zip(&cells.right);
+            let right = answers.filter(|(given, right)| is_given(given) && **right).count();
             // Of two labels the AUROC of the one is that of the other.
             let place = self.auroc_labels.iter().position(|of| *of == label);
             let place = if self.labels.len() == 2 { Some(0) } else { place };
             let auroc = place.and_then(|place| {
                 let of_runs = aurocs.iter().map(|of| of.get(place).copied().unwrap_or(f64::NAN));
-                known(of_runs.sum::<f64>() / runs.len() as f64)
+                known(of_runs.sum::<f64>() / num_runs as f64)
             });
             LabelMetrics {
                 label: name.clone(),
@@ -317,21 +321,21 @@ impl<'a> Column<'a> {
     }
 
     fn difference(&self, a: usize, b: usize) -> (Estimate, f64) {
-        let [a, b] = [a, b].map(|method| self.joined.methods[method].as_slice());
+        let [a, b] = [a, b].map(|method| &self.joined.methods[method].right);
         effects::difference(a, b, &self.quantiles)
     }
 
     fn pair(&self, a: usize, b: usize) -> PairComparison {
         let (difference, p) = self.difference(a, b);
-        let [of_a, of_b] = [a, b].map(|method| &self.joined.methods[method]);
-        let seeds_paired = of_a.len() == of_b.len();
+        let [of_a, of_b] = [a, b].map(|method| &self.joined.methods[method].right);
+        let seeds_paired = of_a.nrows() == of_b.nrows();
         let [mut num_only_a_right, mut num_only_b_right] = [0; 2];
-        for (i, one) in of_a.iter().enumerate() {
-            for (j, other) in of_b.iter().enumerate() {
+        for (i, one) in of_a.rows().into_iter().enumerate() {
+            for (j, other) in of_b.rows().into_iter().enumerate() {
                 if seeds_paired && i != j {
                     continue;
                 }
-                for (a, b) in one.right.iter().zip(&other.right) {
+                for (a, b) in one.iter().zip(other) {
                     num_only_a_right += usize::from(*a && !*b);
                     num_only_b_right += usize::from(*b && !*a);
                 }
@@ -391,7 +395,7 @@ impl<'a> Column<'a> {
         if gap.low < NO_DIFFERENCE {
             return refused("not distinguishable from zero");
         }
-        let of = [weak, student, ceiling].map(|method| self.joined.methods[method].as_slice());
+        let of = [weak, student, ceiling].map(|method| &self.joined.methods[method].right);
         match effects::recovered(of, &self.quantiles) {
             Some(pgr) => (Some(pgr), None),
             None => refused("too small to bound a share of it"),
@@ -408,12 +412,14 @@ fn rate(part: usize, whole: usize) -> Option<f64> {
 }
 
 /// The expected calibration error of a run; none where an answer lacks its log-probabilities.
-fn ece(cells: &Cells<'_>, gold: &[usize]) -> Option<f64> {
-    let logprobs = cells.logprobs.as_ref()?;
-    let items: Option<Vec<Prediction>> = cells
-        .given
+fn ece(
+    given: ArrayView1<'_, Option<usize>>,
+    logprobs: Option<&[&[f64]]>,
+    gold: &[usize],
+) -> Option<f64> {
+    let items: Option<Vec<Prediction>> = given
         .iter()
-        .zip(logprobs)
+        .zip(logprobs?)
         .zip(gold)
         .map(|((given, logprobs), &gold)| {
             Some(Prediction {

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 
+use ndarray::{Array2, ArrayView1, Axis, aview1};
 use rand::Rng;
 
 use super::join::{Cells, Joined};
@@ -35,10 +36,21 @@ struct Ranking {
 }
 
 impl RunTable {
-    /// Returns the table of a run; `auroc_labels` are the labels whose AUROC is averaged.
-    pub(super) fn new(cells: &Cells<'_>, gold: &[usize], auroc_labels: &[usize]) -> Self {
-        let right = cells.right.iter().map(|&right| u32::from(right)).collect();
-        let Some(logprobs) = &cells.logprobs else {
+    /// Returns the tables of a method's runs; `auroc_labels` are the labels whose AUROC is averaged.
+    pub(super) fn of(cells: &Cells<'_>, gold: &[usize], auroc_labels: &[usize]) -> Vec<Self> {
+        let runs = cells.right.rows().into_iter().zip(&cells.logprobs);
+        runs.map(|(right, logprobs)| Self::new(right, logprobs.as_deref(), gold, auroc_labels))
+            .collect()
+    }
+
+    fn new(
+        right: ArrayView1<'_, bool>,
+        logprobs: Option<&[&[f64]]>,
+        gold: &[usize],
+        auroc_labels: &[usize],
+    ) -> Self {
+        let right = right.iter().map(|&right| u32::from(right)).collect();
+        let Some(logprobs) = logprobs else {
             return Self { right, brier: None, rankings: Vec::new() };
         };
         let brier = logprobs.iter().zip(gold).map(|(row, &gold)| brier_of(row, gold)).collect();
@@ -130,7 +142,10 @@ pub(super) fn classes(joined: &Joined<'_>) -> Vec<(usize, usize)> {
     ranges.collect()
 }
 
-/// Returns the means over the drawn runs of each method's statistics, by resample and method.
+/// Returns the means over the drawn runs of each method's statistics.
+///
+/// # Shapes
+/// Resamples x methods.
 ///
 /// # Cost
 /// One pass over the items of each drawn run for each statistic and resample, on all processors.
@@ -139,17 +154,19 @@ pub(super) fn resample(
     classes: &[(usize, usize)],
     num_resamples: usize,
     streams: SeedStream,
-) -> Vec<Vec<Statistics>> {
+) -> Array2<Statistics> {
     let num_threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let chunk = num_resamples.div_ceil(num_threads).max(1);
-    let mut drawn: Vec<Vec<Statistics>> = vec![Vec::new(); num_resamples];
+    let shape = (num_resamples, tables.len());
+    let mut drawn = Array2::from_elem(shape, [0.0; NUM_STATISTICS]);
     std::thread::scope(|scope| {
-        for (index, part) in drawn.chunks_mut(chunk).enumerate() {
+        for (index, mut part) in drawn.axis_chunks_iter_mut(Axis(0), chunk).enumerate() {
             scope.spawn(move || {
-                for (offset, statistics) in part.iter_mut().enumerate() {
+                for (offset, mut statistics) in part.rows_mut().into_iter().enumerate() {
                     // A stream for each resample: any number of threads draws the same.
                     let resample = (index * chunk + offset) as u64;
-                    *statistics = one_resample(tables, classes, resample, streams);
+                    let of_methods = one_resample(tables, classes, resample, streams);
+                    statistics.assign(&aview1(&of_methods));
                 }
             });
         }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use ndarray::Array2;
 use rand::Rng;
 
 use super::{
@@ -9,7 +10,7 @@ use super::{
 };
 use crate::data::{WeakRecord, WeightRecord};
 use crate::eval::bootstrap::bootstrap_variances;
-use crate::eval::metrics::Prediction;
+use crate::eval::prediction::Prediction;
 use crate::eval::rates::{Z_95, auroc_of_ties, wilson, wilson_rate};
 use crate::eval::reliability::{Reliability, reliability};
 
@@ -260,21 +261,23 @@ pub(super) fn reliability_map(
 ) -> ReliabilityMap {
     let place: HashMap<&str, usize> =
         labels.iter().enumerate().map(|(place, label)| (label.as_str(), place)).collect();
-    let mut sums = vec![vec![(0_usize, 0.0); labels.len() + 1]; labels.len()];
+    let mut sums = Array2::from_elem((labels.len(), labels.len() + 1), (0_usize, 0.0));
     for row in rows {
         let Some(truth) = gold.get(&row.id).and_then(|gold| place.get(gold.as_str())) else {
             continue;
         };
         let answer = row.answer.as_deref().and_then(|answer| place.get(answer).copied());
-        let sum = &mut sums[*truth][answer.unwrap_or(labels.len())];
+        let sum = &mut sums[[*truth, answer.unwrap_or(labels.len())]];
         *sum = (sum.0 + 1, sum.1 + row.weight);
     }
-    let cell = |(num_rows, weight): (usize, f64)| WeightCell {
+    let cells = sums.map(|&(num_rows, weight)| WeightCell {
         num_rows,
         mean_weight: (num_rows > 0).then(|| weight / num_rows as f64),
-    };
-    let cells = sums.into_iter().map(|row| row.into_iter().map(cell).collect()).collect();
-    ReliabilityMap { labels: labels.to_vec(), cells }
+    });
+    ReliabilityMap {
+        labels: labels.to_vec(),
+        cells: cells.rows().into_iter().map(|row| row.to_vec()).collect(),
+    }
 }
 
 /// Labels are told by their places in the question's own distribution: questions may differ in their

@@ -4,17 +4,14 @@
 //! Works on the records of a filter run and on gold by id and name. It filters nothing and reads no
 //! files.
 
+mod evaluate;
 mod measure;
 
-use std::collections::{HashMap, HashSet};
-
-use rand::Rng;
 use serde::{Deserialize, Serialize};
 
+pub use evaluate::evaluate_weak;
+
 use super::reliability::Reliability;
-use crate::data::{WeakRecord, WeightRecord};
-use crate::error::{Error, ErrorKind, Result};
-use measure::Judged;
 
 /// How questions are sorted into bins of entropy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,131 +201,4 @@ impl WeakEvaluation {
         self.gold_column = gold_column.to_owned();
         self
     }
-}
-
-/// Returns how right the weak labels are against `gold`, the answers by id, before and after the
-/// filter.
-///
-/// `labels` are the task's, empty for open answers. The interval of `gain` is Agresti and Caffo's; those
-/// of `auroc` and `rows` are Wilson's for the variance over resampled questions with their rows. What the
-/// filter kept is held fixed.
-///
-/// # Errors
-/// When no question has gold, an id occurs twice, a row belongs to no question, an answer is not one
-/// of `labels`, or a number is not finite.
-///
-/// # Cost
-/// 2000 resamples of the questions.
-///
-/// # Source
-/// arXiv 2406.19032 for accuracy by entropy and the reliability map.
-pub fn evaluate_weak(
-    kept: &[WeakRecord],
-    dropped: &[WeakRecord],
-    rows: &[WeightRecord],
-    gold: &HashMap<String, String>,
-    labels: &[String],
-    binning: Binning,
-    rng: &mut impl Rng,
-) -> Result<WeakEvaluation> {
-    check(kept, dropped, rows, gold, labels)?;
-    let num_questions = kept.len() + dropped.len();
-    let questions = kept.iter().map(|one| (one, true));
-    let mut judged: Vec<Judged> = questions
-        .chain(dropped.iter().map(|one| (one, false)))
-        .filter_map(|(one, kept)| Some(Judged::new(one, kept, gold.get(&one.id)?)))
-        .collect();
-    if judged.is_empty() {
-        return Err(Error::new(
-            ErrorKind::Data,
-            format!("none of the {num_questions} questions has a gold answer"),
-        )
-        .hint("check that the gold file and the run name the questions by the same ids"));
-    }
-    judged.sort_by(|a, b| a.question.entropy_nats.total_cmp(&b.question.entropy_nats));
-    let places: HashMap<&str, usize> =
-        judged.iter().enumerate().map(|(i, one)| (one.question.id.as_str(), i)).collect();
-    for row in rows {
-        if let Some(&place) = places.get(row.id.as_str()) {
-            judged[place].add(row);
-        }
-    }
-    let ties = measure::ties(&judged);
-    let [gain, auroc, rows_of @ ..] = measure::estimates(&judged, &ties, rng);
-    let with_gold = |row: &&WeightRecord| places.contains_key(row.id.as_str());
-    let [of_all, of_kept, of_dropped, weighted, kept_weighted] = rows_of;
-    Ok(WeakEvaluation {
-        task: String::new(),
-        answers: String::new(),
-        gold_column: String::new(),
-        labels: labels.to_vec(),
-        num_questions,
-        num_kept: kept.len(),
-        retained_share: kept.len() as f64 / num_questions as f64,
-        num_with_gold: judged.len(),
-        before: measure::accuracy(judged.iter()),
-        kept: measure::accuracy(judged.iter().filter(|one| one.kept)),
-        dropped: measure::accuracy(judged.iter().filter(|one| !one.kept)),
-        gain,
-        auroc,
-        bins: measure::bins(&judged, &ties, binning),
-        rows: RowAccuracies {
-            num_rows: judged.iter().map(|one| one.num_rows).sum(),
-            num_unparsed: rows.iter().filter(with_gold).filter(|row| row.answer.is_none()).count(),
-            all: of_all,
-            kept: of_kept,
-            dropped: of_dropped,
-            weighted,
-            kept_weighted,
-        },
-        coverage: labels.iter().map(|label| measure::coverage(label, &judged)).collect(),
-        reliability_map: (!labels.is_empty()).then(|| measure::reliability_map(labels, rows, gold)),
-        calibration: measure::calibration(&judged),
-        other_columns: Vec::new(),
-    })
-}
-
-fn check(
-    kept: &[WeakRecord],
-    dropped: &[WeakRecord],
-    rows: &[WeightRecord],
-    gold: &HashMap<String, String>,
-    labels: &[String],
-) -> Result<()> {
-    let data = |message: String| Error::new(ErrorKind::Data, message);
-    let not_finite = |what: &str, id: &str, value: f64| {
-        Error::new(ErrorKind::Numeric, format!("the {what} of `{id}` is {value}"))
-    };
-    let known = |what: &str, id: &str, answer: Option<&String>| match answer {
-        Some(answer) if !labels.is_empty() && !labels.contains(answer) => Err(data(format!(
-            "the {what} of `{id}` is `{answer}`, expected one of `{}`",
-            labels.join("`, `")
-        ))),
-        _ => Ok(()),
-    };
-    let mut seen = HashSet::with_capacity(kept.len() + dropped.len());
-    for WeakRecord { id, label, entropy_nats, .. } in kept.iter().chain(dropped) {
-        if !seen.insert(id.as_str()) {
-            return Err(data(format!("question `{id}` occurs twice"))
-                .hint("every question is either kept or dropped; make the run again"));
-        }
-        if !entropy_nats.is_finite() {
-            return Err(not_finite("entropy", id, *entropy_nats));
-        }
-        known("weak label", id, label.as_ref())?;
-        known("gold label", id, gold.get(id))?;
-    }
-    for WeightRecord { id, answer, weight, .. } in rows {
-        if !seen.contains(id.as_str()) {
-            return Err(data(format!(
-                "an answer is to question `{id}`, which is neither kept nor dropped"
-            ))
-            .hint("the files are of different runs; make the run again"));
-        }
-        if !weight.is_finite() {
-            return Err(not_finite("weight", id, *weight));
-        }
-        known("answer", id, answer.as_ref())?;
-    }
-    Ok(())
 }

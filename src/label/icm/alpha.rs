@@ -10,7 +10,7 @@
 //! U is then the summed log-probability in units of NATS nats, and temperatures are in units of U: at
 //! temperature T a loss of T * NATS nats is accepted with probability 1 / e.
 
-use super::{Icm, Labels, Scored};
+use super::state::{Icm, Labels, Scored};
 use crate::label::trace::TraceEvent;
 use crate::score::Scorer;
 

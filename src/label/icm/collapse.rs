@@ -1,6 +1,6 @@
 //! When a search has given nearly every example the same label and stays there.
 
-use super::Labels;
+use super::state::Labels;
 
 /// Waits for one label to hold more than a share of a fully labelled batch for a whole sweep, which
 /// is as many iterations as there are examples. The alarm of `w2s eval` counts sweeps likewise.

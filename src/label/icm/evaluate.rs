@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use rand::seq::SliceRandom;
 
-use super::{Icm, Labels, Scored};
+use super::state::{Icm, Labels, Scored};
 use crate::error::Result;
 use crate::label::objective::Objective;
 use crate::label::order::Asked;

@@ -22,125 +22,36 @@ mod collapse;
 mod evaluate;
 mod init;
 mod order_check;
+mod recheck;
+mod seeds;
+mod settings;
+mod state;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use rand::Rng;
-use serde::Serialize;
 
 pub use init::{GivenLabels, Init};
+pub use order_check::OrderCheck;
+pub use settings::IcmSettings;
+pub use state::Icm;
 
 use collapse::CollapseWatch;
+use state::{Labels, Scored};
 
 use super::consistency::Consistency;
-use super::few_examples;
-use super::objective::{Score, ScoreForm, accepts};
-use super::order::{Items, OrderOptions, OrderPlan};
+use super::found::few_examples;
+use super::objective::accepts;
+use super::order::{Items, OrderPlan};
 use super::prequential::ChainPlan;
-use super::schedule::Schedule;
 use super::trace::{Change, TraceEvent};
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::SeedStream;
-use crate::score::{Calibration, Prior, best_label};
+use crate::score::best_label;
 use crate::score::{Scorer, Usage};
-
-pub use order_check::OrderCheck;
-
-/// Settings of the search; the README says how they work together.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct IcmSettings {
-    /// Form and weight of the score.
-    pub form: ScoreForm,
-    /// Nats that one inconsistent pair weighs as much as, whatever the number of labelled examples;
-    /// takes the place of alpha.
-    pub auto_alpha: Option<f64>,
-    /// Cooling.
-    pub schedule: Schedule,
-    /// Examples that are labelled at the start.
-    pub num_seed: usize,
-    /// How they are labelled.
-    pub init: Init,
-    /// Most iterations for one batch.
-    pub iterations: u64,
-    /// Most inconsistent pairs repaired after one change.
-    pub consistency_fix_iterations: usize,
-    /// Order of demonstrations.
-    #[serde(flatten)]
-    pub order: OrderOptions,
-    /// Accepted changes after which the order is drawn anew; 0: never.
-    pub renew_order_every: u64,
-    /// How the model's bias to a label is taken off.
-    pub calibration: Calibration,
-    /// The shares of the labels that calibration supposes. Estimated ones are those of the model's
-    /// answers without demonstrations, before the search, and stay: shares that followed the labels
-    /// held would let a labelling of one label explain itself.
-    #[serde(skip)]
-    pub prior: Prior,
-    /// Stop when all examples are labelled and none can change.
-    pub stop_when_stable: bool,
-    /// Stop when all examples are labelled and one label had more than this share for a whole sweep.
-    pub stop_on_collapse: Option<f64>,
-    /// Random orders over which the prequential objective is averaged; at least 1.
-    pub num_prequential_orders: usize,
-    /// Examples that are drawn and predicted at once. They are decided one after another, so the
-    /// prediction of a later one knows nothing of what was accepted before it in the round.
-    pub num_parallel_proposals: usize,
-    /// Whole searches, from other seeds; the best is kept.
-    pub num_restarts: usize,
-    /// Score the final labels once more under a new order of demonstrations.
-    pub check_order: bool,
-    /// Permutations of the final labels over the examples that are scored: what labels of the same
-    /// shares score that say nothing of the texts.
-    pub num_null_permutations: usize,
-}
-
-impl IcmSettings {
-    /// Returns whether every labelling of one label scores the same, whatever the texts.
-    pub(super) fn fixes_constants(&self) -> bool {
-        self.calibration.is_of_items() && self.prior == Prior::Equal
-    }
-}
-
-impl Default for IcmSettings {
-    fn default() -> Self {
-        Self {
-            form: ScoreForm::default(),
-            auto_alpha: None,
-            schedule: Schedule::default(),
-            num_seed: 8,
-            init: Init::Balanced,
-            iterations: 1500,
-            consistency_fix_iterations: 10,
-            order: OrderOptions::default(),
-            renew_order_every: 0,
-            calibration: Calibration::Batch,
-            prior: Prior::Equal,
-            stop_when_stable: true,
-            stop_on_collapse: None,
-            num_prequential_orders: 4,
-            num_parallel_proposals: 1,
-            num_restarts: 1,
-            check_order: true,
-            num_null_permutations: 5,
-        }
-    }
-}
 
 /// How much more often an unlabelled example is drawn that shares a group with a labelled one.
 const GROUP_WEIGHT: u64 = 100;
-
-type Labels = Vec<Option<usize>>;
-
-/// A labelling under the model: distributions and score.
-#[derive(Clone, Debug)]
-struct Scored {
-    /// Calibrated leave-one-out log distribution of each labelled example; none at first where the
-    /// objective has no need of it.
-    rows: Vec<Option<Vec<f64>>>,
-    /// The bias that was taken off.
-    offset: Vec<f64>,
-    score: Score,
-}
 
 /// An example drawn for a proposal.
 struct Drawn {
@@ -185,25 +96,6 @@ pub struct IcmResult {
     pub num_passes: u64,
     /// Cost.
     pub usage: Usage,
-}
-
-/// One search over one batch.
-pub struct Icm<'a, S: Scorer + ?Sized> {
-    items: &'a Items,
-    consistency: &'a Consistency,
-    settings: IcmSettings,
-    streams: SeedStream,
-    batch: u64,
-    label_names: &'a [String],
-    scorer: &'a mut S,
-    plan: OrderPlan,
-    chains: ChainPlan,
-    check_streams: SeedStream,
-    epoch: u64,
-    memo: HashMap<Labels, Scored>,
-    num_passes: u64,
-    usage: Usage,
-    estimated_shares: Option<Vec<f64>>,
 }
 
 impl<'a, S: Scorer + ?Sized> Icm<'a, S> {

@@ -3,7 +3,7 @@
 use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value, filters};
 
-use super::Budget;
+use super::budget::Budget;
 use super::python::{self, Dumps};
 
 fn refused(message: impl Into<String>) -> Error {

@@ -4,8 +4,9 @@ use minijinja::value::ValueKind;
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
+use super::budget::Budget;
 use super::filters::{join, replaced};
-use super::{Budget, python};
+use super::python;
 
 pub(super) fn add(environment: &mut Environment<'_>, budget: &Budget) {
     let own = budget.clone();

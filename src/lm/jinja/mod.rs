@@ -3,6 +3,7 @@
 //! Templates come from strangers. Steps, the text that is made on the way and recursion are bounded,
 //! so that one without an end is an error.
 
+mod budget;
 mod filters;
 mod generation;
 mod methods;
@@ -10,7 +11,6 @@ mod python;
 mod strftime;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use minijinja::machinery::{
     CompiledTemplate, Instruction, Instructions, TemplateConfig, Vm, WhitespaceConfig,
@@ -21,6 +21,8 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value};
 
 pub use strftime::Moment;
 
+use budget::{Budget, ENTRY_BYTES};
+
 /// Steps of one rendering; a template of a real model takes some thousands.
 const STEPS: u64 = 2_000_000;
 /// Bytes of text that one rendering may make besides what grows with its input.
@@ -29,38 +31,6 @@ const TEXT_BYTES: usize = 16 << 20;
 const TEXT_PER_BYTE: usize = 64;
 /// The longest source of a template, in bytes; real ones have up to some twenty thousand.
 const SOURCE_BYTES: usize = 1 << 20;
-
-/// What one rendering may still make, in bytes of text and of entries of lists.
-#[derive(Clone)]
-struct Budget(Arc<AtomicUsize>);
-
-/// Bytes that stand for an entry of a list.
-const ENTRY_BYTES: usize = 16;
-
-impl Budget {
-    fn take(&self, num_bytes: usize) -> Result<(), Error> {
-        let left = self.0.load(Ordering::Relaxed);
-        match left.checked_sub(num_bytes) {
-            Some(rest) => {
-                self.0.store(rest, Ordering::Relaxed);
-                Ok(())
-            }
-            None => Err(Error::new(
-                ErrorKind::InvalidOperation,
-                "it makes more text than any template needs; does it double a text in a loop?",
-            )),
-        }
-    }
-
-    /// Counts a value that was made.
-    fn made(&self, value: Value) -> Result<Value, Error> {
-        self.take(match value.as_str() {
-            Some(text) => text.len(),
-            None => value.len().unwrap_or(0).saturating_mul(ENTRY_BYTES),
-        })?;
-        Ok(value)
-    }
-}
 
 /// Returns the text of a template.
 ///
@@ -77,7 +47,7 @@ pub fn render(
         return Err(Error::new(ErrorKind::InvalidOperation, message));
     }
     let allowed = TEXT_BYTES.saturating_add(TEXT_PER_BYTE.saturating_mul(input_bytes));
-    let budget = Budget(Arc::new(AtomicUsize::new(allowed)));
+    let budget = Budget::new(allowed);
     let source = generation::as_scopes(&source.replace("\r\n", "\n").replace('\r', "\n"));
     let environment = environment(&budget, moment);
     let config = TemplateConfig {

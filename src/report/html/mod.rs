@@ -5,10 +5,9 @@
 
 use std::fmt::Write as _;
 
+use super::contents::{Figure, Report};
 use super::document::Document;
-use super::drawings::Figure;
 use super::overview::Overview;
-use super::page::Report;
 use super::svg::escape;
 use super::text;
 

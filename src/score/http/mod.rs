@@ -9,6 +9,7 @@ mod ask;
 mod ends;
 mod fold;
 mod local;
+mod requests;
 mod route;
 
 use std::cell::{Cell, OnceCell, RefCell};

@@ -3,29 +3,9 @@
 use tch::{Kind, Tensor};
 
 use super::decoder::Decoder;
+use super::linear::Linear;
+use super::own_tensor::OwnTensor;
 use crate::error::{Error, ErrorKind, Result};
-
-/// One of the model's own tensors, training.
-#[derive(Debug)]
-pub struct OwnTensor {
-    /// A name that no other has; maps that are computed in one are one.
-    pub name: String,
-    /// The tensor the model computes with.
-    pub tensor: Tensor,
-    /// Whether it is a matrix; biases and norms are left alone by weight decay.
-    pub decays: bool,
-}
-
-impl OwnTensor {
-    pub(super) fn new(name: String, tensor: &Tensor, decays: bool) -> Self {
-        Self { name, tensor: tensor.shallow_clone(), decays }
-    }
-}
-
-/// Returns a copy that trains; the original may be a file that is mapped read-only.
-pub(super) fn leaf(tensor: &Tensor) -> Tensor {
-    tensor.detach().copy().set_requires_grad(true)
-}
 
 impl Decoder {
     /// Makes every weight of the model train, and returns them.
@@ -67,7 +47,7 @@ impl Decoder {
     pub fn export(&self) -> Vec<(String, Tensor)> {
         let _no_grad = tch::no_grad_guard();
         let mut all = self.export_tables();
-        all.extend(self.linears().flat_map(super::linear::Linear::export));
+        all.extend(self.linears().flat_map(Linear::export));
         all.extend(self.norms().flat_map(|norm| norm.export(self.kind())));
         all.sort_by(|a, b| a.0.cmp(&b.0));
         all

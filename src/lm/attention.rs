@@ -17,8 +17,17 @@ use std::ops::Range;
 
 use tch::{Device, Kind, Tensor};
 
-use super::cache::Attend;
 use crate::error::Result;
+
+/// One layer's attention.
+pub(super) struct Attend<'a> {
+    pub(super) layer: usize,
+    pub(super) visible: &'a Visible,
+    /// What the scores are multiplied by.
+    pub(super) scale: f64,
+    /// Whether several query heads share a key head.
+    pub(super) grouped: bool,
+}
 
 /// Which keys the queries of a pass see.
 #[derive(Debug)]

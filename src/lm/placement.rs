@@ -10,7 +10,7 @@ use std::fmt;
 use tch::{Device, Kind};
 
 use super::config::{LmConfig, NormKind, NormPlacement, QkNorm};
-use super::device::{Devices, free_memory};
+use super::device::{Devices, free_memory, name};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The devices of a model and how many consecutive blocks lie on each.
@@ -244,14 +244,6 @@ impl fmt::Display for Placement {
             write!(f, " on {}", name(*device))?;
         }
         Ok(())
-    }
-}
-
-/// The name by which a user asks for a device.
-pub(super) fn name(device: Device) -> String {
-    match device {
-        Device::Cuda(n) => format!("cuda:{n}"),
-        _ => "cpu".to_owned(),
     }
 }
 
