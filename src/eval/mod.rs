@@ -14,13 +14,13 @@ mod comparison;
 mod curve;
 mod diagnostics;
 mod flips;
+mod loop_rates;
 mod metrics;
 mod noise;
 mod prediction;
 mod quantile;
 mod rates;
 mod reliability;
-mod rounds;
 mod trace;
 mod weak;
 
@@ -36,12 +36,12 @@ pub use diagnostics::{
     SearchDiagnostics, Sweep, TemperatureBin, diagnose_reader, diagnose_trace, margins,
 };
 pub use flips::{Flip, flips_from_trace};
+pub use loop_rates::{LoopEvaluation, Rate, RoundEvaluation};
 pub use metrics::{ClosestColumn, Evaluation, LabelMetrics, evaluate};
 pub use noise::{NoiseBy, noisy_labels};
 pub use prediction::Prediction;
 pub use rates::{Z_95, auroc, wilson};
 pub use reliability::{Reliability, ReliabilityBin, reliability};
-pub use rounds::{LoopEvaluation, Rate, RoundEvaluation};
 pub use weak::{
     Binning, EntropyBin, Estimate, LabelCoverage, ReliabilityMap, RowAccuracies, WeakAccuracy,
     WeakEvaluation, WeightCell, evaluate_weak,

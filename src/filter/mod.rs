@@ -10,16 +10,16 @@
 //!
 //! [`WeakRecord`]: crate::data::WeakRecord
 
-mod ask;
-mod judge;
+mod keep;
 mod parse;
-mod published;
+mod ra_table;
 mod rule;
 mod uncertainty;
+mod variants;
 
-pub use ask::{Asking, Variation};
-pub use judge::{Coverage, JudgeSettings, Judged, SampleRecord, WeightBy, coverage, judge};
+pub use keep::{Coverage, JudgeSettings, Judged, SampleRecord, WeightBy, coverage, judge};
 pub use parse::{Choices, Parsed, parse};
-pub use published::{Published, read_published, write_published};
+pub use ra_table::{Published, read_published, write_published};
 pub use rule::{Candidate, Rule, Selection, sample, select};
 pub use uncertainty::{Split, Votes, mean_distribution, split};
+pub use variants::{Asking, Variation};

@@ -2,8 +2,8 @@
 
 use super::document::Document;
 use super::examples::Examples;
+use super::loop_tables::LoopRun;
 use super::overview::Overview;
-use super::rounds::LoopRun;
 use super::run::{AnyRun, Run, Shown};
 use super::training::TrainRun;
 use super::weak::WeakRun;

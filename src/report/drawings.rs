@@ -11,8 +11,8 @@ use super::heat_map::{HeatMap, heat_map};
 use super::loop_curve::loop_curve;
 use super::loss::loss_curve;
 use super::methods::Methods;
-use super::names::{common, safe, unused};
 use super::run::{AnyRun, Run};
+use super::run_names::{common, safe, unused};
 use super::weak::WeakRun;
 use crate::eval::{Reliability, WeakAccuracy};
 

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::files::{Identity, Start, Summary, method_name, read_curve, read_optional};
-use super::rounds::LoopRun;
+use super::loop_tables::LoopRun;
 use super::training::TrainRun;
 use super::weak::WeakRun;
 use crate::error::Result;

@@ -8,8 +8,8 @@ pub mod files;
 mod folder;
 mod journal;
 mod list;
+mod loop_record;
 mod manifest;
-mod rounds;
 mod seed;
 
 pub use atomic::write_atomic;
@@ -20,7 +20,7 @@ pub use files::{LOOP, ROUNDS};
 pub use folder::{OpenMode, RunDir, copy_run};
 pub use journal::Journal;
 pub use list::{FoundRun, RunState, find_run, find_runs};
+pub use loop_record::{Alarm, Brakes, LoopRecord, Round};
 pub(crate) use manifest::BLOCKS;
 pub use manifest::{GoldUse, Input, Manifest};
-pub use rounds::{Alarm, Brakes, LoopRecord, Round};
 pub use seed::SeedStream;

@@ -10,7 +10,7 @@ use tch::{Device, Tensor};
 
 use super::c10d::{Joining, Nccl, NcclId, ProcessGroup};
 use super::optimizer::Parameter;
-use super::seat::{Seat, group};
+use super::rank::{Seat, group};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Most numbers of gradients that are summed at once; as much memory is taken for them once more.

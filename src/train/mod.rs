@@ -17,7 +17,7 @@ mod item;
 mod loss;
 mod memory;
 mod optimizer;
-mod seat;
+mod rank;
 mod state;
 mod trainer;
 
@@ -29,6 +29,6 @@ pub use item::{Answer, Item, ItemBuilder, TooLong};
 pub use loss::{ClassLoss, Loss};
 pub use memory::{pass_bytes, pass_tokens};
 pub use optimizer::{AdamW, Decay, Parameter, Schedule};
-pub use seat::Seat;
+pub use rank::Seat;
 pub use state::State;
 pub use trainer::{StepReport, TrainSettings, Trainer};

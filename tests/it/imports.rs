@@ -19,7 +19,6 @@ const CIRCLES: &[&[&str]] = &[
     &[
         "pipeline/job",
         "pipeline/loop_args",
-        "pipeline/loop_check",
         "pipeline/options",
         "pipeline/plan",
         "pipeline/reproduce",

@@ -84,7 +84,8 @@ fn a_program_labels_trains_and_looks_again_as_the_command_line_does() {
     for command in ["label", "train", "relabel"] {
         assert_eq!(num(&format!("settings of {command}")), 1, "{heard:?}");
     }
-    assert_eq!(num("proposal") as u64, labelled.summary.num_proposals.unwrap());
+    let trace = place.read("typed/trace.jsonl");
+    assert_eq!(num("proposal"), trace.matches("\"event\":\"proposal\"").count());
     assert_eq!(num(&format!("step {}", trained.summary.num_steps)), 1);
 }
 

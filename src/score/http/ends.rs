@@ -1,9 +1,9 @@
 //! How many of the last tokens of what was sent are each label's, where prompt and label went together.
 
 use super::HttpScorer;
-use super::ask::{Ask, Part};
-use super::fold::{check_count, mixed, no_logprobs};
 use super::local::LocalTokenizer;
+use super::replies::{check_count, mixed, no_logprobs};
+use super::request::{Ask, Part};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::first_difference;
 use crate::score::Question;

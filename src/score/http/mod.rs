@@ -5,10 +5,10 @@
 //! [`Route`]; which token is whose is settled by the rule of [`crate::lm::question_boundary`], on the
 //! server's tokens or those of a local tokenizer.
 
-mod ask;
 mod ends;
-mod fold;
 mod local;
+mod replies;
+mod request;
 mod requests;
 mod route;
 
@@ -243,7 +243,7 @@ fn shared(a: &str, b: &str) -> usize {
 impl Scorer for HttpScorer {
     fn score(&mut self, tree: &PromptTree) -> Result<(Vec<LabelScores>, Usage)> {
         let order = depth_first(tree);
-        let mut jobs: Vec<Job<ask::Ask>> = Vec::new();
+        let mut jobs: Vec<Job<request::Ask>> = Vec::new();
         for (index, prompt) in &order {
             let question = &tree.questions()[*index];
             let asks = self.asks(*index, question, prompt);
@@ -253,7 +253,7 @@ impl Scorer for HttpScorer {
             }
         }
         let service = &self.service;
-        let replies = run_in_order(&jobs, service.concurrency(), |ask: &ask::Ask| {
+        let replies = run_in_order(&jobs, service.concurrency(), |ask: &request::Ask| {
             let reply = match &ask.messages {
                 Some(messages) => service.chat(messages, &ask.more),
                 None => service.completion(&ask.prompt, &ask.more),
@@ -275,7 +275,7 @@ impl Scorer for HttpScorer {
             })
             .collect();
         let mut usage = Usage { num_questions: scores.len() as u64, ..Usage::default() };
-        let answered: Vec<(&ask::Ask, &crate::server::Reply)> =
+        let answered: Vec<(&request::Ask, &crate::server::Reply)> =
             jobs.iter().map(|job| &job.what).zip(&replies).collect();
         for of_question in answered.chunk_by(|(a, _), (b, _)| a.question == b.question) {
             let index = of_question[0].0.question;

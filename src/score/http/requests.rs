@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::HttpScorer;
-use super::ask::{Ask, Part, Use};
+use super::request::{Ask, Part, Use};
 use super::route::Route;
 use crate::error::{Error, ErrorKind, Result};
 use crate::score::Question;

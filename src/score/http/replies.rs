@@ -1,6 +1,6 @@
 //! Replies of a server as scores of labels.
 
-use super::ask::{Ask, Part};
+use super::request::{Ask, Part};
 use super::{HttpScorer, LocalTokenizer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::score::{LabelScores, Question};
