@@ -22,7 +22,7 @@ use serde_json::Map;
 
 pub use batches::BatchSize;
 pub use consistency::Consistency;
-pub use icm::{GivenLabels, Icm, IcmResult, IcmSettings, Init, OrderCheck};
+pub use icm::{Block, GivenLabels, Icm, IcmResult, IcmSettings, Init, OrderCheck};
 pub use objective::{Aggregate, Objective, Score, ScoreForm, accepts};
 pub use order::{Asked, Items, Order, OrderOptions, OrderPlan};
 pub use prequential::{AskedChains, ChainPlan};

@@ -8,7 +8,7 @@
 //! (or what fits the model's context), at most 10 repairs after a change, temperatures from 10 to 0.01,
 //! every iteration made even when no label can change any more.
 
-use super::icm::{IcmSettings, Init};
+use super::icm::{Block, IcmSettings, Init};
 use super::objective::{Aggregate, Objective, ScoreForm};
 use super::order::OrderOptions;
 use super::schedule::{Schedule, ScheduleKind};
@@ -176,6 +176,7 @@ fn published() -> IcmSettings {
         stop_on_collapse: None,
         num_prequential_orders: 1,
         num_parallel_proposals: 1,
+        block: Block::Size(1),
         num_restarts: 1,
         check_order: true,
         num_null_permutations: 5,

@@ -52,6 +52,9 @@ pub enum TraceEvent {
         from: Option<String>,
         /// The label predicted.
         predicted: String,
+        /// How many examples were drawn together, if it is a block; `id` is then the first of them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        block: Option<usize>,
         /// What is proposed, after inconsistencies were fixed; empty: nothing.
         changes: Vec<Change>,
         /// U of the labels held.

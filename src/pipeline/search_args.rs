@@ -11,7 +11,7 @@ use super::published::implied_preset;
 use crate::data::{Example, Rule, Task};
 use crate::error::{Error, ErrorKind, Result};
 use crate::label::{
-    Aggregate, BatchSize, IcmSettings, Init, Objective, OrderOptions, Preset, Schedule,
+    Aggregate, BatchSize, Block, IcmSettings, Init, Objective, OrderOptions, Preset, Schedule,
     ScheduleKind, ScoreForm,
 };
 use crate::run::SeedStream;
@@ -95,6 +95,10 @@ pub struct SearchOptions {
     /// what the same round accepted [default: 1]
     #[arg(long, value_name = "P")]
     pub parallel_proposals: Option<NonZeroUsize>,
+    /// Examples that one proposal changes: a number, or auto (as many as go well); all predictions come
+    /// with the pass that scores the labels held. 1 is the published search [default: 1]
+    #[arg(long, value_name = "auto|N", value_parser = block)]
+    pub block: Option<Block>,
     /// Whole searches from other seeds, each in restarts/K of the run folder; the best is the run's
     /// result [default: 1]
     #[arg(long, value_name = "R")]
@@ -115,6 +119,14 @@ pub(super) fn usage(message: String) -> Error {
 /// The error for an option that changes nothing.
 pub(super) fn no_effect(option: &str, with: &str) -> Error {
     usage(format!("`--{option}` has no effect {with}")).hint("leave it out")
+}
+
+fn block(text: &str) -> std::result::Result<Block, String> {
+    match text.parse::<NonZeroUsize>() {
+        Ok(size) => Ok(Block::Size(size.get())),
+        Err(_) if text == "auto" => Ok(Block::Auto),
+        Err(_) => Err("expected `auto` or a number from 1 up".into()),
+    }
 }
 
 impl SearchOptions {
@@ -142,6 +154,7 @@ impl SearchOptions {
             renew_order_every,
             prequential_orders,
             parallel_proposals,
+            block,
             restarts,
             no_order_check,
             null_permutations,
@@ -168,6 +181,7 @@ impl SearchOptions {
             ("renew-order-every", renew_order_every.is_some()),
             ("prequential-orders", prequential_orders.is_some()),
             ("parallel-proposals", parallel_proposals.is_some()),
+            ("block", block.is_some()),
             ("restarts", restarts.is_some()),
             ("no-order-check", *no_order_check),
             ("null-permutations", null_permutations.is_some()),
@@ -323,6 +337,11 @@ impl SearchOptions {
             return Err(usage(format!("`--num-seed` is {num_seed}, expected at least 2"))
                 .hint("with fewer than two labelled examples there is nothing to predict from"));
         }
+        let block = self.block.unwrap_or(defaults.block);
+        if block != Block::Size(1) && self.parallel_proposals.is_some() {
+            return Err(usage("`--parallel-proposals` has no effect with `--block`".into())
+                .hint("a block is predicted at once, and decided at once"));
+        }
         let or = |given: Option<NonZeroUsize>, default| given.map_or(default, NonZeroUsize::get);
         Ok(IcmSettings {
             form: ScoreForm {
@@ -346,6 +365,7 @@ impl SearchOptions {
             stop_on_collapse: self.stop_on_collapse,
             num_prequential_orders: or(self.prequential_orders, defaults.num_prequential_orders),
             num_parallel_proposals: or(self.parallel_proposals, defaults.num_parallel_proposals),
+            block,
             num_restarts: or(self.restarts, defaults.num_restarts),
             check_order: !self.no_order_check,
             num_null_permutations: self.null_permutations.unwrap_or(defaults.num_null_permutations),

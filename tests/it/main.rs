@@ -5,6 +5,7 @@
 
 mod adapter;
 mod baselines;
+mod blocks;
 mod boundary;
 mod chat;
 mod chat_environment;

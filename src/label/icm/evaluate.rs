@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use rand::seq::SliceRandom;
 
+use super::settings::Block;
 use super::state::{Icm, Labels, Scored};
 use crate::error::Result;
 use crate::label::objective::Objective;
@@ -34,6 +35,22 @@ impl<S: Scorer + ?Sized> Icm<'_, S> {
         Ok(drawn.iter().map(label).collect())
     }
 
+    /// The calibrated log distributions of `unlabelled` examples behind all labelled ones.
+    pub(super) fn ask_ahead(
+        &mut self,
+        unlabelled: &[usize],
+        labels: &Labels,
+        current: &Scored,
+    ) -> Result<Vec<Option<Vec<f64>>>> {
+        let asked = self.plan.ask(self.items, labels, unlabelled, false);
+        let scores = self.score(&asked)?;
+        let mut rows = vec![None; labels.len()];
+        for (i, row) in asked.rows(&scores) {
+            rows[i] = Some(distribution(&row, &current.offset));
+        }
+        Ok(rows)
+    }
+
     pub(super) fn score(&mut self, asked: &Asked) -> Result<Vec<LabelScores>> {
         let (scores, cost) = self.scorer.score(&asked.tree)?;
         self.usage = self.usage.plus(asked.usage(cost, &scores));
@@ -57,8 +74,8 @@ impl<S: Scorer + ?Sized> Icm<'_, S> {
     /// Adds the leave-one-out predictions that the objective did not need.
     pub(super) fn complete(&mut self, labels: &Labels, scored: &mut Scored) -> Result<()> {
         if scored.rows.iter().all(Option::is_none) {
-            let Scored { rows, offset, .. } = self.leave_one_out(labels)?;
-            *scored = Scored { rows, offset, score: scored.score };
+            let Scored { rows, ahead, offset, .. } = self.leave_one_out(labels)?;
+            *scored = Scored { rows, ahead, offset, score: scored.score };
             self.memo.insert(labels.clone(), scored.clone());
         }
         Ok(())
@@ -67,20 +84,30 @@ impl<S: Scorer + ?Sized> Icm<'_, S> {
     fn leave_one_out(&mut self, labels: &Labels) -> Result<Scored> {
         let labelled: Vec<usize> = (0..labels.len()).filter(|&i| labels[i].is_some()).collect();
         let content_free = self.settings.calibration == Calibration::ContentFree;
-        let asked = self.plan.ask(self.items, labels, &labelled, content_free);
+        // A search by blocks wants all predictions, and they hang on the same tree.
+        let targets = match self.settings.block {
+            Block::Size(1) => labelled,
+            _ => (0..labels.len()).collect(),
+        };
+        let asked = self.plan.ask(self.items, labels, &targets, content_free);
         let scores = self.score(&asked)?;
         self.num_passes += 1;
-        let raw = asked.rows(&scores);
+        let (raw, ahead_raw): (Vec<_>, Vec<_>) =
+            asked.rows(&scores).into_iter().partition(|(i, _)| labels[*i].is_some());
         let all = raw.iter().map(|(_, row)| row.as_slice());
         let offset = self.offset(all, &asked.content_free, &scores);
         let mut rows = vec![None; labels.len()];
         for (i, row) in raw {
             rows[i] = Some(distribution(&row, &offset));
         }
+        let mut ahead = vec![None; labels.len()];
+        for (i, row) in ahead_raw {
+            ahead[i] = Some(distribution(&row, &offset));
+        }
         let predicted =
             rows.iter().zip(labels).filter_map(|(row, label)| Some((row.as_deref()?, (*label)?)));
         let score = self.settings.form.score(predicted, self.consistency.inconsistency(labels));
-        Ok(Scored { rows, offset, score })
+        Ok(Scored { rows, ahead, offset, score })
     }
 
     /// Scores a labelling by the log-probabilities along the chains, the mean over the orders for
@@ -108,7 +135,8 @@ impl<S: Scorer + ?Sized> Icm<'_, S> {
             .collect();
         let predicted = means.iter().map(|(row, label)| (row.as_slice(), *label));
         let score = self.settings.form.score(predicted, self.consistency.inconsistency(labels));
-        Ok(Scored { rows: vec![None; labels.len()], offset, score })
+        let none = vec![None; labels.len()];
+        Ok(Scored { rows: none.clone(), ahead: none, offset, score })
     }
 
     /// The bias to each label, by the setting.

@@ -18,48 +18,41 @@
 //! that from all others, and worse for the examples that happen to stand early.
 
 mod alpha;
+mod blocks;
 mod collapse;
 mod evaluate;
 mod init;
+mod one;
 mod order_check;
 mod recheck;
 mod seeds;
 mod settings;
 mod state;
+mod walk;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 
 use rand::Rng;
 
 pub use init::{GivenLabels, Init};
 pub use order_check::OrderCheck;
-pub use settings::IcmSettings;
+pub use settings::{Block, IcmSettings};
 pub use state::Icm;
 
-use collapse::CollapseWatch;
-use state::{Labels, Scored};
+use state::Labels;
+use walk::Walk;
 
 use super::consistency::Consistency;
 use super::found::few_examples;
-use super::objective::accepts;
 use super::order::{Items, OrderPlan};
 use super::prequential::ChainPlan;
 use super::trace::{Change, TraceEvent};
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::SeedStream;
-use crate::score::best_label;
 use crate::score::{Scorer, Usage};
 
 /// How much more often an unlabelled example is drawn that shares a group with a labelled one.
 const GROUP_WEIGHT: u64 = 100;
-
-/// An example drawn for a proposal.
-struct Drawn {
-    example: usize,
-    /// In (0, 1], so that its logarithm is finite.
-    uniform: f64,
-    predicted: usize,
-}
 
 /// What a search found.
 #[derive(Clone, Debug)]
@@ -151,160 +144,106 @@ impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
     /// # Errors
     /// What the scorer or `observe` give.
     pub fn run(mut self, observe: &mut dyn FnMut(&TraceEvent) -> Result<()>) -> Result<IcmResult> {
-        let num = self.items.len();
-        let mut last_flip = vec![None; num];
+        let mut walk = self.begin(observe)?;
+        let reason = match self.settings.block {
+            Block::Size(1) => self.by_one(&mut walk, observe)?,
+            _ => self.by_blocks(&mut walk, observe)?,
+        };
+        self.end(walk, reason, observe)
+    }
+
+    /// Labels the seeds and tells of them.
+    fn begin(&mut self, observe: &mut dyn FnMut(&TraceEvent) -> Result<()>) -> Result<Walk> {
         self.estimate_prior()?;
         let seeds = self.seeds()?;
         self.new_order(&seeds);
         self.set_alpha(&seeds);
-        let (mut labels, mut current) = self.fix(seeds)?;
-        for (flip, label) in last_flip.iter_mut().zip(&labels) {
-            *flip = label.map(|_| 0);
-        }
-        let mut accepted_total = 0;
-        let mut num_proposals = 0;
+        let (labels, current) = self.fix(seeds)?;
+        let walk = Walk::new(labels, current, self.settings.stop_on_collapse);
         observe(&TraceEvent::Start {
             batch: self.batch,
             iteration: 0,
-            labels: self.named(&labels),
-            score: current.score.total,
-            mutual_predictability: current.score.mutual_predictability,
-            inconsistency: current.score.inconsistency,
+            labels: self.named(&walk.labels),
+            score: walk.current.score.total,
+            mutual_predictability: walk.current.score.mutual_predictability,
+            inconsistency: walk.current.score.inconsistency,
             temperature: self.settings.schedule.temperature(1, 0),
-            num_labelled: labels.iter().flatten().count(),
+            num_labelled: walk.num_labelled(),
         })?;
-        if let Some(event) = self.alpha_event(0, &labels, &current) {
+        if let Some(event) = self.alpha_event(0, &walk.labels, &walk.current) {
             observe(&event)?;
         }
-        let mut refused = vec![false; num];
-        let mut revisited = vec![false; num];
-        let mut round: VecDeque<Drawn> = VecDeque::new();
-        let mut is_fresh = true;
-        let mut iteration = 0;
-        let mut reason = "iterations";
-        let mut watch = self.settings.stop_on_collapse.map(CollapseWatch::new);
-        while iteration < self.settings.iterations {
-            if round.is_empty() {
-                self.complete(&labels, &mut current)?;
-                if self.settings.stop_when_stable && is_stable(&labels, &current, &refused) {
-                    reason = "converged";
-                    break;
-                }
-                round = self.draw_round(iteration, &labels, &current)?;
-                is_fresh = true;
-            }
-            let Some(Drawn { example: drawn, uniform, predicted }) = round.pop_front() else {
-                break;
-            };
-            iteration += 1;
-            revisited[drawn] |= labels[drawn].is_some();
-            let temperature = self.settings.schedule.temperature(iteration, accepted_total);
-            let before = current.score.total;
-            let from = labels[drawn].map(|label| self.label_names[label].clone());
-            let mut changes = Vec::new();
-            let mut proposed = None;
-            let mut accepted = false;
-            if labels[drawn] != Some(predicted) {
-                let mut candidate = labels.clone();
-                candidate[drawn] = Some(predicted);
-                let (fixed, scored) = self.fix(candidate)?;
-                if fixed == labels {
-                    // A stale prediction that fails says nothing of the one that is due now.
-                    refused[drawn] = is_fresh;
-                } else {
-                    num_proposals += 1;
-                    proposed = Some(scored.score);
-                    changes = self.changes(&labels, &fixed);
-                    accepted = accepts(scored.score.total - before, temperature, uniform);
-                    if accepted {
-                        accepted_total += 1;
-                        refused.fill(false);
-                        is_fresh = false;
-                        for (i, flip) in last_flip.iter_mut().enumerate() {
-                            if labels[i] != fixed[i] {
-                                *flip = Some(iteration);
-                            }
-                        }
-                        labels = fixed;
-                        current = scored;
-                    } else {
-                        refused[drawn] = is_fresh;
-                    }
-                }
-            }
-            observe(&TraceEvent::Proposal {
-                batch: self.batch,
-                iteration,
-                id: self.items.ids[drawn].clone(),
-                from,
-                predicted: self.label_names[predicted].clone(),
-                changes,
-                score: before,
-                proposed_score: proposed.map(|score| score.total),
-                mutual_predictability: proposed.map(|score| score.mutual_predictability),
-                inconsistency: proposed.map(|score| score.inconsistency),
-                temperature,
-                accepted,
-                num_labelled: labels.iter().flatten().count(),
-            })?;
-            if self.set_alpha(&labels) {
-                current.score = self.settings.form.again(current.score);
-                if let Some(event) = self.alpha_event(iteration, &labels, &current) {
-                    observe(&event)?;
-                }
-            }
-            let every = self.settings.renew_order_every;
-            let due = every > 0 && accepted_total % every == 0;
-            if accepted && (due || self.plan.is_stale(&labels)) {
-                self.new_order(&labels);
-                current = self.evaluate(&labels)?;
-                refused.fill(false);
-                let (batch, score) = (self.batch, current.score.total);
-                observe(&TraceEvent::Renew { batch, iteration, score })?;
-            }
-            if watch.as_mut().is_some_and(|watch| watch.look(iteration, &labels)) {
-                reason = "collapsed";
-                break;
-            }
-        }
-        self.complete(&labels, &mut current)?;
+        Ok(walk)
+    }
+
+    /// Scores what the labels found are to be held against, and tells of the end.
+    fn end(
+        mut self,
+        mut walk: Walk,
+        reason: &'static str,
+        observe: &mut dyn FnMut(&TraceEvent) -> Result<()>,
+    ) -> Result<IcmResult> {
+        self.complete(&walk.labels, &mut walk.current)?;
         let constant_scores = self.constant_scores()?;
-        let permuted_scores = self.permuted_scores(&labels)?;
+        let permuted_scores = self.permuted_scores(&walk.labels)?;
         let map = |(name, score): (&String, &f64)| (name.clone(), (*score).into());
         observe(&TraceEvent::End {
             batch: self.batch,
-            iteration,
-            score: current.score.total,
-            mutual_predictability: current.score.mutual_predictability,
-            inconsistency: current.score.inconsistency,
+            iteration: walk.iteration,
+            score: walk.current.score.total,
+            mutual_predictability: walk.current.score.mutual_predictability,
+            inconsistency: walk.current.score.inconsistency,
             reason: reason.into(),
-            num_labelled: labels.iter().flatten().count(),
+            num_labelled: walk.num_labelled(),
             constant_scores: self.label_names.iter().zip(&constant_scores).map(map).collect(),
             permuted_scores: permuted_scores.clone(),
         })?;
         let order_check = match self.settings.check_order {
-            true => Some(self.check_order(&labels, &current)?),
+            true => Some(self.check_order(&walk.labels, &walk.current)?),
             false => None,
         };
-        let is_left_alone = |&i: &usize| labels[i].is_some() && !revisited[i];
         Ok(IcmResult {
-            num_never_revisited: (0..num).filter(is_left_alone).count(),
+            num_never_revisited: walk.num_never_revisited(),
             order_check,
-            logprobs: current.rows,
-            offset: current.offset,
+            logprobs: walk.current.rows,
+            offset: walk.current.offset,
             estimated_shares: self.estimated_shares,
-            labels,
-            last_flip,
-            score: current.score.total,
+            labels: walk.labels,
+            last_flip: walk.last_flip,
+            score: walk.current.score.total,
             alpha: self.settings.form.alpha,
             reason,
             constant_scores,
             permuted_scores,
-            num_accepted: accepted_total,
-            num_proposals,
+            num_accepted: walk.num_accepted,
+            num_proposals: walk.num_proposals,
             num_passes: self.num_passes,
             usage: self.usage,
         })
+    }
+
+    /// Sets alpha anew if it follows the labels, and draws a new order if one is due after `every`
+    /// accepted changes, or if the one in use has lost a label.
+    fn settle(
+        &mut self,
+        walk: &mut Walk,
+        (accepted, is_due): (bool, bool),
+        observe: &mut dyn FnMut(&TraceEvent) -> Result<()>,
+    ) -> Result<()> {
+        if self.set_alpha(&walk.labels) {
+            walk.current.score = self.settings.form.again(walk.current.score);
+            if let Some(event) = self.alpha_event(walk.iteration, &walk.labels, &walk.current) {
+                observe(&event)?;
+            }
+        }
+        if accepted && (is_due || self.plan.is_stale(&walk.labels)) {
+            self.new_order(&walk.labels);
+            walk.current = self.evaluate(&walk.labels)?;
+            walk.refused.fill(false);
+            let (batch, score) = (self.batch, walk.current.score.total);
+            observe(&TraceEvent::Renew { batch, iteration: walk.iteration, score })?;
+        }
+        Ok(())
     }
 
     fn new_order(&mut self, labels: &Labels) {
@@ -320,30 +259,6 @@ impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
         let epoch = (self.batch, self.epoch);
         self.chains = ChainPlan::new(num_orders, self.items.len(), &self.streams, epoch);
         self.epoch += 1;
-    }
-
-    /// Draws the examples of the iterations after `iteration` that are predicted at once, each with
-    /// its iteration's random numbers and none twice, under the labels now held.
-    fn draw_round(
-        &mut self,
-        iteration: u64,
-        labels: &Labels,
-        current: &Scored,
-    ) -> Result<VecDeque<Drawn>> {
-        let most = (self.settings.iterations - iteration).min(labels.len() as u64);
-        let num = (self.settings.num_parallel_proposals.max(1) as u64).min(most);
-        let mut examples = Vec::new();
-        let mut uniforms = Vec::new();
-        for next in iteration + 1..=iteration + num {
-            let mut rng = self.streams.rng("icm/iteration", &[self.batch, next]);
-            examples.push(self.draw(labels, &examples, &mut rng));
-            uniforms.push(1.0 - rng.random::<f64>());
-        }
-        let predicted = self.predict(&examples, labels, current)?;
-        let all = examples.into_iter().zip(uniforms).zip(predicted);
-        Ok(all
-            .map(|((example, uniform), predicted)| Drawn { example, uniform, predicted })
-            .collect())
     }
 
     /// Draws an example that is not `taken`: weight 1, or 100 if it is unlabelled and its group has a
@@ -386,13 +301,4 @@ impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
             .map(|i| (self.items.ids[i].clone(), name(old[i]), name(new[i])))
             .collect()
     }
-}
-
-/// Whether every example is labelled and none can change: its label is the predicted one, or the
-/// change was refused since the last accepted one.
-fn is_stable(labels: &Labels, current: &Scored, refused: &[bool]) -> bool {
-    (0..labels.len()).all(|i| match (&labels[i], &current.rows[i]) {
-        (Some(label), Some(row)) => best_label(row) == *label || refused[i],
-        _ => false,
-    })
 }

@@ -8,6 +8,31 @@ use crate::label::order::OrderOptions;
 use crate::label::schedule::Schedule;
 use crate::score::{Calibration, Prior};
 
+/// How many examples one proposal changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Block {
+    /// As many as go well: an eighth of the examples at first, twice as many after two acceptances in a
+    /// row, half as many after a refusal; first labels as many as there are labels.
+    Auto,
+    /// At most this many; 1 is the published search.
+    Size(usize),
+}
+
+impl Block {
+    fn is_one(&self) -> bool {
+        *self == Self::Size(1)
+    }
+}
+
+impl Serialize for Block {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.serialize_str("auto"),
+            Self::Size(size) => size.serialize(serializer),
+        }
+    }
+}
+
 /// Settings of the search; the README says how they work together.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct IcmSettings {
@@ -47,6 +72,9 @@ pub struct IcmSettings {
     /// Examples that are drawn and predicted at once. They are decided one after another, so the
     /// prediction of a later one knows nothing of what was accepted before it in the round.
     pub num_parallel_proposals: usize,
+    /// Examples that one proposal changes.
+    #[serde(skip_serializing_if = "Block::is_one")]
+    pub block: Block,
     /// Whole searches, from other seeds; the best is kept.
     pub num_restarts: usize,
     /// Score the final labels once more under a new order of demonstrations.
@@ -81,6 +109,7 @@ impl Default for IcmSettings {
             stop_on_collapse: None,
             num_prequential_orders: 4,
             num_parallel_proposals: 1,
+            block: Block::Size(1),
             num_restarts: 1,
             check_order: true,
             num_null_permutations: 5,

@@ -19,6 +19,8 @@ pub(super) struct Scored {
     /// Calibrated leave-one-out log distribution of each labelled example; none at first where the
     /// objective has no need of it.
     pub(super) rows: Vec<Option<Vec<f64>>>,
+    /// The same of unlabelled examples behind all labelled ones, as far as they were asked for.
+    pub(super) ahead: Vec<Option<Vec<f64>>>,
     /// The bias that was taken off.
     pub(super) offset: Vec<f64>,
     pub(super) score: Score,

@@ -1,0 +1,161 @@
+//! Block proposals: laws on scorers worked out by hand.
+
+use std::collections::HashMap;
+
+use w2s::data::{Rule, Task};
+use w2s::label::{Block, Consistency, IcmSettings, TraceEvent, label};
+use w2s::run::SeedStream;
+use w2s::score::{Question, TableScorer};
+
+use crate::cli::{Place, good, strs};
+use crate::search::{binary, example, examples, icm, ising, plain, score_by_formula, signs};
+
+const SIGNS: [f64; 16] =
+    [1.0, -1.0, 1.0, 1.0, -1.0, 1.0, -1.0, 1.0, -1.0, -1.0, 1.0, -1.0, 1.0, 1.0, -1.0, -1.0];
+
+struct Found {
+    labels: Vec<usize>,
+    score: f64,
+    num_passes: u64,
+    events: Vec<TraceEvent>,
+}
+
+fn search(settings: IcmSettings, num: usize, seed: u64) -> Found {
+    let task = Task::load("sentiment").unwrap();
+    let world = signs(&SIGNS[..num]);
+    let mut scorer = TableScorer::new(|prompt: &str, _: &Question| binary(ising(&world, prompt)));
+    let (method, data) = (icm(settings, vec![]), examples(num));
+    let mut events = Vec::new();
+    let mut observe = |event: &TraceEvent| {
+        events.push(event.clone());
+        Ok(())
+    };
+    let streams = SeedStream::new(seed);
+    let found = label(&task, &data, &method, streams, &mut scorer, &mut observe).unwrap();
+    assert_eq!(found.records.len(), num, "every example has a label");
+    let labels = found.records.iter().map(|r| usize::from(r.label == "positive")).collect();
+    let (score, num_passes) = (found.summary.score.unwrap(), found.summary.num_passes.unwrap());
+    Found { labels, score, num_passes, events }
+}
+
+#[test]
+fn u_of_a_joint_labelling_is_that_of_the_labels_alone_and_the_trace_adds_up() {
+    for (block, seed) in [(Block::Auto, 0), (Block::Auto, 1), (Block::Size(3), 2)] {
+        let found = search(IcmSettings { block, ..plain() }, 16, seed);
+        assert!((found.score - score_by_formula(&SIGNS, &found.labels, 0.0)).abs() < 1e-9);
+        // Every labelling that was proposed, replayed from the trace, has the U that it says.
+        let mut held: HashMap<String, String> = HashMap::new();
+        let mut num_labelled = 0;
+        for event in &found.events {
+            match event {
+                TraceEvent::Start { labels, .. } => held.extend(labels.iter().cloned()),
+                TraceEvent::Proposal { changes, accepted, block, score, .. } => {
+                    assert!(block.is_some_and(|size| size >= 1 && size >= changes.len()));
+                    if held.len() == 16 {
+                        let label = |i: usize| usize::from(held[&format!("r{i}")] == "positive");
+                        let labels: Vec<usize> = (0..16).map(label).collect();
+                        assert!((score - score_by_formula(&SIGNS, &labels, 0.0)).abs() < 1e-9);
+                    }
+                    for (id, from, to) in changes {
+                        assert_eq!(held.get(id), from.as_ref());
+                        if *accepted {
+                            held.insert(id.clone(), to.clone().unwrap());
+                        }
+                    }
+                }
+                TraceEvent::End { num_labelled: num, .. } => num_labelled = *num,
+                _ => {}
+            }
+        }
+        assert_eq!((held.len(), num_labelled), (16, 16));
+    }
+}
+
+#[test]
+fn blocks_find_what_single_proposals_find_in_fewer_passes() {
+    let (mut better, mut single, mut blocks) = (0.0, 0, 0);
+    for seed in 0..24 {
+        let one = search(plain(), 16, seed);
+        let many = search(IcmSettings { block: Block::Auto, ..plain() }, 16, seed);
+        better += (many.score - one.score) / 24.0;
+        single += one.num_passes;
+        blocks += many.num_passes;
+    }
+    println!("U {better:+.2}, passes {single} by one, {blocks} by blocks");
+    assert!(better > -1.0 && 2 * blocks < single, "{better} {single} {blocks}");
+}
+
+#[test]
+fn a_refused_block_is_halved_down_to_single_refusals() {
+    // A cold search refuses what lowers U.
+    let mut settings = IcmSettings { block: Block::Size(8), ..plain() };
+    settings.schedule.initial = 0.01;
+    let found = search(settings, 16, 3);
+    let mut last: Option<(usize, bool)> = None;
+    for event in &found.events {
+        let TraceEvent::Proposal { block: Some(size), accepted, iteration, .. } = event else {
+            continue;
+        };
+        assert!(*iteration > 0);
+        if let Some((before, false)) = last
+            && before > 1
+        {
+            assert!(*size < before, "{size} after a refused block of {before}");
+        }
+        last = Some((*size, *accepted));
+    }
+}
+
+#[test]
+fn groups_end_consistent_where_that_is_possible() {
+    let task = Task::load("sentiment").unwrap();
+    // Pairs with different keys must differ; the texts pull both the same way.
+    let data: Vec<_> = (0..12)
+        .map(|i| {
+            let mut one = example(&format!("r{i}"), &format!("text {i}"), Some(&format!("k{i}")));
+            one.group = Some(format!("g{}", i / 2));
+            one
+        })
+        .collect();
+    let world = signs(&SIGNS[..12]);
+    let rules = vec![Rule::Asymmetry];
+    for seed in 0..8 {
+        let mut scorer =
+            TableScorer::new(|prompt: &str, _: &Question| binary(ising(&world, prompt)));
+        let settings = IcmSettings { block: Block::Auto, auto_alpha: None, num_seed: 2, ..plain() };
+        let method = icm(settings, rules.clone());
+        let streams = SeedStream::new(seed);
+        let found = label(&task, &data, &method, streams, &mut scorer, &mut |_| Ok(())).unwrap();
+        let labels: Vec<Option<usize>> =
+            found.records.iter().map(|r| Some(usize::from(r.label == "positive"))).collect();
+        let all: Vec<_> = data.iter().collect();
+        let consistency = Consistency::new(&task, &rules, &all);
+        assert_eq!(consistency.inconsistency(&labels), 0, "seed {seed}: {labels:?}");
+    }
+}
+
+#[test]
+fn a_block_of_one_is_todays_search_and_auto_repeats() {
+    let place = Place::new();
+    good(&strs(&place.label("plain", &[])));
+    good(&strs(&place.label("one", &["--block", "1"])));
+    for file in ["labels.jsonl", "trace.jsonl", "summary.json"] {
+        assert_eq!(place.read(&format!("plain/{file}")), place.read(&format!("one/{file}")));
+    }
+    for out in ["a", "b"] {
+        good(&strs(&place.label(out, &["--block", "auto"])));
+    }
+    assert_eq!(place.read("a/trace.jsonl"), place.read("b/trace.jsonl"));
+    assert!(place.read("a/trace.jsonl").contains("\"block\":"));
+    // Taken up from its journal.
+    for file in ["timing.json", "labels.jsonl", "summary.json", "trace.jsonl"] {
+        std::fs::remove_file(place.path(&format!("b/{file}"))).unwrap();
+    }
+    let journal = place.read("b/journal.jsonl");
+    let lines: Vec<&str> = journal.lines().collect();
+    place.write("b/journal.jsonl", lines[..lines.len() / 2].join("\n") + "\n");
+    good(&strs(&place.label("b", &["--block", "auto", "--resume"])));
+    for file in ["labels.jsonl", "trace.jsonl", "summary.json", "journal.jsonl"] {
+        assert_eq!(place.read(&format!("a/{file}")), place.read(&format!("b/{file}")), "{file}");
+    }
+}
