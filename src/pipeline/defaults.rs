@@ -16,7 +16,12 @@ fn of_nothing<T: Args>() -> T {
     let all = T::augment_args(Command::new("w2s").ignore_errors(true)).mut_args(|arg| {
         let is_list = matches!(arg.get_action(), ArgAction::Append);
         match arg.is_required_set() && arg.get_action().takes_values() && !is_list {
-            true => arg.required(false).default_value(MISSING),
+            true => {
+                // Of words that must be chosen among, the first stands for none.
+                let first =
+                    arg.get_possible_values().first().map(|word| word.get_name().to_owned());
+                arg.required(false).default_value(first.unwrap_or_else(|| MISSING.to_owned()))
+            }
             false => arg.required(false),
         }
     });
@@ -31,7 +36,8 @@ fn of_nothing<T: Args>() -> T {
 macro_rules! defaults {
     ($($type:ty),+ $(,)?) => {$(
         impl Default for $type {
-            /// What `w2s` takes where nothing is given. What must be given is `(not given)`.
+            /// What `w2s` takes where nothing is given. What must be given is `(not given)`, or the first of the
+            /// words to choose from.
             fn default() -> Self {
                 of_nothing()
             }
