@@ -52,7 +52,7 @@ fn u_of_a_joint_labelling_is_that_of_the_labels_alone_and_the_trace_adds_up() {
                 TraceEvent::Proposal { changes, accepted, block, score, .. } => {
                     assert!(block.is_some_and(|size| size >= 1 && size >= changes.len()));
                     if held.len() == 16 {
-                        let label = |i: usize| usize::from(held[&format!("r{i}")] == "positive");
+                        let label = |i: usize| usize::from(held[&format!("e{i}")] == "positive");
                         let labels: Vec<usize> = (0..16).map(label).collect();
                         assert!((score - score_by_formula(&SIGNS, &labels, 0.0)).abs() < 1e-9);
                     }
@@ -112,9 +112,8 @@ fn groups_end_consistent_where_that_is_possible() {
     // Pairs with different keys must differ; the texts pull both the same way.
     let data: Vec<_> = (0..12)
         .map(|i| {
-            let mut one = example(&format!("r{i}"), &format!("text {i}"), Some(&format!("k{i}")));
-            one.group = Some(format!("g{}", i / 2));
-            one
+            let (group, key) = (format!("g{}", i / 2), format!("k{i}"));
+            example(&format!("e{i}"), &format!("text {i}"), Some((&group, &key)))
         })
         .collect();
     let world = signs(&SIGNS[..12]);

@@ -41,7 +41,7 @@ impl<S: Scorer + ?Sized> Icm<'_, S> {
             walk.iteration += 1;
             let accepted = self.propose(walk, &drawn, &mut is_fresh, observe)?;
             let every = self.settings.renew_order_every;
-            let is_due = every > 0 && walk.num_accepted % every == 0;
+            let is_due = every > 0 && walk.num_accepted.is_multiple_of(every);
             self.settle(walk, (accepted, is_due), observe)?;
             if walk.has_collapsed(walk.iteration) {
                 return Ok("collapsed");
