@@ -44,6 +44,8 @@ struct Pace {
     in_a_row: usize,
     /// Examples changed since all are labelled: what cooling counts.
     num_changed: u64,
+    /// Labels taken in all.
+    num_taken: u64,
     /// Examples drawn since a labelling was held for the first time.
     num_drawn_since: usize,
     /// All examples drawn: the clock of what counts sweeps.
@@ -51,8 +53,8 @@ struct Pace {
     seen: HashSet<Labels>,
 }
 
-/// A proposal: examples in the order drawn, with their labels.
-type Drawn = Vec<(usize, usize)>;
+/// Examples that are labelled together, one and the partners of its group, with their labels.
+type Unit = Vec<(usize, usize)>;
 
 impl<S: Scorer + ?Sized> Icm<'_, S> {
     /// Proposes one block after another, and returns why it ended.
@@ -72,6 +74,7 @@ impl<S: Scorer + ?Sized> Icm<'_, S> {
             is_fixed,
             in_a_row: 0,
             num_changed: 0,
+            num_taken: 0,
             num_drawn_since: 0,
             clock: 0,
             seen,
@@ -94,10 +97,10 @@ impl<S: Scorer + ?Sized> Icm<'_, S> {
                 // Nothing can change, and the search is not to stop for it.
                 return Ok("converged");
             }
-            let before = walk.num_accepted;
+            let before = pace.num_taken;
             let accepted = self.propose_block(walk, &mut pace, drawn, uniform, observe)?;
             let every = self.settings.renew_order_every;
-            let is_due = every > 0 && walk.num_accepted / every > before / every;
+            let is_due = every > 0 && pace.num_taken / every > before / every;
             self.settle(walk, (accepted, is_due), observe)?;
             if walk.has_collapsed(pace.clock) {
                 return Ok("collapsed");
@@ -107,7 +110,7 @@ impl<S: Scorer + ?Sized> Icm<'_, S> {
     }
 
     /// Draws the examples of a block with the labels they are to have.
-    fn draw_block(&mut self, walk: &Walk, pace: &Pace, rng: &mut impl Rng) -> Result<Drawn> {
+    fn draw_block(&mut self, walk: &Walk, pace: &Pace, rng: &mut impl Rng) -> Result<Vec<Unit>> {
         let labels = &walk.labels;
         let predicted = self.predicted(walk)?;
         let best: Vec<usize> = predicted.iter().map(|row| best_label(row)).collect();
@@ -122,19 +125,23 @@ impl<S: Scorer + ?Sized> Icm<'_, S> {
             true => pace.size,
             false => num_labelled.max(1),
         };
-        let mut drawn: Drawn = Vec::new();
+        let mut drawn: Vec<Unit> = Vec::new();
         let mut proposed = labels.clone();
-        while drawn.len() < size && shut.len() < labels.len() {
+        while num_of(&drawn) < size && shut.len() < labels.len() {
             let example = self.draw(labels, &shut, rng);
-            let members = self.brought(example, best[example], &proposed, &drawn);
+            let members = self.brought(example, best[example], &proposed, labels);
+            let mut unit = Unit::new();
             for (member, label) in self.joint(&members, &predicted, &proposed) {
                 if !shut.contains(&member) {
                     shut.push(member);
                 }
                 if labels[member] != Some(label) {
                     proposed[member] = Some(label);
-                    drawn.push((member, label));
+                    unit.push((member, label));
                 }
+            }
+            if !unit.is_empty() {
+                drawn.push(unit);
             }
             // It may keep its label for its group's sake.
             if !shut.contains(&example) {
@@ -166,7 +173,7 @@ impl<S: Scorer + ?Sized> Icm<'_, S> {
         example: usize,
         label: usize,
         proposed: &Labels,
-        drawn: &Drawn,
+        held: &Labels,
     ) -> Vec<usize> {
         let Some(group) = self.consistency.group(example) else { return vec![example] };
         let mut with = proposed.clone();
@@ -181,7 +188,8 @@ impl<S: Scorer + ?Sized> Icm<'_, S> {
             *j != example
                 && self.consistency.group(*j) == Some(group)
                 && (proposed[*j].is_none() || in_conflict.contains(j))
-                && !drawn.iter().any(|(i, _)| i == j)
+                // What this block labels already stays as it is.
+                && proposed[*j] == held[*j]
         };
         let partners = (0..proposed.len()).filter(is_brought);
         [example].into_iter().chain(partners).collect()
@@ -189,7 +197,7 @@ impl<S: Scorer + ?Sized> Icm<'_, S> {
 
     /// The labels of `members` that are consistent with each other and with those held, and that their
     /// rows like best; where there are none, the first member's best label alone.
-    fn joint(&self, members: &[usize], rows: &[Vec<f64>], held: &Labels) -> Drawn {
+    fn joint(&self, members: &[usize], rows: &[Vec<f64>], held: &Labels) -> Unit {
         let alone = || vec![(members[0], best_label(&rows[members[0]]))];
         if members.len() == 1 && self.consistency.group(members[0]).is_none() {
             return alone();
@@ -234,7 +242,7 @@ impl<S: Scorer + ?Sized> Icm<'_, S> {
 
     /// As [`joint`](Self::joint) for a large group: the surest member first, each taking the best label
     /// that goes with those before it.
-    fn one_after_another(&self, members: &[usize], rows: &[Vec<f64>], held: &Labels) -> Drawn {
+    fn one_after_another(&self, members: &[usize], rows: &[Vec<f64>], held: &Labels) -> Unit {
         let mut with = held.clone();
         for &member in members {
             with[member] = None;
@@ -242,7 +250,7 @@ impl<S: Scorer + ?Sized> Icm<'_, S> {
         let most = |i: usize| rows[i].iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let mut order = members.to_vec();
         order.sort_by(|&a, &b| most(b).total_cmp(&most(a)));
-        let mut taken = Drawn::new();
+        let mut taken = Unit::new();
         for member in order {
             let mut labels: Vec<usize> = (0..self.label_names.len()).collect();
             labels.sort_by(|&a, &b| rows[member][b].total_cmp(&rows[member][a]));
@@ -262,55 +270,59 @@ impl<S: Scorer + ?Sized> Icm<'_, S> {
         &mut self,
         walk: &mut Walk,
         pace: &mut Pace,
-        mut drawn: Drawn,
+        mut drawn: Vec<Unit>,
         uniform: f64,
         observe: &mut dyn FnMut(&TraceEvent) -> Result<()>,
     ) -> Result<bool> {
-        pace.clock += drawn.len() as u64;
-        pace.num_drawn_since += drawn.len();
+        pace.clock += num_of(&drawn) as u64;
+        pace.num_drawn_since += num_of(&drawn);
         let mut uniform = uniform;
         let mut number = 0;
         loop {
             let mut candidate = walk.labels.clone();
-            for &(example, label) in &drawn {
+            for &(example, label) in drawn.iter().flatten() {
                 candidate[example] = Some(label);
             }
-            let (fixed, scored) = self.fix(candidate)?;
+            // Groups were labelled together, so there is nothing to repair.
+            let scored = self.evaluate(&candidate)?;
             let temperature = self.temperature(walk, pace);
             let before = self.score_on(&walk.labels, &walk.labels, &walk.current)?;
-            let after = self.score_on(&walk.labels, &fixed, &scored)?;
-            let is_new = |&(i, _): &(usize, usize)| walk.labels[i].is_none();
-            let changes = |labels: &Labels| {
-                (0..labels.len())
-                    .filter(|&i| walk.labels[i].is_some() && walk.labels[i] != labels[i])
-                    .count()
-            };
-            let num_changed = changes(&fixed);
-            let has_new = drawn.iter().any(is_new);
-            let accepted = fixed != walk.labels
-                && (num_changed == 0 || accepts(after.total - before.total, temperature, uniform));
+            let after = self.score_on(&walk.labels, &candidate, &scored)?;
+            let is_new = |(i, _): &(usize, usize)| walk.labels[*i].is_none();
+            let num_changed = drawn.iter().flatten().filter(|one| !is_new(one)).count();
+            let accepted =
+                num_changed == 0 || accepts(after.total - before.total, temperature, uniform);
             walk.num_proposals += 1;
-            self.tell_block(walk, &drawn, (&fixed, &scored), (temperature, accepted), observe)?;
+            self.tell_block(walk, &drawn, (&candidate, &scored), (temperature, accepted), observe)?;
             if accepted {
                 if walk.num_labelled() == walk.labels.len() {
                     pace.num_changed += num_changed as u64;
                 }
-                walk.num_accepted += drawn.len() as u64;
-                walk.go(fixed, scored);
+                walk.num_accepted += 1;
+                pace.num_taken += num_of(&drawn) as u64;
+                walk.go(candidate, scored);
                 if pace.seen.insert(walk.labels.clone()) {
                     pace.num_drawn_since = 0;
                 }
                 pace.accepted(walk.num_labelled());
                 return Ok(true);
             }
-            pace.refused(drawn.len());
-            if has_new && num_changed > 0 {
-                // The first labels stay, without what changed beside them.
-                drawn.retain(is_new);
+            pace.refused(num_of(&drawn));
+            if drawn.iter().any(|unit| unit.iter().all(is_new)) {
+                // First labels stay, without what changed beside them.
+                drawn.retain(|unit| unit.iter().all(is_new));
             } else if drawn.len() > 1 {
                 drawn.truncate(drawn.len().div_ceil(2));
+            } else if drawn[0].iter().any(is_new) {
+                // The group's first labels, as they go with those that it has.
+                let new: Vec<usize> =
+                    drawn[0].iter().filter(|one| is_new(one)).map(|(i, _)| *i).collect();
+                let predicted = self.predicted(walk)?;
+                drawn = vec![self.joint(&new, &predicted, &walk.labels)];
             } else {
-                walk.refused[drawn[0].0] = true;
+                for &(example, _) in &drawn[0] {
+                    walk.refused[example] = true;
+                }
                 return Ok(false);
             }
             if walk.iteration >= self.settings.iterations {
@@ -348,12 +360,12 @@ impl<S: Scorer + ?Sized> Icm<'_, S> {
     fn tell_block(
         &self,
         walk: &Walk,
-        drawn: &Drawn,
-        (fixed, scored): (&Labels, &Scored),
+        drawn: &[Unit],
+        (labels, scored): (&Labels, &Scored),
         (temperature, accepted): (f64, bool),
         observe: &mut dyn FnMut(&TraceEvent) -> Result<()>,
     ) -> Result<()> {
-        let (example, label) = drawn[0];
+        let (example, label) = drawn[0][0];
         let num = |labels: &Labels| labels.iter().flatten().count();
         observe(&TraceEvent::Proposal {
             batch: self.batch,
@@ -361,17 +373,21 @@ impl<S: Scorer + ?Sized> Icm<'_, S> {
             id: self.items.ids[example].clone(),
             from: walk.labels[example].map(|label| self.label_names[label].clone()),
             predicted: self.label_names[label].clone(),
-            block: Some(drawn.len()),
-            changes: self.changes(&walk.labels, fixed),
+            block: Some(num_of(drawn)),
+            changes: self.changes(&walk.labels, labels),
             score: walk.current.score.total,
             proposed_score: Some(scored.score.total),
             mutual_predictability: Some(scored.score.mutual_predictability),
             inconsistency: Some(scored.score.inconsistency),
             temperature,
             accepted,
-            num_labelled: num(if accepted { fixed } else { &walk.labels }),
+            num_labelled: num(if accepted { labels } else { &walk.labels }),
         })
     }
+}
+
+fn num_of(drawn: &[Unit]) -> usize {
+    drawn.iter().map(Vec::len).sum()
 }
 
 impl Pace {
