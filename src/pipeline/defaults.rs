@@ -13,14 +13,22 @@ const MISSING: &str = "(not given)";
 
 /// What the command line makes of no arguments.
 fn of_nothing<T: Args>() -> T {
+    let mut words = vec!["w2s".to_owned()];
     let all = T::augment_args(Command::new("w2s").ignore_errors(true)).mut_args(|arg| {
         let is_list = matches!(arg.get_action(), ArgAction::Append);
-        match arg.is_required_set() && arg.get_action().takes_values() && !is_list {
-            true => arg.required(false).default_value(MISSING),
-            false => arg.required(false),
+        if !arg.is_required_set() || !arg.get_action().takes_values() || is_list {
+            return arg.required(false);
+        }
+        // Of words to choose from, the first stands for none.
+        match (arg.get_long(), arg.get_possible_values().first()) {
+            (Some(name), Some(word)) => {
+                words.push(format!("--{name}={}", word.get_name()));
+                arg.required(false)
+            }
+            _ => arg.required(false).default_value(MISSING),
         }
     });
-    let matches = all.get_matches_from(["w2s"]);
+    let matches = all.get_matches_from(words);
     match T::from_arg_matches(&matches) {
         Ok(options) => options,
         // A test makes each of them.
@@ -31,7 +39,8 @@ fn of_nothing<T: Args>() -> T {
 macro_rules! defaults {
     ($($type:ty),+ $(,)?) => {$(
         impl Default for $type {
-            /// What `w2s` takes where nothing is given. What must be given is `(not given)`.
+            /// What `w2s` takes where nothing is given. What must be given is `(not given)`, or the first of the
+            /// words to choose from.
             fn default() -> Self {
                 of_nothing()
             }
