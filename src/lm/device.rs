@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::OnceLock;
 
+use serde::{Serialize, Serializer};
 use tch::{Device, Kind};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -58,6 +59,12 @@ impl fmt::Display for DeviceChoice {
                 f.write_str(&names.join(","))
             }
         }
+    }
+}
+
+impl Serialize for DeviceChoice {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
@@ -127,6 +134,12 @@ impl fmt::Display for DtypeChoice {
             Self::Bf16 => "bf16",
             Self::F16 => "f16",
         })
+    }
+}
+
+impl Serialize for DtypeChoice {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::from_gold::GoldSource;
@@ -16,7 +17,7 @@ use crate::run::{GoldUse, Input};
 use crate::score::{Calibration, Prior};
 
 /// Options of the baselines; each is an error with a method that it has no effect on.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize)]
 #[command(next_help_heading = "Baselines (few-shot-gold, few-shot-random, bootstrap)")]
 pub struct BaselineOptions {
     /// Gold labels of the data (few-shot-gold, `--init golden` and `worst`), or the keys of

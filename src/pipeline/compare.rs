@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use serde::Serialize;
 
 use super::compare_runs::{self, Named};
 use super::eval::percent;
@@ -44,7 +45,7 @@ use crate::run::write_atomic;
 ///       --published naive=78.4 --out comparison
 ///   w2s compare --task sentiment --gold gold.csv --gold-column label,is_long --method a=a.csv \
 ///       --method b=b.jsonl --out comparison
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize)]
 #[command(verbatim_doc_comment)]
 pub struct CompareJob {
     /// A method and its runs; give it once for each method

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use serde::Serialize;
 
 use super::draw::{self, DrawJob};
 use super::observer::Voice;
@@ -33,7 +34,7 @@ pub enum DataCommand {
 /// Prints the path of each file in the hub's cache, or of the copy that `--out` asks for. A token is
 /// taken from HF_TOKEN or from `hf auth login`; HF_ENDPOINT, HF_HOME, HF_HUB_CACHE and HF_HUB_OFFLINE
 /// are respected. A data set's licence is its own: see its page.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize)]
 pub struct PullJob {
     /// A task (`w2s tasks` lists them), a task file, or a data set as owner/dataset
     pub name: String,

@@ -5,8 +5,10 @@ use std::time::Instant;
 
 use clap::Args;
 use rand::seq::SliceRandom;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::field_values;
 use super::run_args::RunOptions;
 use super::session::Session;
 use super::words::count;
@@ -22,19 +24,21 @@ use crate::run::{GoldUse, Manifest, RunDir, SeedStream};
 ///
 /// Example:
 ///   w2s data draw --data train.csv --part gold=48 --part weak=240 --max-chars 120 --out runs/draw
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize)]
 #[command(verbatim_doc_comment)]
 pub struct DrawJob {
     /// Records: JSON, JSON lines, CSV, TSV or Parquet
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
     /// A part and how many records it has at most; its file is NAME.jsonl
+    #[serde(serialize_with = "field_values::pairs")]
     #[arg(long = "part", required = true, value_name = "NAME=N", value_parser = part)]
     pub parts: Vec<(String, usize)>,
     /// Leave out records whose texts have more characters in all
     #[arg(long, value_name = "N")]
     pub max_chars: Option<usize>,
     /// Leave out records without this value in this column, such as `category=business`
+    #[serde(serialize_with = "field_values::pairs")]
     #[arg(long = "where", value_name = "COLUMN=VALUE", value_parser = pair)]
     pub only: Vec<(String, String)>,
     /// Column whose equal values keep records together
@@ -44,6 +48,7 @@ pub struct DrawJob {
     #[arg(long, value_name = "TASK")]
     pub task: Option<String>,
     /// The run folder.
+    #[serde(flatten)]
     #[command(flatten)]
     pub run: RunOptions,
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde::Serialize;
 use serde_json::Value;
 
 use super::eval_loop;
@@ -48,7 +49,7 @@ use crate::run::{Manifest, RunDir, write_atomic};
 ///       --model models/gemma-3-270m --out runs/mine-test
 ///   w2s eval --test test.jsonl --gold test.jsonl --demonstrations train.jsonl \
 ///       --noise-accuracy 0.84 --task sentiment --model models/gemma-3-270m --out runs/noise-test
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize)]
 #[command(verbatim_doc_comment, mut_arg("model", |arg| arg.required(false)))]
 pub struct EvaluateJob {
     /// Run folders to evaluate
@@ -74,12 +75,15 @@ pub struct EvaluateJob {
     #[arg(long, value_name = "X", default_value_t = restarts::BASIN_AGREEMENT, conflicts_with = "test")]
     pub basin_agreement: f64,
     /// Labels of test examples by many-shot prompting.
+    #[serde(flatten)]
     #[command(flatten)]
     pub held_out: HeldOutOptions,
     /// The model.
+    #[serde(flatten)]
     #[command(flatten)]
     pub model: Option<ModelOptions>,
     /// How a server is asked, where the model is one.
+    #[serde(flatten)]
     #[command(flatten)]
     pub server: ServerOptions,
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use rand::seq::SliceRandom;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::model::ModelOptions;
@@ -24,16 +25,18 @@ use crate::run::{EXPLANATION, SeedStream};
 ///
 /// Example:
 ///   w2s explain runs/mine --model http://localhost:8000/v1#NAME
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize)]
 #[command(verbatim_doc_comment)]
 pub struct ExplainJob {
     /// Run folder of `w2s label`, `relabel` or `filter`
     #[arg(value_name = "RUN")]
     pub run: PathBuf,
     /// The model.
+    #[serde(flatten)]
     #[command(flatten)]
     pub model: ModelOptions,
     /// How a server is asked, where the model is one.
+    #[serde(flatten)]
     #[command(flatten)]
     pub server: ServerOptions,
     /// Data of the run [default: where the run read them]

@@ -5,11 +5,12 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use rand::Rng;
+use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::export_settings::TrainingSettings;
+use super::export_settings::{Format, TrainingSettings};
 use super::run_labels::{Labelled, RunLabels};
 use super::session::Session;
 use super::words::count;
@@ -29,7 +30,7 @@ use crate::run::{GoldUse, SeedStream, write_atomic};
 ///
 /// Example:
 ///   w2s export runs/weak --format trl --base-model Qwen/Qwen2.5-7B --out export/trl
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize)]
 #[command(verbatim_doc_comment)]
 pub struct ExportJob {
     /// Run folder of `w2s label`, `relabel` or `filter`
@@ -57,17 +58,6 @@ pub struct ExportJob {
     /// Write into a folder that is there, over its files
     #[arg(long)]
     pub force: bool,
-}
-
-/// Whose format it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// TRL's SFTTrainer, `trl sft`
-    Trl,
-    /// axolotl
-    Axolotl,
-    /// LLaMA-Factory
-    LlamaFactory,
 }
 
 /// A text to learn.

@@ -5,10 +5,10 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::export::Format;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::{Layout, LmConfig, TargetModules};
 use crate::report::code_span;
@@ -19,6 +19,18 @@ use crate::train::{Decay, Loss, TrainSettings};
 const MAX_TOKENS: usize = 512;
 /// Most examples of a step that are run at once.
 const MOST_AT_ONCE: usize = 8;
+
+/// Whose format it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Format {
+    /// TRL's SFTTrainer, `trl sft`
+    Trl,
+    /// axolotl
+    Axolotl,
+    /// LLaMA-Factory
+    LlamaFactory,
+}
 
 /// How a model is trained.
 #[derive(Clone, Debug, PartialEq)]

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, ValueEnum};
+use serde::Serialize;
 
 use super::ids::IdsOptions;
 use super::model::ModelOptions;
@@ -37,7 +38,7 @@ const QUANTILE: f64 = 0.5;
 ///       --data mmlu.jsonl --out runs/weak
 ///   w2s filter --entropy --from runs/weak/answers.jsonl --task mmlu --data mmlu.jsonl \
 ///       --keep-fraction 0.3 --out runs/strict
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize)]
 #[command(verbatim_doc_comment, mut_arg("model", |arg| arg.required(false)))]
 #[command(group(ArgGroup::new("criterion").required(true)))]
 #[command(group(ArgGroup::new("kept").args(["quantile", "max_entropy", "keep_fraction"])))]
@@ -74,9 +75,11 @@ pub struct FilterJob {
     pub labels: Option<PathBuf>,
 
     /// The model.
+    #[serde(flatten)]
     #[command(flatten)]
     pub model: Option<ModelOptions>,
     /// How a server is asked, where the model is one.
+    #[serde(flatten)]
     #[command(flatten)]
     pub server: ServerOptions,
 
@@ -96,6 +99,7 @@ pub struct FilterJob {
     #[arg(long, value_name = "N", help_heading = "Data", conflicts_with = "files")]
     pub limit: Option<NonZeroUsize>,
     /// Which examples.
+    #[serde(flatten)]
     #[command(flatten)]
     pub ids: IdsOptions,
 
@@ -113,6 +117,7 @@ pub struct FilterJob {
     #[arg(long, value_enum, help_heading = "Answers")]
     pub calibrate: Option<CalibrateName>,
     /// The shares of labels that calibration supposes.
+    #[serde(flatten)]
     #[command(flatten, next_help_heading = "Answers")]
     pub prior: PriorOptions,
     /// How written answers are read (votes) [default: the task's]
@@ -126,6 +131,7 @@ pub struct FilterJob {
     pub prompt_variant: Option<String>,
 
     /// The run folder.
+    #[serde(flatten)]
     #[command(flatten)]
     pub run: RunOptions,
     /// Also write the answers as a published table, without its `target`, which is gold (`w2s eval`
@@ -135,7 +141,8 @@ pub struct FilterJob {
 }
 
 /// How a model answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum AnswerForm {
     /// The distribution of the labels, from one pass over the variants; nothing is written or read
     Soft,
@@ -144,7 +151,8 @@ pub enum AnswerForm {
 }
 
 /// How answers are calibrated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum CalibrateName {
     /// Subtract the mean log-probability of each word over all variants
     Batch,
@@ -155,7 +163,8 @@ pub enum CalibrateName {
 }
 
 /// What a question's weight is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum WeightName {
     /// The answer's share of the variants, sharpened by the temperature
     Reliability,

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use clap::Args;
 use rand::seq::SliceRandom;
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::eval::task_of;
@@ -27,7 +28,7 @@ use crate::run::{GoldUse, Input, Manifest, OpenMode, RunDir, SeedStream};
 use crate::score::{Cached, Calibration, Journaled};
 
 /// Options of the held-out evaluation; they ask for `--test`.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize)]
 #[command(next_help_heading = "Held-out evaluation")]
 pub struct HeldOutOptions {
     /// Label this file by many-shot prompting and evaluate that
@@ -57,6 +58,7 @@ pub struct HeldOutOptions {
     #[arg(long, value_enum, requires = "test")]
     pub calibrate: Option<Calibration>,
     /// The shares of labels that calibration supposes.
+    #[serde(flatten)]
     #[command(flatten, next_help_heading = "Held-out evaluation")]
     pub prior: PriorOptions,
     /// Seed of the order and draw of demonstrations, and of the noise [default: 0]
@@ -74,7 +76,8 @@ pub struct HeldOutOptions {
 }
 
 /// What labels are as often wrong as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum NoiseName {
     /// The labels of the run, all together.
     Overall,
@@ -453,7 +456,7 @@ fn manifest(
     })
 }
 
-fn to_value<T: serde::Serialize>(value: &T) -> Result<Value> {
+fn to_value<T: Serialize>(value: &T) -> Result<Value> {
     serde_json::to_value(value)
         .map_err(|e| Error::new(ErrorKind::Internal, format!("cannot record a setting: {e}")))
 }

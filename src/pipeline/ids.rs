@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::session::Session;
@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::run::Input;
 
 /// Which examples of the data are taken.
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args, Serialize)]
 pub struct IdsOptions {
     /// Take the examples with these ids only: a file with an id a line, or JSON lines with `id`, such as
     /// labels.jsonl or kept.jsonl of a run; given more than once, those of all files

@@ -1,20 +1,25 @@
-//! Any job, as the command line and recipes name it.
+//! Any job, as the command line and recipes name it. How jobs run, `job_run` says.
 
 use std::path::Path;
 
-use clap::{Parser, Subcommand};
+use clap::Subcommand;
 
-use super::{
-    CompareJob, DataJob, EvaluateJob, ExplainJob, ExportJob, FilterJob, FilterSummary, LabelJob,
-    LoopJob, MergeJob, Outcome, PlanJob, RelabelJob, RelabelSummary, ReportJob, ReproduceJob,
-    ScoreJob, TrainJob, TrainSummary,
-};
-use super::{
-    compare, data, eval, explain, export, filter, label, merge, model, plan, relabel, report,
-    reproduce, rounds, score, session::Session, train,
-};
-use crate::error::Result;
-use crate::label::Summary;
+use super::compare::CompareJob;
+use super::data::{DataCommand, DataJob};
+use super::eval::EvaluateJob;
+use super::explain::ExplainJob;
+use super::export::ExportJob;
+use super::filter_args::FilterJob;
+use super::label_args::LabelJob;
+use super::loop_args::LoopJob;
+use super::merge::MergeJob;
+use super::model::ModelOptions;
+use super::plan_args::PlanJob;
+use super::relabel::RelabelJob;
+use super::report::ReportJob;
+use super::reproduce_args::ReproduceJob;
+use super::score::ScoreJob;
+use super::train_args::TrainJob;
 
 /// A job as text names it. Each command's help is that of its options.
 #[derive(Clone, Debug, Subcommand)]
@@ -52,39 +57,7 @@ pub enum Job {
     Export(ExportJob),
 }
 
-/// A job as a whole command line, for text that names one.
-#[derive(Debug, Parser)]
-#[command(name = "w2s")]
-pub(super) struct Line {
-    #[command(subcommand)]
-    pub(super) job: Job,
-}
-
 impl Job {
-    /// Runs the job.
-    ///
-    /// # Errors
-    /// What its verb refuses or fails at.
-    pub fn run(self, session: &mut Session<'_>) -> Result<()> {
-        match self {
-            Self::Label(args) => label::run(*args, session).map(drop),
-            Self::Filter(args) => filter::run(*args, session).map(drop),
-            Self::Relabel(args) => relabel::run(*args, session).map(drop),
-            Self::Score(args) => score::run(args, session),
-            Self::Train(args) => train::run(*args, session).map(drop),
-            Self::Loop(args) => rounds::run(*args, session),
-            Self::Reproduce(args) => reproduce::run(args, session),
-            Self::Plan(args) => plan::run(args, session),
-            Self::Merge(args) => merge::run(args, session),
-            Self::Eval(args) => eval::run(*args, session),
-            Self::Compare(args) => compare::run(*args, session),
-            Self::Report(args) => report::run(args, session),
-            Self::Data(args) => data::run(args, session),
-            Self::Explain(args) => explain::run(*args, session),
-            Self::Export(args) => export::run(args, session),
-        }
-    }
-
     /// The run folder that the job makes and can continue.
     pub(super) fn out(&self) -> Option<&Path> {
         match self {
@@ -92,20 +65,34 @@ impl Job {
             Self::Filter(args) => Some(&args.run.out),
             Self::Train(args) => Some(&args.run.out),
             Self::Relabel(args) => Some(&args.run.out),
+            Self::Loop(args) => args.out.as_deref(),
             Self::Eval(args) => args.held_out.out(),
-            Self::Data(DataJob { command: data::DataCommand::Draw(args) }) => Some(&args.run.out),
+            Self::Data(DataJob { command: DataCommand::Draw(args) }) => Some(&args.run.out),
             _ => None,
         }
     }
 
-    /// The model that the job runs.
-    pub(super) fn model(&self) -> Option<&model::ModelOptions> {
+    /// The model that the job runs. Whether there is one, a loop's recipe may say.
+    pub(super) fn model(&self) -> Option<ModelOptions> {
         match self {
-            Self::Label(args) => Some(&args.model),
-            Self::Filter(args) => args.model.as_ref(),
-            Self::Train(args) => Some(&args.model),
-            Self::Relabel(args) => Some(&args.model),
-            Self::Eval(args) => args.model.as_ref(),
+            Self::Label(args) => Some(args.model.clone()),
+            Self::Filter(args) => args.model.clone(),
+            Self::Train(args) => Some(args.model.clone()),
+            Self::Relabel(args) => Some(args.model.clone()),
+            Self::Loop(args) => Some(args.settle().ok()?.trained_model().clone()),
+            Self::Eval(args) => args.model.clone(),
+            Self::Score(args) => Some(args.model.clone()),
+            Self::Merge(args) => Some(args.model.clone()),
+            Self::Explain(args) => Some(args.model.clone()),
+            _ => None,
+        }
+    }
+
+    /// How the job trains, if it does.
+    pub(super) fn training(&self) -> Option<TrainJob> {
+        match self {
+            Self::Train(args) => Some(TrainJob::clone(args)),
+            Self::Loop(args) => Some(args.settle().ok()?.templates.train),
             _ => None,
         }
     }
@@ -117,83 +104,10 @@ impl Job {
             Self::Filter(args) => args.run.set_resume(),
             Self::Train(args) => args.run.set_resume(),
             Self::Relabel(args) => args.run.set_resume(),
+            Self::Loop(args) => args.set_resume(),
             Self::Eval(args) => args.held_out.set_resume(),
-            Self::Data(DataJob { command: data::DataCommand::Draw(args) }) => {
-                args.run.set_resume();
-            }
+            Self::Data(DataJob { command: DataCommand::Draw(args) }) => args.run.set_resume(),
             _ => {}
         }
     }
-}
-
-impl LabelJob {
-    /// Labels the data, in a run folder.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Usage`](crate::error::ErrorKind::Usage) for options that do not go together,
-    /// [`Run`](crate::error::ErrorKind::Run) for a folder that holds another run, and what reading the data,
-    /// opening the model and scoring may meet.
-    pub fn run(self, session: &mut Session<'_>) -> Result<Outcome<Summary>> {
-        label::run(self, session)
-    }
-}
-
-impl FilterJob {
-    /// Asks the questions in variants, keeps the labels that are sure, and weighs them, in a run folder.
-    ///
-    /// # Errors
-    /// As [`LabelJob::run`].
-    pub fn run(self, session: &mut Session<'_>) -> Result<Outcome<FilterSummary>> {
-        filter::run(self, session)
-    }
-}
-
-impl RelabelJob {
-    /// Has a model look at labels again, in a run folder.
-    ///
-    /// # Errors
-    /// As [`LabelJob::run`].
-    pub fn run(self, session: &mut Session<'_>) -> Result<Outcome<RelabelSummary>> {
-        relabel::run(self, session)
-    }
-}
-
-impl TrainJob {
-    /// Trains on labels, in a run folder. `None` in a process of a group that is not its first, which alone
-    /// has the folder.
-    ///
-    /// # Errors
-    /// As [`LabelJob::run`], and [`ErrorKind::Numeric`](crate::error::ErrorKind::Numeric) for a loss that is
-    /// no number.
-    pub fn run(self, session: &mut Session<'_>) -> Result<Option<Outcome<TrainSummary>>> {
-        train::run(self, session)
-    }
-}
-
-macro_rules! runs {
-    ($($job:ty, $module:ident, $what:literal;)+) => {$(
-        impl $job {
-            #[doc = $what]
-            ///
-            /// # Errors
-            /// What the job refuses or fails at.
-            pub fn run(self, session: &mut Session<'_>) -> Result<()> {
-                $module::run(self, session)
-            }
-        }
-    )+};
-}
-
-runs! {
-    LoopJob, rounds, "Labels and trains in rounds, in a folder of run folders.";
-    ScoreJob, score, "Tells the log-probabilities of labels after prompts, as results.";
-    MergeJob, merge, "Merges an adapter into its model, in a folder.";
-    EvaluateJob, eval, "Holds runs against gold, and writes what it finds into their folders.";
-    CompareJob, compare, "Compares methods over runs and items, in a folder.";
-    ReportJob, report, "Draws figures and a page of runs, in a folder.";
-    DataJob, data, "Draws parts of a data file, or fetches a data set.";
-    ExplainJob, explain, "Asks a model to put the concept behind a run's labels in words.";
-    ExportJob, export, "Writes a run's labels for other trainers, in a folder.";
-    PlanJob, plan, "Tells what a recipe or a job will cost.";
-    ReproduceJob, reproduce, "Runs the steps of a recipe, in a folder.";
 }

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use serde::{Serialize, Serializer};
 
 use super::baseline_args::{Baseline, BaselineOptions};
 use super::from_gold;
@@ -40,13 +41,15 @@ use crate::score::Calibration;
 /// The flags of the published code are understood too (--testbed, --K, --initial_T, --final_T,
 /// --scheduler, --consistency_fix_K, --num_seed, --batch_size): add --data and --out to its commands.
 /// Any of them means --preset icm-code, unless a preset is named.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize)]
 #[command(verbatim_doc_comment)]
 pub struct LabelJob {
     /// The model.
+    #[serde(flatten)]
     #[command(flatten)]
     pub model: ModelOptions,
     /// How a server is asked, where the model is one.
+    #[serde(flatten)]
     #[command(flatten)]
     pub server: ServerOptions,
 
@@ -61,10 +64,12 @@ pub struct LabelJob {
     #[arg(long, value_name = "N", help_heading = "Data", conflicts_with = "files")]
     pub limit: Option<usize>,
     /// Which examples.
+    #[serde(flatten)]
     #[command(flatten)]
     pub ids: IdsOptions,
 
     /// The run folder.
+    #[serde(flatten)]
     #[command(flatten)]
     pub run: RunOptions,
 
@@ -83,6 +88,7 @@ pub struct LabelJob {
     #[arg(long, value_enum, help_heading = "Method")]
     pub calibrate: Option<Calibration>,
     /// The shares of labels that calibration supposes.
+    #[serde(flatten)]
     #[command(flatten, next_help_heading = "Method")]
     pub prior: PriorOptions,
     /// Order of demonstrations: by halves (N log N) or as in the data, as published (N^2 / 2)
@@ -105,18 +111,22 @@ pub struct LabelJob {
     pub num_demonstrations: Option<MostDemonstrations>,
 
     /// What prompting methods take.
+    #[serde(flatten)]
     #[command(flatten)]
     pub baselines: BaselineOptions,
     /// The search.
+    #[serde(flatten)]
     #[command(flatten)]
     pub search: SearchOptions,
     /// Flags of the published code.
+    #[serde(flatten)]
     #[command(flatten)]
     pub published: PublishedOptions,
 }
 
 /// A labelling method.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum MethodName {
     /// Internal Coherence Maximization: search for the labels that predict each other best
     Icm,
@@ -137,6 +147,15 @@ pub enum MethodName {
 /// A cap on demonstrations, or none.
 #[derive(Clone, Copy, Debug)]
 pub struct MostDemonstrations(pub Option<usize>);
+
+impl Serialize for MostDemonstrations {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        match self.0 {
+            None => serializer.serialize_str("all"),
+            Some(most) => most.serialize(serializer),
+        }
+    }
+}
 
 fn most_demonstrations(text: &str) -> std::result::Result<MostDemonstrations, String> {
     if text == "all" {

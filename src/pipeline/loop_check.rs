@@ -1,6 +1,6 @@
 //! What a loop refuses before it makes anything: options that one of its steps would die of.
 //!
-//! Each kind of step is understood as its command would understand it, on the data of the whole loop,
+//! Each kind of step is held against what its command asks of its options, on the data of the whole loop,
 //! and the model is opened as the first step opens it. What depends on a batch, such as whether it
 //! fits the model's context, is for the step to say.
 
@@ -10,7 +10,7 @@ use super::filter::variation;
 use super::filter_args::FilterJob;
 use super::job::Job;
 use super::label_args::LabelJob;
-use super::loop_args::{LoopSettings, TABLES};
+use super::loop_settings::{LoopSettings, TABLES};
 use super::session::Session;
 use super::train::Trained;
 use super::train_args::TrainJob;
@@ -23,9 +23,9 @@ impl LoopSettings {
     /// Refuses options of steps that do not go together, or not with the task.
     pub(super) fn check_steps(&self, task: &Task, dataset: &Dataset) -> Result<()> {
         let data = Data { settings: self, task, dataset };
-        for (table, step, command) in self.kinds()? {
-            let checked = match command {
-                Job::Label(args) => data.check_label(*args, &step.argv),
+        for (table, job) in self.kinds() {
+            let checked = match job {
+                Job::Label(args) => data.check_label(&args),
                 Job::Train(args) => data.check_train(&args),
                 Job::Filter(args) => data.check_filter(&args),
                 Job::Relabel(args) => data
@@ -40,8 +40,8 @@ impl LoopSettings {
 
     /// Opens the model, keeps it for the first step, and refuses an adapter that it cannot have.
     pub(super) fn check_model(&self, session: &mut Session) -> Result<()> {
-        for (table, _, command) in self.kinds()? {
-            let Job::Train(args) = command else { continue };
+        for (table, job) in self.kinds() {
+            let Job::Train(args) = job else { continue };
             let devices = args.model.training_device(None)?;
             let mut model = session.open_trainable(&args.model, devices, None)?;
             let (decoder, _) = model.parts_mut();
@@ -72,9 +72,7 @@ impl Data<'_> {
         Ok((Cow::Owned(task), Cow::Owned(dataset)))
     }
 
-    fn check_label(&self, mut args: LabelJob, argv: &[String]) -> Result<()> {
-        // Said when the step runs.
-        let _ = args.imply_preset(argv);
+    fn check_label(&self, args: &LabelJob) -> Result<()> {
         args.server.forbid()?;
         let (task, dataset) = self.asked_as(args.variant(self.task))?;
         args.method(&task, &dataset).map(|_| ())

@@ -1,13 +1,15 @@
 //! The options of what is minimised in training.
 
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 
+use super::field_values;
 use super::search_args::{no_effect, usage};
 use crate::error::Result;
 use crate::train::{ClassLoss, Loss, Normalise};
 
 /// The loss of a training.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize)]
 #[command(next_help_heading = "Loss")]
 pub struct LossOptions {
     /// What is minimised; all but xent are losses over the distribution of labels
@@ -24,12 +26,14 @@ pub struct LossOptions {
     #[arg(long, value_name = "SHARE")]
     pub aux_warmup: Option<f64>,
     /// Powers of the weak and of the model's own distribution (product) [default: 1,1]
+    #[serde(serialize_with = "field_values::comma")]
     #[arg(long, value_name = "ALPHA,BETA", value_parser = powers)]
     pub powers: Option<(f64, f64)>,
 }
 
 /// A loss.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum LossName {
     /// Cross-entropy of the answer's tokens and the end token
     Xent,
@@ -48,7 +52,8 @@ pub enum LossName {
 }
 
 /// What the sum of losses is divided by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum NormaliseName {
     /// Number of target tokens of the whole batch
     Token,

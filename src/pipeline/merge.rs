@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::model::ModelOptions;
@@ -24,10 +25,11 @@ use crate::run::{GoldUse, Manifest, OpenMode, RunDir};
 ///
 /// Example:
 ///   w2s merge --model models/gemma-3-270m --adapter runs/student --out models/student
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize)]
 #[command(verbatim_doc_comment)]
 pub struct MergeJob {
     /// The model.
+    #[serde(flatten)]
     #[command(flatten)]
     pub model: ModelOptions,
     /// Folder to make

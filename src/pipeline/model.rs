@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use clap::Args;
+use serde::Serialize;
 use serde_json::{Map, Value};
 use tch::{Device, Kind};
 
@@ -20,7 +21,7 @@ use crate::server::ServerAddress;
 use crate::train::Seat;
 
 /// A model and how it runs.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize)]
 #[command(next_help_heading = "Model")]
 pub struct ModelOptions {
     /// Hugging Face model folder: config.json, tokenizer.json, model.safetensors. Commands that have

@@ -2,6 +2,7 @@
 
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
+use serde::{Serialize, Serializer};
 
 use super::held_out::NoiseName;
 use crate::data::{ParserName, Rule, VariantKind};
@@ -70,7 +71,8 @@ words!(PresetName {
 });
 
 /// Settings that were published, by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum PresetName {
     /// The paper's: [`Preset::icm_paper`].
     IcmPaper,
@@ -104,8 +106,19 @@ pub enum RuleChoice {
     LeakyReference,
 }
 
+impl Serialize for RuleChoice {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::None => serializer.serialize_str("none"),
+            Self::Rule(rule) => rule.serialize(serializer),
+            Self::LeakyReference => serializer.serialize_str("leaky-reference"),
+        }
+    }
+}
+
 /// Labels to start from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum InitName {
     /// At random, each label as often as the others
     Random,

@@ -1,17 +1,16 @@
 //! Options of commands in a TOML file: a key is an option's long name, a value what would be typed.
 //!
-//! What a table says becomes words of a command line and is understood by the command's own parser, so
-//! that a file can set all that can be typed and nothing else. Errors name the file, the line and the
+//! What a table says is text of the user's: it becomes words and is understood by the command's own
+//! parser, so that a file can set all that can be typed and nothing else. Errors name the file, the line and the
 //! key.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use clap::{ArgAction, CommandFactory};
+use clap::Command;
 use toml::de::{DeTable, DeValue};
 
-use super::job::Line;
-use super::steps::Refused;
+use super::command_line::Refused;
 use crate::error::{Error, ErrorKind, Result};
 
 /// One option that a file sets.
@@ -33,8 +32,8 @@ pub(super) struct Options {
     path: Option<PathBuf>,
     /// The table's name; empty for the file's own keys.
     table: String,
-    /// The command whose options they are.
-    command: &'static str,
+    /// The parser of the command whose options they are.
+    command: Command,
     given: Vec<Given>,
 }
 
@@ -73,58 +72,60 @@ impl<'a> Source<'a> {
 
 impl Options {
     /// Returns no options of `command`.
-    pub(super) fn none(command: &'static str) -> Self {
-        Self { path: None, table: command.into(), command, given: Vec::new() }
+    pub(super) fn none(command: Command) -> Self {
+        Self { path: None, table: command.get_name().to_owned(), command, given: Vec::new() }
     }
 
-    /// Returns what a table sets, or the keys of the file itself for an empty `table`: tables within
-    /// are left out.
+    /// Adds what a table sets, or the keys of the file itself for an empty `table`: tables within are
+    /// left out.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] with the line for a key that is no option, and a value that cannot be one's.
     pub(super) fn read(
+        &mut self,
         source: Source<'_>,
         table: &str,
         values: &DeTable<'_>,
-        command: &'static str,
-    ) -> Result<Self> {
-        let mut options = Self {
-            path: Some(source.path.to_path_buf()),
-            table: table.to_owned(),
-            command,
-            given: Vec::new(),
-        };
+    ) -> Result<()> {
+        self.path = Some(source.path.to_path_buf());
+        table.clone_into(&mut self.table);
         for (key, value) in values {
             if table.is_empty() && value.get_ref().is_table() {
                 continue;
             }
             let fault = |message: String| source.fault(key.span(), message);
             let name = key.get_ref().as_ref();
-            let words = words(command, name, value.get_ref()).map_err(|reason| {
-                fault(options.says(name, &reason)).hint(format!(
-                    "`w2s {command} --help` lists the options; keys are their long names"
+            let words = words(&self.command, name, value.get_ref()).map_err(|reason| {
+                fault(self.says(name, &reason)).hint(format!(
+                    "`w2s {} --help` lists the options; keys are their long names",
+                    self.command.get_name()
                 ))
             })?;
             let line = Some(source.line(key.span().start));
-            options.given.push(Given {
-                name: long_name(command, name),
+            self.given.push(Given {
+                name: long_name(&self.command, name),
                 written: name.to_owned(),
                 words,
                 line,
             });
         }
-        Ok(options)
+        Ok(())
+    }
+
+    /// Returns the parser of the command whose options they are.
+    pub(super) fn parser(&self) -> Command {
+        self.command.clone()
     }
 
     /// Sets an option, in place of what a file says of it.
     pub(super) fn set(&mut self, name: &str, value: &str) {
         let written = name.to_owned();
-        let words = match (takes_value(self.command, name), value) {
+        let words = match (takes_value(&self.command, name), value) {
             (Some(false), "true") => vec![format!("--{name}")],
             (Some(false), "false") => Vec::new(),
             _ => vec![format!("--{name}={value}")],
         };
-        let name = long_name(self.command, name);
+        let name = long_name(&self.command, name);
         self.given.retain(|given| given.name != name);
         self.given.push(Given { name, written, words, line: None });
     }
@@ -132,12 +133,6 @@ impl Options {
     /// Returns the words of the command line.
     pub(super) fn words(&self) -> impl Iterator<Item = String> + '_ {
         self.given.iter().flat_map(|given| given.words.iter().cloned())
-    }
-
-    /// Returns the words about the options of these long names.
-    pub(super) fn words_of(&self, names: &[&str]) -> Vec<String> {
-        let of = self.given.iter().filter(|given| names.contains(&given.name.as_str()));
-        of.flat_map(|given| given.words.iter().cloned()).collect()
     }
 
     /// Returns whether the option of this long name is set, by whichever of its names.
@@ -181,32 +176,30 @@ impl Options {
 
 /// What a command calls one of its options by, in full, and whether it takes a value; `None` if there is
 /// no such option.
-fn option(command: &str, name: &str) -> Option<(String, bool)> {
-    let all = Line::command();
-    let found = all.find_subcommand(command)?.get_arguments().find(|arg| {
+fn option(command: &Command, name: &str) -> Option<(String, bool)> {
+    let found = command.get_arguments().find(|arg| {
         arg.get_long() == Some(name) || arg.get_all_aliases().is_some_and(|all| all.contains(&name))
     })?;
-    let takes_value = !matches!(found.get_action(), ArgAction::SetTrue | ArgAction::SetFalse);
-    Some((found.get_long().unwrap_or(name).to_owned(), takes_value))
+    Some((found.get_long().unwrap_or(name).to_owned(), found.get_action().takes_values()))
 }
 
-fn takes_value(command: &str, name: &str) -> Option<bool> {
+fn takes_value(command: &Command, name: &str) -> Option<bool> {
     option(command, name).map(|(_, takes_value)| takes_value)
 }
 
 /// The long name of an option that is written so; what is no option, as it is.
-fn long_name(command: &str, name: &str) -> String {
+fn long_name(command: &Command, name: &str) -> String {
     option(command, name).map_or_else(|| name.to_owned(), |(name, _)| name)
 }
 
 /// The words of one option, or why there are none.
 fn words(
-    command: &str,
+    command: &Command,
     name: &str,
     value: &DeValue<'_>,
 ) -> std::result::Result<Vec<String>, String> {
     let Some(takes_value) = takes_value(command, name) else {
-        return Err(format!("`w2s {command}` has no option `--{name}`"));
+        return Err(format!("`w2s {}` has no option `--{name}`", command.get_name()));
     };
     let text = |value: &DeValue<'_>| -> std::result::Result<String, String> {
         Ok(match value {

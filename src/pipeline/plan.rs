@@ -7,13 +7,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use clap::Args;
 use serde::Serialize;
 
 use super::job::Job;
 use super::model::ModelOptions;
 use super::observer::Voice;
-use super::reproduce::PlaceOptions;
+use super::plan_args::PlanJob;
 use super::session::Session;
 use super::speed::{Speed, measure};
 use super::steps::{Step, run_step};
@@ -24,39 +23,6 @@ use crate::eval::{Z_95, wilson};
 use crate::recipe::{Recipe, words};
 use crate::report::aligned;
 use crate::score::{MemorySize, Work};
-
-/// Say what a recipe or a command will cost, before it is run: tokens, memory, hours
-///
-/// Runs all steps with models that count tokens instead of computing, then measures this machine for
-/// some seconds with the real models. What depends on the answers (which questions a filter keeps, how
-/// long a search goes on changing labels) is as with random answers; texts are written to their longest.
-/// Says also how wide the intervals of the accuracies will be.
-///
-/// Examples:
-///   w2s plan w2s-classic --scale small --data-dir data-sets
-///   w2s plan -- label --model models/gemma-3-270m --task sentiment --data data/demo/reviews.jsonl
-#[derive(Clone, Debug, Args)]
-#[command(verbatim_doc_comment)]
-pub struct PlanJob {
-    /// A recipe (`w2s reproduce` lists them), or a file that ends in .toml
-    #[arg(value_name = "RECIPE", required_unless_present = "command")]
-    pub recipe: Option<String>,
-    /// Where and at which size.
-    #[command(flatten)]
-    pub place: PlaceOptions,
-    /// Measure the machine for so many seconds; 0: only count
-    #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
-    pub measure: f64,
-    /// Say what to change if it takes longer than this
-    #[arg(long, value_name = "HOURS")]
-    pub hours: Option<f64>,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-    /// A command of w2s with its options, after --
-    #[arg(last = true, conflicts_with = "recipe", value_name = "COMMAND")]
-    pub command: Vec<String>,
-}
 
 /// What the runs of one step of a recipe cost together.
 #[derive(Debug, Serialize)]
@@ -123,28 +89,27 @@ fn steps(args: &PlanJob, place: &Path) -> Result<Vec<(String, Step)>> {
     if let Some(name) = &args.recipe {
         let recipe = Recipe::load(name)?;
         let (expanded, steps) = args.place.expand(&recipe, place)?;
-        args.place.prepare(&recipe, &expanded, &mut Session::default())?;
+        args.place.prepare(&recipe, (&expanded, &steps), &mut Session::default())?;
         return Ok(expanded.steps.into_iter().map(|step| step.of).zip(steps).collect());
     }
     let mut argv = args.command.clone();
     let out = place.join("run").display().to_string();
     words::set(&mut argv, "--out", &out);
     let name = argv.first().cloned().unwrap_or_default();
-    let step = Step::new(&name, argv);
-    step.command()?;
+    let step = Step::parse(&name, &argv)?;
     Ok(vec![(name, step)])
 }
 
-/// Returns whether a command does anything that can be counted, or makes files for others that do.
-fn counts(command: &Job) -> bool {
-    match command {
+/// Returns whether a job does anything that can be counted, or makes files for others that do.
+fn counts(job: &Job) -> bool {
+    match job {
         Job::Label(_)
         | Job::Filter(_)
         | Job::Relabel(_)
         | Job::Train(_)
         | Job::Loop(_)
         | Job::Data(_) => true,
-        Job::Eval(_) => command.out().is_some(),
+        Job::Eval(_) => job.out().is_some(),
         _ => false,
     }
 }
@@ -155,17 +120,16 @@ fn count_steps(steps: &[(String, Step)], voice: &Voice<'_>) -> Result<Vec<Counte
     let spinner = voice.wait("counting");
     let mut all = Vec::new();
     for (of, step) in steps {
-        let command = step.command()?;
-        if !counts(&command) {
+        if !counts(&step.job) {
             continue;
         }
-        let model = command.model().cloned();
-        let train = match command {
-            Job::Train(args) => Some(*args),
-            _ => None,
-        };
         run_step(step, None, &mut session)?;
-        all.push(Counted { of: of.clone(), work: session.take_counted(), model, train });
+        all.push(Counted {
+            of: of.clone(),
+            work: session.take_counted(),
+            model: step.job.model(),
+            train: step.job.training(),
+        });
     }
     spinner.end();
     Ok(all)
@@ -239,9 +203,9 @@ fn planned(
 /// Returns how wide the intervals of the comparisons will be, by the lines of their gold files.
 fn widths(steps: &[(String, Step)], place: &Path) -> Vec<Width> {
     let mut all: Vec<Width> = Vec::new();
-    for (_, step) in steps.iter().filter(|(_, step)| step.argv[0] == "compare") {
-        let Some(gold) = words::value(&step.argv, "--gold") else { continue };
-        let Ok(text) = std::fs::read_to_string(gold) else { continue };
+    for (_, step) in steps {
+        let Job::Compare(job) = &step.job else { continue };
+        let Ok(text) = std::fs::read_to_string(&job.gold) else { continue };
         let num_items = text.lines().count();
         let (low, high) = wilson((0.8 * num_items as f64).round() as usize, num_items, Z_95);
         let half_width = (high - low) / 2.0;

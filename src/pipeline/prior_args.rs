@@ -1,6 +1,7 @@
 //! `--prior`: the shares of the labels that calibration supposes.
 
 use clap::Args;
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::data::Task;
@@ -8,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::score::{Calibration, Prior};
 
 /// The shares of the labels that calibration supposes.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize)]
 pub struct PriorOptions {
     /// How frequent the labels are: equal, estimated (from the model's calibrated answers, without any
     /// label), or their shares, as in negative=0.1,positive=0.9, where one label may be left out

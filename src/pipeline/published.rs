@@ -5,6 +5,7 @@
 use std::convert::Infallible;
 
 use clap::Args;
+use serde::Serialize;
 
 use super::names::PresetName;
 use super::observer::Voice;
@@ -50,7 +51,7 @@ pub(super) fn implied_preset(argv: &[String]) -> Option<(&'static str, PresetNam
 }
 
 /// Options of published commands that have no meaning here.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize)]
 pub struct PublishedOptions {
     /// Flags that have no effect here.
     #[arg(long = "tensor_parallel_size", value_name = "N", hide = true)]

@@ -42,13 +42,15 @@ const MARGIN: f64 = 1.0;
 /// Example:
 ///   w2s relabel --model models/gemma-3-270m --adapter runs/student --task sentiment \
 ///       --data data/demo/reviews.jsonl --labels runs/mine/labels.jsonl --by flip --out runs/again
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize)]
 #[command(verbatim_doc_comment)]
 pub struct RelabelJob {
     /// The model.
+    #[serde(flatten)]
     #[command(flatten)]
     pub model: ModelOptions,
     /// How a server is asked, where the model is one.
+    #[serde(flatten)]
     #[command(flatten)]
     pub server: ServerOptions,
 
@@ -62,6 +64,7 @@ pub struct RelabelJob {
     #[arg(long, value_name = "FILE", help_heading = "Data", required = true)]
     pub labels: Vec<PathBuf>,
     /// Which examples.
+    #[serde(flatten)]
     #[command(flatten)]
     pub ids: IdsOptions,
     /// Prompt variant of the task; `w2s tasks TASK` shows them [default: the task's own]
@@ -79,16 +82,19 @@ pub struct RelabelJob {
     #[arg(long, value_enum, help_heading = "Labels")]
     pub calibrate: Option<Calibration>,
     /// The shares of labels that calibration supposes.
+    #[serde(flatten)]
     #[command(flatten, next_help_heading = "Labels")]
     pub prior: PriorOptions,
 
     /// The run folder.
+    #[serde(flatten)]
     #[command(flatten)]
     pub run: RunOptions,
 }
 
 /// What becomes of a label that is contradicted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ChangeName {
     /// It stays, and is counted
     None,

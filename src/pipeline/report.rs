@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use serde::Serialize;
 
 use super::session::Session;
 use crate::error::Result;
@@ -23,7 +24,7 @@ use crate::report::{ReportInputs, report_on};
 ///   w2s report runs/zero-shot runs/mine --gold gold.jsonl --out both
 ///   w2s report runs/classic-small --out classic
 ///   w2s report --comparison comparison.json --out figure
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize)]
 #[command(verbatim_doc_comment)]
 pub struct ReportJob {
     /// Run folders, in the order of the bars

@@ -1,16 +1,18 @@
 //! `w2s reproduce`: a recipe from its data to its figure, in one process.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use clap::Args;
 use serde::Serialize;
 
+use super::data::{DataCommand, DataJob};
+use super::job::Job;
 use super::observer::Voice;
+use super::reproduce_args::{PlaceOptions, ReproduceJob};
 use super::session::Session;
 use super::steps::{Step, run_steps};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{Comparison, Role};
-use crate::recipe::{Expanded, Published, Recipe, RecipeStep, words};
+use crate::recipe::{Expanded, Published, Recipe, RecipeStep};
 use crate::report::{
     PublishedBar, comparison_bars, markdown_cell, published_bars, stack, write_figure,
 };
@@ -18,70 +20,12 @@ use crate::report::{aligned, or_dash};
 use crate::run::write_atomic;
 use crate::server::ServerAddress;
 
-/// Run a recipe: the experiment of a paper, or one of your own, from its data to its figure
-///
-/// A recipe is a list of `w2s` commands with names for what varies (models, data sets, seeds), and
-/// values for these names at two scales: `full` is the paper's, `small` runs on two cores with small
-/// models. The steps run in one process, each in a folder below --out; --dry-run prints them as
-/// commands that can be typed. What is done is not done again, and an interrupted run goes on with the
-/// same command. A run with the same settings and inputs that stands elsewhere below --reuse, such as
-/// the ceiling of another recipe, is taken from there.
-///
-/// Writes figure.svg and .png, results.md and results.json: our accuracy with its interval beside the
-/// published one. Without a name it lists the recipes.
-///
-/// Examples:
-///   w2s reproduce
-///   w2s reproduce w2s-classic --scale small --data-dir data-sets --out runs/classic
-///   w2s reproduce icm-figure1 --set model=/models/Llama-3.1-8B --set set=truthfulqa --dry-run
-#[derive(Clone, Debug, Args)]
-#[command(verbatim_doc_comment)]
-pub struct ReproduceJob {
-    /// A recipe of the list, or a file that ends in .toml
-    #[arg(value_name = "RECIPE")]
-    pub recipe: Option<String>,
-    /// Where and at which size.
-    #[command(flatten)]
-    pub place: PlaceOptions,
-    /// Folder for the runs and the results [default: runs/RECIPE-SCALE]
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
-    /// Print the steps as commands and do nothing
-    #[arg(long, requires = "recipe")]
-    pub dry_run: bool,
-    /// Folder whose runs are taken where they are the same [default: the folder that holds --out]
-    #[arg(long, value_name = "DIR")]
-    pub reuse: Option<PathBuf>,
-}
-
-/// At what scale a recipe is run, with what values, and where.
-#[derive(Clone, Debug, Args)]
-pub struct PlaceOptions {
-    /// The recipe's scale: full or small
-    #[arg(long, value_name = "SCALE", default_value = "full")]
-    pub scale: String,
-    /// Give one of the scale's values, such as a model's folder; of lists, some of its entries
-    #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
-    pub set: Vec<(String, String)>,
-    /// Folder of the data files; what is missing there is fetched from the hub if the recipe says how
-    #[arg(long, value_name = "DIR", default_value = "data-sets")]
-    pub data_dir: PathBuf,
-}
-
-fn setting(text: &str) -> std::result::Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
-    Ok((name.to_owned(), value.to_owned()))
-}
-
 impl PlaceOptions {
     /// Returns the recipe's steps, each understood.
     pub(super) fn expand(&self, recipe: &Recipe, out: &Path) -> Result<(Expanded, Vec<Step>)> {
         let expanded = recipe.expand(&self.scale, &self.set, &self.data_dir, out)?;
-        let steps: Vec<Step> =
-            expanded.steps.iter().map(|step| Step::new(&step.name, &step.argv)).collect();
-        for step in &steps {
-            step.command()?;
-        }
+        let steps = expanded.steps.iter().map(|step| Step::parse(&step.name, &step.argv));
+        let steps = steps.collect::<Result<_>>()?;
         Ok((expanded, steps))
     }
 
@@ -89,24 +33,24 @@ impl PlaceOptions {
     pub(super) fn prepare(
         &self,
         recipe: &Recipe,
-        expanded: &Expanded,
+        (expanded, steps): (&Expanded, &[Step]),
         session: &mut Session,
     ) -> Result<()> {
-        let mut missing: Vec<&str> = Vec::new();
-        for step in &expanded.steps {
-            let model = words::value(&step.argv, "--model");
-            let is_missing = |m: &&str| {
+        let mut missing: Vec<String> = Vec::new();
+        for step in steps {
+            let model = step.job.model().map(|options| options.model.display().to_string());
+            let is_missing = |m: &String| {
                 !Path::new(m).is_dir() && !ServerAddress::is_meant(m) && !missing.contains(m)
             };
-            if let Some(model) = model.filter(is_missing) {
-                missing.push(model);
-            }
+            missing.extend(model.filter(is_missing));
         }
         if !missing.is_empty() {
             let named: Vec<&str> = expanded
                 .values
                 .iter()
-                .filter(|(_, value)| value.as_str().is_some_and(|text| missing.contains(&text)))
+                .filter(|(_, value)| {
+                    value.as_str().is_some_and(|text| missing.iter().any(|model| model == text))
+                })
                 .map(|(name, _)| name.as_str())
                 .collect();
             let how: Vec<String> = named.iter().map(|name| format!("`--set {name}=DIR`")).collect();
@@ -121,7 +65,7 @@ impl PlaceOptions {
         }
         for input in &recipe.inputs {
             let path = self.data_dir.join(&input.file);
-            let is_read = expanded.steps.iter().any(|step| words::speak_of(&step.argv, &path))
+            let is_read = steps.iter().any(|step| step.job.speaks_of(&path))
                 && input.scale.as_ref().is_none_or(|scale| *scale == self.scale);
             if path.exists() || !is_read {
                 continue;
@@ -131,16 +75,19 @@ impl PlaceOptions {
                     .at(&path)
                     .hint(format!("{}; or name another folder with `--data-dir`", input.about)));
             };
-            let path_text = path.display().to_string();
-            let argv = ["data", "pull"]
+            let argv: Vec<String> = ["data", "pull"]
                 .into_iter()
                 .chain(pull.split_whitespace())
-                .chain(["--out", &path_text]);
+                .map(Into::into)
+                .collect();
+            let mut step = Step::parse(format!("data/{}", input.file.display()), &argv)?;
+            if let Job::Data(DataJob { command: DataCommand::Pull(job) }) = &mut step.job {
+                job.out = Some(path.clone());
+            }
             if let Some(folder) = path.parent() {
                 std::fs::create_dir_all(folder)
                     .map_err(|e| Error::io("make the folder", folder, &e))?;
             }
-            let step = Step::new(format!("data/{}", input.file.display()), argv);
             run_steps(&[step], session)?;
         }
         Ok(())
@@ -163,7 +110,7 @@ pub(super) fn run(args: ReproduceJob, session: &mut Session) -> Result<()> {
         return Ok(());
     }
     session.voice.say(format_args!("{}\n{}\n{} steps", recipe.title, recipe.source, steps.len()));
-    args.place.prepare(&recipe, &expanded, session)?;
+    args.place.prepare(&recipe, (&expanded, &steps), session)?;
     let around = args.reuse.clone().or_else(|| out.parent().map(Path::to_path_buf));
     session.reuse_from(around);
     session.voice.interruptible(
@@ -171,7 +118,7 @@ pub(super) fn run(args: ReproduceJob, session: &mut Session) -> Result<()> {
         true,
     );
     run_steps(&steps, session)?;
-    let results = results(&recipe, &expanded)?;
+    let results = results(&recipe, &expanded, &steps)?;
     write(&recipe, &args.place.scale, &results, &out, &session.voice)
 }
 
@@ -223,9 +170,10 @@ struct Results {
     figures: Vec<String>,
 }
 
-fn results(recipe: &Recipe, expanded: &Expanded) -> Result<Results> {
+fn results(recipe: &Recipe, expanded: &Expanded, steps: &[Step]) -> Result<Results> {
     let mut all = Results { lines: Vec::new(), figures: Vec::new() };
-    for step in expanded.steps.iter().filter(|step| step.argv[0] == "compare") {
+    let all_steps = expanded.steps.iter().zip(steps);
+    for (step, _) in all_steps.filter(|(_, step)| matches!(step.job, Job::Compare(_))) {
         let path = step.out.join("comparison.json");
         let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, &e))?;
         let comparison: Comparison = serde_json::from_str(&text)

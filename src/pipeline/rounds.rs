@@ -12,7 +12,10 @@ use std::time::Instant;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::loop_args::{LoopJob, LoopSettings, adapter};
+use super::command_line::typed;
+use super::loop_args::LoopJob;
+use super::loop_settings::LoopSettings;
+use super::loop_steps::adapter;
 use super::observer::Voice;
 use super::relabel::{ChangeName, RelabelSummary as Looked};
 use super::session::Session;
@@ -97,13 +100,18 @@ pub(super) fn run(args: LoopJob, session: &mut Session) -> Result<()> {
 }
 
 /// The command that goes on with the loop.
-fn again(typed: &[String]) -> String {
-    if typed.is_empty() {
+fn again(words: &[String]) -> String {
+    let Some((_, words)) = words.split_first() else {
         return "the same job, resumed".to_owned();
-    }
-    let words = typed.iter().skip(1).filter(|word| *word != "--resume" && *word != "--force");
-    let step = Step::new("", words.cloned().chain(["--resume".to_owned()]));
-    step.typed()
+    };
+    let words = words.iter().filter(|word| *word != "--resume" && *word != "--force").cloned();
+    typed(
+        &["w2s".to_owned()]
+            .into_iter()
+            .chain(words)
+            .chain(["--resume".to_owned()])
+            .collect::<Vec<_>>(),
+    )
 }
 
 /// Which examples are in which batch, and which are set aside.

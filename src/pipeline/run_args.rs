@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use serde::Serialize;
 
 use crate::run::{OpenMode, RunDir};
 
 /// The folder of a run, and the seed.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize)]
 #[command(next_help_heading = "Run")]
 pub struct RunOptions {
     /// Run folder to make

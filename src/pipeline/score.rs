@@ -24,13 +24,15 @@ use crate::score::{PromptTree, Scorer};
 /// of them differ; a label that begins another is scored with whatever may follow it.
 ///
 /// Example: {"id": "1", "prompt": "Claim: 2 + 2 = 4\nI think this claim is ", "labels": ["True", "False"]}
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize)]
 #[command(verbatim_doc_comment)]
 pub struct ScoreJob {
     /// The model.
+    #[serde(flatten)]
     #[command(flatten)]
     pub model: ModelOptions,
     /// How a server is asked, where the model is one.
+    #[serde(flatten)]
     #[command(flatten)]
     pub server: ServerOptions,
     /// JSON lines with id, prompt and labels

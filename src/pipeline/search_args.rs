@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use clap::Args;
+use serde::Serialize;
 
 use super::from_gold::{self, GoldSource};
 use super::names::{InitName, PresetName, RuleChoice};
@@ -18,7 +19,7 @@ use crate::run::SeedStream;
 use crate::score::{Calibration, Prior};
 
 /// Options of the search; each is an error with another method that it has no effect on.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize)]
 #[command(next_help_heading = "Search (icm)")]
 pub struct SearchOptions {
     /// Settings of a published code (README); an option that is given wins [default: none]

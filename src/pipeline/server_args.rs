@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use serde::{Serialize, Serializer};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::score::{HttpScorer, HttpScorerOptions, Route};
@@ -15,7 +16,7 @@ use crate::server::{
 };
 
 /// How a model behind a server is asked.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize)]
 #[command(
     next_help_heading = "Server (with `--model http://HOST:8000/v1#NAME`; the API key is read from W2S_API_KEY or OPENAI_API_KEY)"
 )]
@@ -69,6 +70,15 @@ pub struct ServerOptions {
 /// A route, or the best there is.
 #[derive(Clone, Copy, Debug)]
 pub struct RouteChoice(pub Option<Route>);
+
+impl Serialize for RouteChoice {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        match self.0 {
+            None => serializer.serialize_str("auto"),
+            Some(route) => route.serialize(serializer),
+        }
+    }
+}
 
 fn route(text: &str) -> std::result::Result<RouteChoice, String> {
     match text {

@@ -1,34 +1,34 @@
-//! Commands that run as steps of a larger one, in one process.
+//! Jobs that run as steps of a larger one, in one process.
 //!
-//! A step is a command line of `w2s` that its user could type. Steps meet in the files of their run
-//! folders and nowhere else, so that a series can be ended at any instant and taken up again: steps
-//! that are complete are skipped, the one that was at work is continued, and one that was made with
-//! other settings is refused with what differs.
+//! A step is a job that its user could type: [`Job::command_line`] says how. Steps meet in the files of
+//! their run folders and nowhere else, so that a series can be ended at any instant and taken up again:
+//! steps that are complete are skipped, the one that was at work is continued, and one that was made
+//! with other settings is refused with what differs.
 
 use std::path::Path;
 
-use clap::Parser;
-use clap::error::{ContextKind, ContextValue};
-
-use super::job::{Job, Line};
+use super::command_line::{parse, typed};
+use super::job::Job;
 use super::session::Session;
 use crate::data::Task;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::run::{Input, RunDir};
 
-/// One command of a series.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// One job of a series.
+#[derive(Clone, Debug)]
 pub(super) struct Step {
     /// What it is called among the steps, such as `round-1/label`.
     pub(super) name: String,
-    /// The command line, without the program's name.
-    pub(super) argv: Vec<String>,
+    /// What is done.
+    pub(super) job: Job,
+    /// What is to be said of the job when it runs.
+    remark: Option<String>,
 }
 
 /// What became of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StepEnd {
-    /// Its run was complete, with this command line and these inputs.
+    /// Its run was complete, with this job and these inputs.
     Skipped,
     /// It was run to its end, from its beginning or from where it was.
     Ran,
@@ -36,76 +36,38 @@ pub enum StepEnd {
 
 impl Step {
     /// Returns a step.
-    pub(super) fn new(
-        name: impl Into<String>,
-        argv: impl IntoIterator<Item = impl Into<String>>,
-    ) -> Self {
-        Self { name: name.into(), argv: argv.into_iter().map(Into::into).collect() }
+    pub(super) fn new(name: impl Into<String>, job: Job) -> Self {
+        Self { name: name.into(), job, remark: None }
     }
 
-    /// Returns the command, understood but not run.
+    /// Returns the step of a command line that somebody wrote, without the program's name.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] as the program would say, with the step's name.
-    pub(super) fn command(&self) -> Result<Job> {
-        parse(&self.argv)
-            .map_err(|refused| refused.error().of(format_args!("step `{}`", self.name)))
+    /// [`ErrorKind::Usage`](crate::error::ErrorKind::Usage) as the program would say, with the step's
+    /// name.
+    pub(super) fn parse(name: impl Into<String>, argv: &[String]) -> Result<Self> {
+        let name = name.into();
+        let mut job =
+            parse(argv).map_err(|refused| refused.error().of(format_args!("step `{name}`")))?;
+        // The spelling is lost with the text.
+        let remark = match &mut job {
+            Job::Label(args) => args.imply_preset(argv),
+            _ => None,
+        };
+        Ok(Self { name, job, remark })
+    }
+
+    /// Returns the step with what is to be said when it runs.
+    #[must_use]
+    pub(super) fn saying(mut self, remark: Option<String>) -> Self {
+        self.remark = remark;
+        self
     }
 
     /// Returns the command line as it is typed.
     pub(super) fn typed(&self) -> String {
-        let quoted = |arg: &String| {
-            let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c);
-            match !arg.is_empty() && arg.chars().all(plain) {
-                true => arg.clone(),
-                false => format!("'{}'", arg.replace('\'', r"'\''")),
-            }
-        };
-        let words: Vec<String> = self.argv.iter().map(quoted).collect();
-        format!("w2s {}", words.join(" "))
+        typed(&self.job.command_line())
     }
-
-    fn command_line(&self) -> Vec<String> {
-        ["w2s".to_owned()].into_iter().chain(self.argv.iter().cloned()).collect()
-    }
-}
-
-/// Why a command line was not understood.
-#[derive(Debug)]
-pub(super) struct Refused {
-    /// What is wrong, in one line.
-    pub(super) message: String,
-    /// The option at fault, without its dashes, where there is one.
-    pub(super) option: Option<String>,
-}
-
-impl Refused {
-    /// Returns it as an error.
-    pub(super) fn error(self) -> Error {
-        Error::new(ErrorKind::Usage, self.message)
-    }
-}
-
-/// Returns the command of a command line without the program's name.
-pub(super) fn parse(argv: &[String]) -> std::result::Result<Job, Refused> {
-    let words = ["w2s"].into_iter().chain(argv.iter().map(String::as_str));
-    Line::try_parse_from(words).map(|line| line.job).map_err(|error| {
-        let text = error.to_string();
-        // What follows the first paragraph is the usage of a command that nobody typed.
-        let first = text.split("\n\n").next().unwrap_or(&text);
-        let lines: Vec<&str> = first.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
-        let message = lines.join(" ").trim_start_matches("error: ").replace('\'', "`");
-        let option = match error.get(ContextKind::InvalidArg) {
-            Some(ContextValue::String(text)) => Some(text.as_str()),
-            Some(ContextValue::Strings(all)) => all.first().map(String::as_str),
-            _ => None,
-        };
-        let option = option.and_then(|text| {
-            let name = text.strip_prefix("--")?;
-            Some(name.split([' ', '=', '<', '[']).next().unwrap_or(name).to_owned())
-        });
-        Refused { message, option }
-    })
 }
 
 /// Runs the steps in their order.
@@ -122,42 +84,49 @@ pub(super) fn run_steps(steps: &[Step], session: &mut Session) -> Result<()> {
 /// Runs a step, `place` of how many, unless it is complete.
 ///
 /// # Errors
-/// What the command refuses or fails at, with the step's name.
+/// What the job refuses or fails at, with the step's name.
 pub(super) fn run_step(
     step: &Step,
     place: Option<(usize, usize)>,
     session: &mut Session,
 ) -> Result<StepEnd> {
     let of = |error: Error| error.of(format_args!("step `{}`", step.name));
-    let mut command = step.command()?;
     let head = match place {
         Some((number, num)) => format!("step {number} of {num}, {}", step.name),
         None => step.name.clone(),
     };
-    // What an evaluation finds is said each time; its labels are not made again.
-    if let (Some(out), false) = (command.out(), matches!(command, Job::Eval(_)))
-        && is_done(step, out, session)
+    let command_line = step.job.command_line();
+    // What an evaluation finds is said each time; its labels are not made again. What a loop's recipe
+    // says is on no command line.
+    if let (Some(out), false) = (step.job.out(), matches!(step.job, Job::Eval(_) | Job::Loop(_)))
+        && is_done(&command_line, out, session)
     {
         // A kill between the end mark and the last tidying leaves what only a run at work needs.
         RunDir::existing(out).map_err(of)?.0.tidy();
         session.voice.say(format_args!("{head}: complete"));
         return Ok(StepEnd::Skipped);
     }
-    session.voice.say(format_args!("\n{head}: {}", step.typed()));
-    command.set_resume();
-    session.begin_step(step.command_line());
-    command.run(session).map_err(of)?;
+    session.voice.say(format_args!("\n{head}: {}", typed(&command_line)));
+    if let Some(remark) = &step.remark {
+        session.voice.say(format_args!("{remark}"));
+    }
+    let mut job = step.job.clone();
+    job.set_resume();
+    session.begin_step(command_line);
+    job.run(session).map_err(of)?;
     Ok(StepEnd::Ran)
 }
 
 /// Returns whether a step's run is complete, was made by its very command line and this version, and
-/// its inputs are what they were. Whether another command line comes to the same is for the command
-/// to say.
-fn is_done(step: &Step, out: &Path, session: &Session) -> bool {
+/// its inputs are what they were. Whether another command line comes to the same is for the job to say.
+fn is_done(command_line: &[String], out: &Path, session: &Session) -> bool {
     let Ok((folder, manifest)) = RunDir::existing(out) else { return false };
-    let typed = manifest.command_line.iter().skip(1).filter(|arg| *arg != "--resume");
+    let made_by = manifest.command_line.iter().filter(|word| *word != "--resume");
     let version = manifest.versions.get("w2s").and_then(serde_json::Value::as_str);
-    if !folder.is_complete() || !typed.eq(&step.argv) || version != Some(env!("CARGO_PKG_VERSION"))
+    // What began the program is another matter.
+    if !folder.is_complete()
+        || !made_by.skip(1).eq(&command_line[1..])
+        || version != Some(env!("CARGO_PKG_VERSION"))
     {
         return false;
     }

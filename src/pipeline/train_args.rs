@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 
 use super::ids::IdsOptions;
 use super::loss_args::LossOptions;
@@ -33,10 +34,11 @@ const MOST_SECONDS: f64 = 604_800.0;
 /// Example:
 ///   w2s train --model models/gemma-3-270m --task sentiment --data data/demo/reviews.jsonl \
 ///       --labels runs/mine/labels.jsonl --out runs/student
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize)]
 #[command(verbatim_doc_comment)]
 pub struct TrainJob {
     /// The model.
+    #[serde(flatten)]
     #[command(flatten)]
     pub model: ModelOptions,
 
@@ -92,6 +94,7 @@ pub struct TrainJob {
     #[arg(long, value_name = "N", help_heading = "Data", conflicts_with = "files")]
     pub limit: Option<NonZeroUsize>,
     /// Which examples.
+    #[serde(flatten)]
     #[command(flatten)]
     pub ids: IdsOptions,
     /// Prompt variant of the task; `w2s tasks TASK` shows them [default: the task's own]
@@ -105,6 +108,7 @@ pub struct TrainJob {
     pub too_long: TooLongName,
 
     /// The run folder.
+    #[serde(flatten)]
     #[command(flatten)]
     pub run: RunOptions,
     /// Write a checkpoint every N steps [default: by time only]
@@ -123,6 +127,7 @@ pub struct TrainJob {
     pub peer_timeout: Option<f64>,
 
     /// What the loss is.
+    #[serde(flatten)]
     #[command(flatten)]
     pub loss: LossOptions,
 
@@ -192,7 +197,8 @@ pub struct TrainJob {
     pub patience: Option<NonZeroUsize>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum TooLongName {
     /// Tokens are taken off the prompt's beginning
     Truncate,
@@ -202,7 +208,8 @@ pub enum TooLongName {
     Refuse,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum DecayName {
     /// To zero, on a straight line
     Linear,

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Serialize, Serializer};
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::LmConfig;
 
@@ -42,6 +44,17 @@ impl fmt::Display for MemorySize {
         } else {
             write!(f, "{:.0}M", mib.ceil())
         }
+    }
+}
+
+impl Serialize for MemorySize {
+    /// To the byte, unlike [`Display`](fmt::Display).
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let units = [(1_u64 << 40, 'T'), (1 << 30, 'G'), (1 << 20, 'M'), (1 << 10, 'K')];
+        let (scale, unit) =
+            units.into_iter().find(|(scale, _)| self.0 >= *scale).unwrap_or((1 << 10, 'K'));
+        // A quotient by a power of two loses nothing.
+        serializer.collect_str(&format_args!("{}{unit}", self.0 as f64 / scale as f64))
     }
 }
 
@@ -153,6 +166,14 @@ mod tests {
         }
         assert_eq!(MemorySize(3_758_096_384).to_string(), "3.5G");
         assert_eq!(MemorySize(1).to_string(), "1M");
+        // As data they are what they were, to the byte.
+        for text in ["\"1K\"", "\"800M\"", "\"3.5G\"", "\"2T\""] {
+            let size: MemorySize = text.trim_matches('"').parse().unwrap();
+            assert_eq!(serde_json::to_string(&size).unwrap(), text);
+        }
+        let odd: MemorySize = "3.3G".parse().unwrap();
+        let text = serde_json::to_string(&odd).unwrap();
+        assert_eq!(text.trim_matches('"').parse(), Ok(odd));
     }
 
     #[test]

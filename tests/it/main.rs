@@ -10,6 +10,7 @@ mod boundary;
 mod chat;
 mod chat_environment;
 mod cli;
+mod command_lines;
 mod common;
 mod compare_runs;
 mod comparison;
