@@ -4,8 +4,9 @@ use clap::{ArgAction, Args, Command};
 
 use super::{
     BaselineOptions, CompareJob, DrawJob, EvaluateJob, ExplainJob, ExportJob, FilterJob,
-    HeldOutOptions, LabelJob, LossOptions, MergeJob, ModelOptions, PriorOptions, PublishedOptions,
-    RelabelJob, ReportJob, RunOptions, SearchOptions, ServerOptions, TrainJob,
+    HeldOutOptions, LabelJob, LoopJob, LossOptions, MergeJob, ModelOptions, PlaceOptions, PlanJob,
+    PriorOptions, PublishedOptions, RelabelJob, ReportJob, ReproduceJob, RunOptions, ScoreJob,
+    SearchOptions, ServerOptions, TrainJob,
 };
 
 /// Stands for a value that must be given. No file has this name.
@@ -58,14 +59,19 @@ defaults!(
     FilterJob,
     HeldOutOptions,
     LabelJob,
+    LoopJob,
     LossOptions,
     MergeJob,
     ModelOptions,
+    PlaceOptions,
+    PlanJob,
     PriorOptions,
     PublishedOptions,
     RelabelJob,
     ReportJob,
+    ReproduceJob,
     RunOptions,
+    ScoreJob,
     SearchOptions,
     ServerOptions,
     TrainJob,
@@ -100,6 +106,8 @@ mod tests {
         let _ = (CompareJob::default(), DrawJob::default(), EvaluateJob::default());
         let _ = (ExplainJob::default(), ExportJob::default(), FilterJob::default());
         let _ = (MergeJob::default(), RelabelJob::default(), ReportJob::default());
+        let _ = (LoopJob::default(), PlanJob::default(), ReproduceJob::default());
+        let _ = (ScoreJob::default(), PlaceOptions::default());
         let _ = (TrainJob::default(), HeldOutOptions::default(), IdsOptions::default());
     }
 }
