@@ -6,10 +6,10 @@ use clap::Args;
 use serde::Serialize;
 
 use super::compare_runs::{self, Named};
-use super::eval::percent;
 use super::observer::Voice;
 use super::session::Session;
 use super::words;
+use super::words::percent;
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{
     ColumnComparison, Comparison, Estimate, MethodComparison, Resampling, Role, compare,

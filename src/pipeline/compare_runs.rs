@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::eval::{complete_run, task_of};
+use super::finished::{complete_run, task_of};
 use crate::data::{
     GivenLabel, GoldAnswers, Task, WeakRecord, read_given_labels, read_json_lines,
     read_label_records,

@@ -150,7 +150,7 @@ fn manifest(args: &DrawJob, task: Option<&Task>, session: &Session) -> Result<Ma
         command_line: session.command_line(),
         settings,
         seed: run.seed,
-        inputs: vec![session.input("data", data)?],
+        inputs: vec![session.digests.input("data", data)?],
         gold_used: GoldUse::no(),
         versions,
     })

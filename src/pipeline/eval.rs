@@ -9,14 +9,15 @@ use serde_json::Value;
 
 use super::eval_loop;
 use super::eval_weak;
+use super::finished::{complete_run, task_of};
 use super::held_out::{self, HeldOutOptions};
 use super::model::ModelOptions;
 use super::observer::Voice;
 use super::restarts;
 use super::server_args::ServerOptions;
 use super::session::Session;
-use super::words::count;
-use crate::data::{GoldLabels, LabelRecord, Task, read_label_records};
+use super::words::{count, percent};
+use crate::data::{GoldLabels, LabelRecord, read_label_records};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{
     Basins, Diagnostics, Evaluation, LabelMetrics, LabelledRun, Prediction, basins,
@@ -180,17 +181,6 @@ struct Searched {
     score: Option<f64>,
 }
 
-pub(super) fn complete_run(run: &Path) -> Result<(RunDir, Manifest)> {
-    let (folder, manifest) = RunDir::existing(run)?;
-    if !folder.is_complete() {
-        return Err(Error::new(ErrorKind::Run, "the run is not complete").at(run).hint(format!(
-            "end it first: the same `w2s {}` command with `--resume`",
-            manifest.command
-        )));
-    }
-    Ok((folder, manifest))
-}
-
 fn evaluate_run(
     folder: &RunDir,
     manifest: &Manifest,
@@ -277,26 +267,6 @@ fn evaluate_run(
     Ok(Evaluated { evaluation, task_sha256: task.sha256, gold, searches })
 }
 
-/// The task a run was made with, unchanged since.
-pub(super) fn task_of(manifest: &Manifest, run: &Path) -> Result<Task> {
-    let Some(name) = manifest.settings.get("task").and_then(Value::as_str) else {
-        return Err(Error::new(ErrorKind::Run, "the run's manifest names no task").at(run));
-    };
-    let task = Task::load(name)?;
-    let num_labels = manifest.settings.get("num_labels").and_then(Value::as_u64);
-    let task = match num_labels {
-        Some(num) => task.with_num_options(num as usize),
-        None => task,
-    };
-    let before = manifest.inputs.iter().find(|input| input.role == "task");
-    if before.is_some_and(|input| input.sha256 != task.sha256) {
-        return Err(Error::new(ErrorKind::Run, format!("task `{name}` changed since the run"))
-            .at(run)
-            .hint("evaluate with the program and the task file that made the labels"));
-    }
-    Ok(task)
-}
-
 fn read_json(path: &Path) -> Result<Value> {
     let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, &e))?;
     serde_json::from_str(&text)
@@ -379,10 +349,6 @@ pub(super) fn label_cells(label: &LabelMetrics) -> Vec<String> {
         share(label.recall),
         or_dash(label.f1.map(|f1| format!("{f1:.3}"))),
     ]
-}
-
-pub(super) fn percent(x: f64) -> f64 {
-    100.0 * x
 }
 
 fn line(e: &Evaluation, method_width: usize) -> String {

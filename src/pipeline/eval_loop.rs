@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::eval::{percent, task_of};
+use super::finished::task_of;
 use super::observer::Voice;
+use super::words::percent;
 use crate::data::{GoldLabels, Task, read_json_lines, read_label_records};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{LoopEvaluation, Prediction, Rate, RoundEvaluation, evaluate};

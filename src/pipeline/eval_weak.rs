@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::eval::{percent, task_of};
+use super::finished::task_of;
 use super::observer::Voice;
+use super::words::percent;
 use crate::data::{
     AnswerRecord, Dataset, GoldAnswers, Task, WeakRecord, WeightRecord, by_question,
     read_json_lines,

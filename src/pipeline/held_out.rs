@@ -12,7 +12,7 @@ use rand::seq::SliceRandom;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::eval::task_of;
+use super::finished::task_of;
 use super::model::ModelOptions;
 use super::opened::{Need, Opened};
 use super::prior_args::{self, PriorOptions};

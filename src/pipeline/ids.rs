@@ -88,5 +88,5 @@ pub(super) fn numbered(
         _ => format!("{role} {}", index + 1),
     };
     let all = files.iter().enumerate();
-    all.map(|(index, path)| session.input(&role(index), path.as_ref())).collect()
+    all.map(|(index, path)| session.digests.input(&role(index), path.as_ref())).collect()
 }

@@ -62,7 +62,7 @@ pub(super) fn run(args: MergeJob, session: &mut Session) -> Result<()> {
         command_line: session.command_line(),
         settings,
         seed: 0,
-        inputs: args.model.inputs(session)?,
+        inputs: args.model.inputs(&session.digests)?,
         gold_used: args.model.gold_used(GoldUse::no()),
         versions: args.model.versions(),
     };

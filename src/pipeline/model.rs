@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use tch::{Device, Kind};
 
-use super::session::Session;
+use super::digests::Digests;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::{
     ADAPTER_CONFIG, ADAPTER_WEIGHTS, ChatTemplate, Decoder, DeviceChoice, Devices, DtypeChoice,
@@ -220,7 +220,7 @@ impl ModelOptions {
     }
 
     /// The files of the model and its adapter with their digests.
-    pub(super) fn inputs(&self, session: &Session) -> Result<Vec<Input>> {
+    pub(super) fn inputs(&self, digests: &Digests) -> Result<Vec<Input>> {
         let mut names = vec!["config.json".to_owned(), "tokenizer.json".to_owned()];
         if let Ok(entries) = std::fs::read_dir(&self.model) {
             let mut weights: Vec<String> = entries
@@ -230,11 +230,11 @@ impl ModelOptions {
             weights.sort();
             names.extend(weights);
         }
-        let mut inputs = self.inputs_of(session, names.iter().map(String::as_str))?;
+        let mut inputs = self.inputs_of(digests, names.iter().map(String::as_str))?;
         for name in [ADAPTER_CONFIG, ADAPTER_WEIGHTS] {
             if let Some(folder) = &self.adapter {
                 let role = format!("adapter file {name}");
-                inputs.push(session.input(&role, &folder.join(name))?);
+                inputs.push(digests.input(&role, &folder.join(name))?);
             }
         }
         Ok(inputs)
@@ -243,18 +243,18 @@ impl ModelOptions {
     /// Files of the model's folder with their digests.
     fn inputs_of<'a>(
         &self,
-        session: &Session,
+        digests: &Digests,
         names: impl Iterator<Item = &'a str>,
     ) -> Result<Vec<Input>> {
         names
-            .map(|name| session.input(&format!("model file {name}"), &self.model.join(name)))
+            .map(|name| digests.input(&format!("model file {name}"), &self.model.join(name)))
             .collect()
     }
 
     /// The files of the model's chat template, those that are there.
-    pub(super) fn chat_inputs(&self, session: &Session) -> Result<Vec<Input>> {
+    pub(super) fn chat_inputs(&self, digests: &Digests) -> Result<Vec<Input>> {
         self.inputs_of(
-            session,
+            digests,
             ChatTemplate::FILES.into_iter().filter(|name| self.model.join(name).exists()),
         )
     }

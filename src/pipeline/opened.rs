@@ -130,9 +130,10 @@ impl Opened {
     /// The files that the model comes from.
     pub(super) fn inputs(&self, args: &ModelOptions, session: &Session) -> Result<Vec<Input>> {
         match self {
-            Self::Local(_) => args.inputs(session),
+            Self::Local(_) => args.inputs(&session.digests),
             Self::Server(served) => {
-                let local = served.scorer.local().map(|l| session.input("tokenizer", l.path()));
+                let local =
+                    served.scorer.local().map(|l| session.digests.input("tokenizer", l.path()));
                 Ok(local.transpose()?.into_iter().collect())
             }
         }
@@ -141,7 +142,7 @@ impl Opened {
     /// The files of the model's chat template.
     fn chat_inputs(&self, args: &ModelOptions, session: &Session) -> Result<Vec<Input>> {
         match self {
-            Self::Local(_) => args.chat_inputs(session),
+            Self::Local(_) => args.chat_inputs(&session.digests),
             Self::Server(_) => Ok(Vec::new()),
         }
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::eval::task_of;
+use super::finished::task_of;
 use crate::data::{Dataset, Example, Task, WeakRecord, read_json_lines, read_label_records};
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::{Manifest, RunDir};

@@ -5,26 +5,21 @@
 //! was scored or trained before is left. So a command makes the same bytes here as in a process of its
 //! own. A command that fails, or that changes a model's own weights, does not give it back.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use tch::Kind;
 
+use super::digests::Digests;
 use super::model::ModelOptions;
 use super::observer::{Event, Observer, Silent, Voice};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::Devices;
-use crate::run::{Input, Manifest, copy_run, find_run};
+use crate::run::{Manifest, copy_run, find_run};
 use crate::score::{LmScorer, Work, total_memory};
 use crate::train::Seat;
 
 /// Models that are kept open besides the one at work.
 const MOST_KEPT: usize = 2;
-
-/// A file's size and time of change, and the digest it had then.
-type Digest = (u64, Option<SystemTime>, String);
 
 /// What is kept from one job to the next: open models, digests of files, and who listens.
 #[derive(Debug)]
@@ -33,7 +28,7 @@ pub struct Session<'o> {
     pub(super) voice: Voice<'o>,
     /// The least recently used first.
     models: Vec<LmScorer>,
-    digests: RefCell<HashMap<PathBuf, Digest>>,
+    pub(super) digests: Digests,
     /// The command line of the program; empty for a program of another name.
     command_line: Vec<String>,
     /// The command line of the step at work; `None` outside a series of steps.
@@ -57,7 +52,7 @@ impl<'o> Session<'o> {
         Self {
             voice: Voice::new(observer),
             models: Vec::new(),
-            digests: RefCell::default(),
+            digests: Digests::default(),
             command_line: Vec::new(),
             step: None,
             reused: None,
@@ -225,24 +220,6 @@ impl<'o> Session<'o> {
             self.models.clear();
             open()
         })
-    }
-
-    /// Returns the record of a file, which is read whole unless this session did so and its size and
-    /// time of change are what they were.
-    pub(super) fn input(&self, role: &str, path: &Path) -> Result<Input> {
-        let facts = std::fs::metadata(path).map_err(|e| Error::io("read", path, &e))?;
-        let (len, changed) = (facts.len(), facts.modified().ok());
-        if let Some((old_len, old_changed, sha256)) = self.digests.borrow().get(path)
-            && (*old_len, *old_changed) == (len, changed)
-            && changed.is_some()
-        {
-            let path = path.display().to_string();
-            return Ok(Input { role: role.into(), path, sha256: sha256.clone() });
-        }
-        let input = Input::of_file(role, path)?;
-        let digest = (len, changed, input.sha256.clone());
-        self.digests.borrow_mut().insert(path.to_path_buf(), digest);
-        Ok(input)
     }
 }
 

@@ -133,7 +133,7 @@ fn is_done(command_line: &[String], out: &Path, session: &Session) -> bool {
     let is_same = |input: &Input| {
         let now = match input.role.as_str() {
             "task" => Task::load(&input.path).map(|task| task.sha256),
-            role => session.input(role, Path::new(&input.path)).map(|now| now.sha256),
+            role => session.digests.input(role, Path::new(&input.path)).map(|now| now.sha256),
         };
         now.is_ok_and(|sha256| sha256 == input.sha256)
     };

@@ -388,7 +388,7 @@ fn manifest(
         inputs.extend(numbered(role, &paths, session)?);
     }
     inputs.extend(args.ids.inputs(session)?);
-    inputs.extend(args.model.inputs(session)?);
+    inputs.extend(args.model.inputs(&session.digests)?);
     Ok(Manifest {
         command: "train".into(),
         command_line: session.command_line(),
