@@ -103,10 +103,19 @@ impl AnswerStore {
             Ok(Err(e)) => return Err(self.broken(&e.into())),
             Err(panic) => return Err(self.damaged(&panic)),
         }
-        // One that is empty holds nothing.
-        let kept = match self.path.exists() {
-            true => new.persist(&self.path).map(drop),
-            false => new.persist_noclobber(&self.path).map(drop),
+        let kept = match File::open(&self.path) {
+            // One that is empty holds nothing. Who exchanges it holds its lock, and looks again: another
+            // may have done so, and have kept an answer.
+            Ok(empty) => {
+                // Where files cannot be locked nobody else is expected either.
+                let _ = empty.lock();
+                let facts = self.path.metadata().map_err(|e| fail(&e))?;
+                if facts.len() > 0 {
+                    return Ok(());
+                }
+                new.persist(&self.path).map(drop)
+            }
+            Err(_) => new.persist_noclobber(&self.path).map(drop),
         };
         match kept {
             Err(e) if e.error.kind() != std::io::ErrorKind::AlreadyExists => Err(fail(&e.error)),
@@ -349,6 +358,28 @@ fn now() -> u64 {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn answers_kept_while_others_begin_the_store_are_not_lost() {
+        for round in 0..60 {
+            let place = tempfile::tempdir().unwrap();
+            if round % 2 == 1 {
+                std::fs::write(place.path().join(FILE), "").unwrap();
+            }
+            std::thread::scope(|scope| {
+                for name in ["a", "b", "c", "d"] {
+                    let folder = place.path();
+                    scope.spawn(move || {
+                        let key = AnswerStore::key("http://h/v1", name, &serde_json::json!(name));
+                        let store = AnswerStore::open(folder).unwrap();
+                        store.put(&key, ("http://h/v1", name), &name).unwrap();
+                    });
+                }
+            });
+            let sizes = AnswerStore::open(place.path()).unwrap().sizes().unwrap();
+            assert_eq!(sizes.len(), 4, "round {round}: {sizes:?}");
+        }
+    }
 
     #[test]
     fn answers_are_kept_counted_and_removed() {
