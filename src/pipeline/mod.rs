@@ -4,6 +4,13 @@
 //! next, and tells an [`Observer`] what happens. Stages (`label`, `filter`, `train`, `eval`) know nothing
 //! of folders; here they get one, with a manifest, a journal and an end.
 
+#![allow(
+    rustdoc::bare_urls,
+    rustdoc::broken_intra_doc_links,
+    rustdoc::invalid_html_tags,
+    reason = "the comments of options are their help, as people read it in a terminal"
+)]
+
 mod baseline_args;
 mod command_line;
 mod compare;
