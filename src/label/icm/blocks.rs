@@ -13,8 +13,8 @@
 //!    standing if they are refused beside them.
 //! 3. A block that is refused is halved, the part drawn first going on; a refused single example is
 //!    refused until the next acceptance. Cooling counts changed examples, from when all are labelled.
-//! 4. Labels that a hot search has held before are walked through for nothing: once as many examples were
-//!    drawn as there are and no new labelling was found, the temperature is the last one.
+//! 4. Labels that a hot search has held before are walked through for nothing: once twice as many examples
+//!    were drawn as there are and no new labelling was held, the temperature is the last one.
 //!
 //! What is exact: U of every labelling that is held, and the rule by which changes are accepted. The path
 //! is not that of single proposals, and neither has a stationary law: the proposal is the best label.
@@ -94,7 +94,7 @@ impl<S: Scorer + ?Sized> Icm<'_, S> {
             let drawn = self.draw_block(walk, &pace, &mut rng)?;
             let uniform = 1.0 - rng.random::<f64>();
             if drawn.is_empty() {
-                // Nothing can change, and the search is not to stop for it.
+                // Nothing that is left can change, also where all iterations were asked for.
                 return Ok("converged");
             }
             let before = pace.num_taken;
