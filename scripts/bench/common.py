@@ -54,14 +54,14 @@ def quietly(command):
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
 
 
-def w2s(folder, rows, arguments, run=quietly):
+def w2s(folder, rows, arguments, dtype="f32", run=quietly):
     """Returns w2s's own clock, without opening the model, tokens computed and records of one run."""
     with tempfile.TemporaryDirectory(dir=ROOT / "target") as place:
         data, out = Path(place) / "claims.jsonl", Path(place) / "run"
         data.write_text("".join(json.dumps(row) + "\n" for row in rows))
         run([ROOT / "target/release/w2s", "label", "--model", folder, "--task", "truthfulqa",
              "--data", data, "--method", "few-shot", "--demonstrations", data, "--calibrate", "none",
-             "--device", "cpu", "--dtype", "f32", "--out", out, *arguments])
+             "--device", "cpu", "--dtype", dtype, "--out", out, *arguments])
         timing = json.loads((out / "timing.json").read_text())
         summary = json.loads((out / "summary.json").read_text())
         records = [json.loads(line) for line in (out / "labels.jsonl").read_text().splitlines()]
@@ -77,7 +77,12 @@ def machine(folder, *versions):
     """Returns the line that says what a table was measured on."""
     cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo")
                 if line.startswith("model name")), "unknown")
-    return f"{cpu}; {num_threads()} threads; {', '.join(versions)}; {folder.name}, float32"
+    return f"{cpu}; {num_threads()} threads; {', '.join(versions)}; {folder.name}"
+
+
+def has_bf16():
+    """Returns whether the processor multiplies bf16 by instructions of its own, as w2s asks it."""
+    return "avx512_bf16" in Path("/proc/cpuinfo").read_text()
 
 
 def spread(values, digits=2):
@@ -86,12 +91,13 @@ def spread(values, digits=2):
             f"({min(values):.{digits}f} to {max(values):.{digits}f})")
 
 
-def compare(other, folder, sizes, rounds, seconds, bars):
+def compare(other, folder, sizes, rounds, seconds, bars=None, dtype="f32"):
     """Prints the table of leave-one-out scoring: w2s and `other`, in turns.
 
     `seconds` takes the prompts and returns the other side's seconds, its tokens, and the share of
     them that was timed.
     """
+    bars = bars or {name: {} for name in ORDERS}
     print(f"| N | order | w2s s | {other} s | timed | ratio | bar | of tokens | share of it |")
     print("|---|---|---|---|---|---|---|---|---|")
     for size in sizes:
@@ -101,7 +107,7 @@ def compare(other, folder, sizes, rounds, seconds, bars):
         for _ in range(rounds):
             theirs, tokens, timed = seconds(texts)
             for name, arguments in ORDERS.items():
-                mine = w2s(folder, rows, arguments)
+                mine = w2s(folder, rows, arguments, dtype)
                 seen[name].append(
                     (theirs / mine.seconds, mine.seconds, theirs, tokens / mine.tokens))
         for name, found in seen.items():

@@ -50,7 +50,7 @@ def child(folder, size, batch):
     """Scores one batch with transformers, in this process."""
     from leave_one_out import Transformers
 
-    Transformers(folder, batch).seconds(prompts(claims(size)), 1)
+    Transformers(folder, "f32").in_prompts(prompts(claims(size)), 1, batch)
 
 
 def main():

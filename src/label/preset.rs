@@ -179,6 +179,6 @@ fn published() -> IcmSettings {
         block: Block::Size(1),
         num_restarts: 1,
         check_order: true,
-        num_null_permutations: 5,
+        num_null_permutations: 2,
     }
 }

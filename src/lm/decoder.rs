@@ -245,7 +245,7 @@ impl Decoder {
         let positions_l = self.tensor_of(&positions)?;
         let pass = self.pass(&positions_l, positions.iter().max(), |window, device| {
             let place = (self.kind, device);
-            Visible::new(new.parents, &positions, past, window, place)
+            Visible::without_gradient(new.parents, &positions, past, window, place)
         })?;
         let x_ld = self.run(new.ids, &positions_l, cache, &pass)?;
         cache.advance(new.ids.len());

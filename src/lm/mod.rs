@@ -26,13 +26,16 @@ mod generate;
 mod jinja;
 mod layers;
 mod linear;
+mod masks;
 mod own_tensor;
+mod pieces;
 mod placement;
 mod product;
 mod python_regex;
 mod random;
 mod rope;
 mod rope_config;
+mod token_logprobs;
 mod tokenizer;
 mod write;
 
@@ -48,7 +51,7 @@ pub use config::{
     Activation, FAMILIES, LayerConfig, Layout, LmConfig, NormKind, NormPlacement, QkNorm,
 };
 pub use decoder::{Decoder, NewTokens};
-pub use device::{DeviceChoice, Devices, DtypeChoice, resolve as resolve_device};
+pub use device::{DeviceChoice, Devices, DtypeChoice, cpu_has_bf16, resolve as resolve_device};
 pub use environment::settle_environment;
 pub use generate::{Finish, GenerateOptions, Generated, Sampling, end_tokens, generate};
 pub use jinja::Moment;

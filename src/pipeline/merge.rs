@@ -20,8 +20,8 @@ use crate::run::{GoldUse, Manifest, OpenMode, RunDir};
 ///
 /// Writes a Hugging Face folder with the merged model: config.json, model.safetensors, tokenizer and
 /// a model card. It gives the numbers of model and adapter without the adapter's cost, and every
-/// program that reads such folders reads it. In half precision the weights round a part of the
-/// adapter away; `--dtype f32` keeps all of it.
+/// program that reads such folders reads it. In half precision (`--dtype bf16`) the weights round a
+/// part of the adapter away; f32, the default here, keeps all of it.
 ///
 /// Example:
 ///   w2s merge --model models/gemma-3-270m --adapter runs/student --out models/student
@@ -48,9 +48,10 @@ pub(super) fn run(args: MergeJob, session: &mut Session) -> Result<()> {
     };
     let spinner = session.voice.wait("opening the model");
     let adapter = Adapter::open(adapter_folder)?;
-    let device = args.model.training_device(None)?;
+    let in_f32 = args.model.in_f32();
+    let device = in_f32.training_device(None)?;
     // Never given back: its weights change for good.
-    let mut model = session.open_trainable(&args.model, device, None)?;
+    let mut model = session.open_trainable(&in_f32, device, None)?;
     let (decoder, _) = model.parts_mut();
     decoder.attach(&adapter)?;
     decoder.merge_adapter();

@@ -37,7 +37,8 @@ pub struct ModelOptions {
     /// memory of each
     #[arg(long, value_name = "DEVICE", default_value_t = DeviceChoice::Auto)]
     pub device: DeviceChoice,
-    /// auto, f32, bf16 or f16; auto is f32 on the CPU and bf16 on a GPU
+    /// auto, f32, bf16 or f16; auto is bf16 on a GPU and where the processor multiplies it (avx512_bf16
+    /// in lscpu), else f32; training of all weights and merging take f32
     #[arg(long, value_name = "DTYPE", default_value_t = DtypeChoice::Auto)]
     pub dtype: DtypeChoice,
     /// Longest prompt in tokens [default: what the model was made for]
@@ -62,6 +63,15 @@ impl ModelOptions {
     /// settings it has by default.
     pub fn folder(model: impl Into<PathBuf>) -> Self {
         Self { model: model.into(), ..Self::default() }
+    }
+
+    /// The same model with nothing rounded away, unless a number type is asked for.
+    pub(super) fn in_f32(&self) -> Self {
+        let dtype = match self.dtype {
+            DtypeChoice::Auto => DtypeChoice::F32,
+            asked => asked,
+        };
+        Self { dtype, ..self.clone() }
     }
 
     /// How the model scores.

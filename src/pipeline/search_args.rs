@@ -93,11 +93,11 @@ pub struct SearchOptions {
     #[arg(long, value_name = "N")]
     pub renew_order_every: Option<u64>,
     /// Examples drawn and predicted at once, then decided one after another; predictions do not see
-    /// what the same round accepted [default: 1]
+    /// what the same round accepted; implies --block 1 [default: 1]
     #[arg(long, value_name = "P")]
     pub parallel_proposals: Option<NonZeroUsize>,
     /// Examples that one proposal changes: a number, or auto (as many as go well); all predictions come
-    /// with the pass that scores the labels held. 1 is the published search [default: 1]
+    /// with the pass that scores the labels held. 1 is the published search [default: auto; in presets 1]
     #[arg(long, value_name = "auto|N", value_parser = block)]
     pub block: Option<Block>,
     /// Whole searches from other seeds, each in restarts/K of the run folder; the best is the run's
@@ -108,7 +108,7 @@ pub struct SearchOptions {
     #[arg(long)]
     pub no_order_check: bool,
     /// Permutations of the final labels over the texts that are scored beside them, one pass each: what
-    /// labels that say nothing of the texts score [default: 5]
+    /// labels that say nothing of the texts score [default: 2]
     #[arg(long, value_name = "N")]
     pub null_permutations: Option<usize>,
 }
@@ -338,11 +338,15 @@ impl SearchOptions {
             return Err(usage(format!("`--num-seed` is {num_seed}, expected at least 2"))
                 .hint("with fewer than two labelled examples there is nothing to predict from"));
         }
-        let block = self.block.unwrap_or(defaults.block);
-        if block != Block::Size(1) && self.parallel_proposals.is_some() {
-            return Err(usage("`--parallel-proposals` has no effect with `--block`".into())
-                .hint("a block is predicted at once, and decided at once"));
-        }
+        let block = match (self.block, self.parallel_proposals) {
+            (Some(block), Some(_)) if block != Block::Size(1) => {
+                return Err(usage("`--parallel-proposals` has no effect with `--block`".into())
+                    .hint("a block is predicted at once, and decided at once"));
+            }
+            // Examples that are decided one after another are no block.
+            (None, Some(_)) => Block::Size(1),
+            (block, _) => block.unwrap_or(defaults.block),
+        };
         let or = |given: Option<NonZeroUsize>, default| given.map_or(default, NonZeroUsize::get);
         Ok(IcmSettings {
             form: ScoreForm {

@@ -96,6 +96,10 @@ pub(super) fn measure(
     seconds: f64,
     session: &mut Session,
 ) -> Result<Speed> {
+    let model = match train.is_some_and(|args| args.full) {
+        true => &model.in_f32(),
+        false => model,
+    };
     let place = model.training_device(None)?;
     let mut scorer = session.open_trainable(model, place, None)?;
     let mut speed = facts(&scorer, train)?;

@@ -69,6 +69,9 @@ pub(super) fn run(
 ) -> Result<Option<Outcome<TrainSummary>>> {
     args.check()?;
     args.find_in_runs()?;
+    if args.full {
+        args.model = args.model.in_f32();
+    }
     let seat = Seat::from_environment()?;
     let Some(seat) = seat else {
         args.patience(None)?;

@@ -374,16 +374,10 @@ impl LmScorer {
             let device = x_ld.device();
             let index: Vec<i64> = block.iter().map(|&row| row as i64).collect();
             let x_rd = x_ld.index_select(0, &Tensor::f_from_slice(&index)?.to_device(device));
-            let logprobs_rv = self.decoder.log_probs(&x_rd);
-            let row_of = |token: usize| block.binary_search(&token).unwrap_or(0) as i64;
-            let at: Vec<i64> = mine.iter().map(|(token, _)| row_of(*token)).collect();
-            let targets: Vec<i64> = mine.iter().map(|(_, ask)| i64::from(ask.target)).collect();
-            let picked = logprobs_rv.index(&[
-                Some(Tensor::f_from_slice(&at)?.to_device(device)),
-                Some(Tensor::f_from_slice(&targets)?.to_device(device)),
-            ]);
-            let picked: Vec<f64> =
-                Vec::try_from(picked.to_kind(Kind::Double).to_device(Device::Cpu))?;
+            let row_of = |token: usize| block.binary_search(&token).unwrap_or(0);
+            let at: Vec<usize> = mine.iter().map(|(token, _)| row_of(*token)).collect();
+            let targets: Vec<u32> = mine.iter().map(|(_, ask)| ask.target).collect();
+            let picked = self.decoder.token_logprobs(&x_rd, &at, &targets)?;
             for ((_, ask), value) in mine.iter().zip(picked) {
                 scores[ask.question].logprobs[ask.label] += value;
             }

@@ -38,6 +38,11 @@ fn search(settings: IcmSettings, num: usize, seed: u64) -> Found {
     Found { labels, score, num_passes, events }
 }
 
+/// Passes of a search by formula.
+pub fn num_passes(settings: IcmSettings, num: usize, seed: u64) -> u64 {
+    search(settings, num, seed).num_passes
+}
+
 #[test]
 fn u_of_a_joint_labelling_is_that_of_the_labels_alone_and_the_trace_adds_up() {
     for (block, seed) in [(Block::Auto, 0), (Block::Auto, 1), (Block::Size(3), 2)] {
@@ -136,18 +141,29 @@ fn groups_end_consistent_where_that_is_possible() {
 }
 
 #[test]
-fn a_block_of_one_is_todays_search_and_auto_repeats() {
+fn blocks_are_the_default_outside_presets_and_repeat() {
     let place = Place::new();
-    good(&strs(&place.label("plain", &[])));
-    good(&strs(&place.label("one", &["--block", "1"])));
-    for file in ["labels.jsonl", "trace.jsonl", "summary.json"] {
-        assert_eq!(place.read(&format!("plain/{file}")), place.read(&format!("one/{file}")));
+    let same = |one: &str, other: &str| {
+        for file in ["labels.jsonl", "trace.jsonl", "summary.json"] {
+            assert_eq!(
+                place.read(&format!("{one}/{file}")),
+                place.read(&format!("{other}/{file}"))
+            );
+        }
+    };
+    for (out, more) in [
+        ("a", &[][..]),
+        ("b", &["--block", "auto"]),
+        ("preset", &["--preset", "icm-code", "--iterations", "20"]),
+        ("preset-1", &["--preset", "icm-code", "--iterations", "20", "--block", "1"]),
+        ("parallel", &["--parallel-proposals", "2"]),
+    ] {
+        good(&strs(&place.label(out, more)));
     }
-    for out in ["a", "b"] {
-        good(&strs(&place.label(out, &["--block", "auto"])));
-    }
-    assert_eq!(place.read("a/trace.jsonl"), place.read("b/trace.jsonl"));
-    assert!(place.read("a/trace.jsonl").contains("\"block\":"));
+    same("a", "b");
+    same("preset", "preset-1");
+    let is_by_blocks = |run: &str| place.read(&format!("{run}/trace.jsonl")).contains("\"block\":");
+    assert!(is_by_blocks("a") && !is_by_blocks("preset") && !is_by_blocks("parallel"));
     // Taken up from its journal.
     for file in ["timing.json", "labels.jsonl", "summary.json", "trace.jsonl"] {
         std::fs::remove_file(place.path(&format!("b/{file}"))).unwrap();

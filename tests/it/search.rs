@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::orders::halving;
 use w2s::data::{Example, Rule, Task};
 use w2s::label::{
-    BatchSize, Consistency, IcmSettings, Method, OrderOptions, ScoreForm, TraceEvent, label,
+    BatchSize, Block, Consistency, IcmSettings, Method, OrderOptions, ScoreForm, TraceEvent, label,
 };
 use w2s::run::SeedStream;
 use w2s::score::{Calibration, Prior, PromptTree, Question, Scorer, TableScorer};
@@ -89,6 +89,7 @@ pub fn plain() -> IcmSettings {
         order: OrderOptions::DATASET,
         calibration: Calibration::None,
         num_seed: 2,
+        block: Block::Size(1),
         ..IcmSettings::default()
     }
 }

@@ -1,8 +1,10 @@
 //! Internal Coherence Maximization: the search for the labels that predict each other best.
 //!
 //! A labelling is scored by leave-one-out prediction ([`super::order`]) and by the contradictions in
-//! it ([`super::consistency`]). Starting from a few random labels, one example at a time is drawn,
-//! its label predicted from all others, and the change kept or not by simulated annealing.
+//! it ([`super::consistency`]). Starting from a few random labels, examples are drawn, their labels
+//! predicted from all others, and the change kept or not by simulated annealing: one example at a time
+//! as published ([`Block::Size`] of 1), or several ([`blocks`], the default), which finds labels of the
+//! same U in a fraction of the passes.
 //!
 //! # Source
 //! Wen et al. 2025, *Unsupervised Elicitation of Language Models* (arXiv 2506.10139), Algorithms 1

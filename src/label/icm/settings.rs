@@ -109,10 +109,10 @@ impl Default for IcmSettings {
             stop_on_collapse: None,
             num_prequential_orders: 4,
             num_parallel_proposals: 1,
-            block: Block::Size(1),
+            block: Block::Auto,
             num_restarts: 1,
             check_order: true,
-            num_null_permutations: 5,
+            num_null_permutations: 2,
         }
     }
 }

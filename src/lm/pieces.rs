@@ -1,0 +1,414 @@
+//! Attention on the CPU over what each token sees and little else.
+//!
+//! A pass holds many continuations of one path. One mask over everything is simple, but most of it
+//! says "all of the path" and most of the rest says "nothing". What a tree of tokens sees is a few
+//! rectangles instead: the tokens of an unforked run see each other causally, and all that descend
+//! from the run see it whole. In depth-first order descendants stand together, so each is a slice:
+//!
+//! ```text
+//!               keys:  path    run A   B    C
+//!     queries:  A      whole   causal
+//!               B      whole   whole   causal
+//!               C      whole   whole        causal
+//! ```
+//!
+//! Every piece is attended to for itself and the results are merged by the logarithms of their sums of
+//! exponentials (as in flash-decoding and cascade attention): exact, and nothing is copied. Small trees
+//! stay one piece under a mask; a call costs as much as some thousand pairs.
+//!
+//! In a sliding window a rectangle loses the keys that no query sees, and has a mask only where some
+//! queries see what others do not.
+//!
+//! Legend of tensor suffixes: 1 batch of one, L query length, S key length, N heads, K key and value
+//! heads, G query heads per key head, H head size.
+
+use std::ops::Range;
+
+use tch::{Device, Kind, Tensor};
+
+use super::masks::{Mask, Part, parts};
+use crate::error::Result;
+
+/// Pairs of a query and a key that cost as much as one more call.
+const PAIRS_OF_A_CALL: usize = 4096;
+
+/// Everything the queries of a pass see.
+#[derive(Debug)]
+pub(super) struct Pieces {
+    /// What tokens see within their own run or small tree; each token is a query of one of them.
+    own: Vec<Part>,
+    /// What whole subtrees see of the path and of the runs that they descend from.
+    shared: Vec<Rectangle>,
+}
+
+/// Queries that see keys before their own.
+#[derive(Debug)]
+struct Rectangle {
+    /// New tokens.
+    queries: Range<usize>,
+    /// Cache slots.
+    keys: Range<usize>,
+    /// `[L, S]`; `None`: all see all.
+    mask: Option<Tensor>,
+    /// `[L, 1]`, true for queries that see none of the keys.
+    blind: Option<Tensor>,
+}
+
+/// What a pass is about.
+struct Tokens<'a> {
+    parents: &'a [Option<usize>],
+    positions: &'a [usize],
+    past: usize,
+    window: Option<usize>,
+    kind: Kind,
+}
+
+impl Pieces {
+    /// Returns what new tokens see behind a path of `past` tokens within `window` positions.
+    pub(super) fn new(
+        parents: &[Option<usize>],
+        positions: &[usize],
+        past: usize,
+        window: Option<usize>,
+        kind: Kind,
+    ) -> Result<Self> {
+        let tokens = Tokens { parents, positions, past, window, kind };
+        let mut pieces = Self { own: Vec::new(), shared: Vec::new() };
+        for run in parts_of(parents, 0..parents.len()) {
+            tokens.cut(run, &mut pieces)?;
+        }
+        pieces.own.sort_by_key(|part| part.tokens.start);
+        if past > 0 {
+            pieces.shared.extend(tokens.rectangle(0..parents.len(), 0..past, 0)?);
+        }
+        Ok(pieces)
+    }
+
+    /// Returns the same on another device of the same kind.
+    pub(super) fn on(&self, device: Device) -> Result<Self> {
+        let moved = |tensor: &Option<Tensor>| {
+            tensor.as_ref().map(|tensor| tensor.f_to_device(device)).transpose()
+        };
+        let own = self.own.iter().map(|part| part.on(device)).collect::<Result<_>>()?;
+        let shared = self.shared.iter().map(|Rectangle { queries, keys, mask, blind }| {
+            let (queries, keys) = (queries.clone(), keys.clone());
+            Ok(Rectangle { queries, keys, mask: moved(mask)?, blind: moved(blind)? })
+        });
+        Ok(Self { own, shared: shared.collect::<Result<_>>()? })
+    }
+
+    /// Returns attention of the pass over the cache, scores multiplied by `scale`.
+    ///
+    /// # Shapes
+    /// Queries and result `[N, L, H]`, keys and values `[1, K, S, H]`: the path's and the new tokens'.
+    pub(super) fn attend(
+        &self,
+        scale: f64,
+        q_nlh: &Tensor,
+        k_1ksh: &Tensor,
+        v_1ksh: &Tensor,
+    ) -> Tensor {
+        let [_, num_kv, s, _] = k_1ksh.size()[..] else { unreachable!("keys have four axes") };
+        let past = s - q_nlh.size()[1];
+        let q_1nlh = q_nlh.unsqueeze(0);
+        let own = self.own.iter().map(|part| {
+            let (begin, len) = (part.tokens.start as i64, part.tokens.len() as i64);
+            let (own, lse) = flash(
+                &q_1nlh.narrow(2, begin, len),
+                &k_1ksh.narrow(2, past + begin, len),
+                &v_1ksh.narrow(2, past + begin, len),
+                (part.mask.is_none(), part.mask.as_ref()),
+                scale,
+            );
+            // The kernel lays heads out behind tokens; kept so, the result needs no copy later.
+            (own.squeeze_dim(0).transpose(0, 1), lse.squeeze_dim(0).transpose(0, 1))
+        });
+        let (mut own_lnh, mut lses): (Vec<_>, Vec<_>) = own.unzip();
+        let (own_lnh, lse_ln) = match own_lnh.len() {
+            1 => (own_lnh.remove(0), lses.remove(0)),
+            _ => (Tensor::cat(&own_lnh, 0), Tensor::cat(&lses, 0)),
+        };
+        if self.shared.is_empty() {
+            return own_lnh.transpose(0, 1);
+        }
+        let kind = own_lnh.kind();
+        // Several roundings to half precision would add up.
+        let merged_lnh = if self.shared.len() > 1 { own_lnh.to_kind(Kind::Float) } else { own_lnh };
+        let lse_ln = lse_ln.contiguous();
+        for (number, piece) in self.shared.iter().enumerate() {
+            let (seen_lnh, seen_lse_ln) = piece.attend(scale, q_nlh, (k_1ksh, v_1ksh), num_kv);
+            let (begin, len) = (piece.queries.start as i64, piece.queries.len() as i64);
+            let mut held_ln = lse_ln.narrow(0, begin, len);
+            let share_ln = (&seen_lse_ln - &held_ln).sigmoid_().to_kind(merged_lnh.kind());
+            let _ = merged_lnh
+                .narrow(0, begin, len)
+                .lerp_tensor_(&seen_lnh.to_kind(merged_lnh.kind()), &share_ln.unsqueeze(-1));
+            if number + 1 < self.shared.len() {
+                held_ln.copy_(&held_ln.logaddexp(&seen_lse_ln));
+            }
+        }
+        merged_lnh.to_kind(kind).transpose(0, 1)
+    }
+
+    /// Returns the pairs of a query and a key that are computed.
+    #[cfg(test)]
+    fn num_pairs(&self) -> usize {
+        let own = |part: &Part| part.tokens.len().pow(2);
+        let shared = |piece: &Rectangle| piece.queries.len() * piece.keys.len();
+        self.own.iter().map(own).sum::<usize>() + self.shared.iter().map(shared).sum::<usize>()
+    }
+}
+
+impl Rectangle {
+    /// Returns the attention of its queries over its keys, `[L, N, H]`, and the logarithms of the sums
+    /// of exponentials, `[L, N]`.
+    fn attend(
+        &self,
+        scale: f64,
+        q_nlh: &Tensor,
+        (k_1ksh, v_1ksh): (&Tensor, &Tensor),
+        k: i64,
+    ) -> (Tensor, Tensor) {
+        let [n, _, h] = q_nlh.size()[..] else { unreachable!("queries have three axes") };
+        let (begin, l) = (self.queries.start as i64, self.queries.len() as i64);
+        let (first, s) = (self.keys.start as i64, self.keys.len() as i64);
+        let q_nlh = q_nlh.narrow(1, begin, l);
+        let keys = k_1ksh.narrow(2, first, s);
+        let values = v_1ksh.narrow(2, first, s);
+        if let Some(mask) = &self.mask {
+            let (seen, lse) =
+                flash(&q_nlh.unsqueeze(0), &keys, &values, (false, Some(mask)), scale);
+            let seen_lnh = seen.squeeze_dim(0).transpose(0, 1);
+            let lse_ln = lse.squeeze_dim(0).transpose(0, 1);
+            let lse_ln = match &self.blind {
+                Some(blind_l1) => lse_ln.masked_fill(blind_l1, f64::NEG_INFINITY),
+                None => lse_ln,
+            };
+            return (seen_lnh, lse_ln);
+        }
+        // All query heads of a key head are the rows of one product.
+        let g = n / k;
+        let rows = q_nlh.contiguous().view([1, k, g * l, h]);
+        let (seen, lse) = flash(&rows, &keys, &values, (false, None), scale);
+        let seen_lnh = seen.view([k, g, l, h]).permute([2, 0, 1, 3]).reshape([l, n, h]);
+        (seen_lnh, lse.view([k, g, l]).permute([2, 0, 1]).reshape([l, n]))
+    }
+}
+
+impl Tokens<'_> {
+    /// Cuts a run that sees nothing of others into pieces.
+    fn cut(&self, run: Range<usize>, pieces: &mut Pieces) -> Result<()> {
+        let head = self.head(&run);
+        let is_chain = head.end == run.end;
+        // Whether all descend from the first token.
+        let mut others = self.parents[run.clone()].iter().skip(1);
+        let is_tree = others.all(|parent| parent.is_some_and(|parent| parent >= run.start));
+        if !is_chain && is_tree {
+            let below = parts_of(self.parents, head.end..run.end);
+            let squares: usize = below.iter().map(|part| part.len().pow(2)).sum();
+            let apart = head.len() * run.len() + squares;
+            if run.len().pow(2) > apart + (1 + below.len()) * PAIRS_OF_A_CALL {
+                self.own(head.clone(), true, pieces)?;
+                let slots = self.past + head.start..self.past + head.end;
+                let first = self.positions[head.start];
+                pieces.shared.extend(self.rectangle(head.end..run.end, slots, first)?);
+                return below.into_iter().try_for_each(|part| self.cut(part, pieces));
+            }
+        }
+        self.own(run, is_chain, pieces)
+    }
+
+    /// The tokens of a run before its first fork.
+    fn head(&self, run: &Range<usize>) -> Range<usize> {
+        let follows = |i: &usize| self.parents[*i] == i.checked_sub(1);
+        let mut end = run.start + (run.start + 1..run.end).take_while(follows).count() + 1;
+        // A fork within the chain ends the head there.
+        let forks = (end..run.end).filter_map(|i| self.parents[i]).filter(|p| run.contains(p));
+        for parent in forks {
+            end = end.min(parent + 1);
+        }
+        run.start..end
+    }
+
+    /// Adds a run under a causal mask, or one of its own.
+    fn own(&self, run: Range<usize>, is_chain: bool, pieces: &mut Pieces) -> Result<()> {
+        let is_long = self.window.is_some_and(|window| run.len() > window);
+        let mask = match is_chain && !is_long {
+            true => None,
+            false => {
+                let mut mask = Mask::new(run.len(), run.len());
+                for i in run.clone() {
+                    let from = self.oldest(self.positions[i]);
+                    let mut ancestor = Some(i);
+                    while let Some(a) =
+                        ancestor.filter(|a| run.contains(a) && self.positions[*a] >= from)
+                    {
+                        mask.row(i - run.start)[a - run.start] = 0.0;
+                        ancestor = self.parents[a];
+                    }
+                }
+                Some(mask.tensor(self.kind)?)
+            }
+        };
+        pieces.own.push(Part { tokens: run, mask });
+        Ok(())
+    }
+
+    /// What `queries` see of `keys`, which follow each other from position `first` on; `None` for
+    /// nothing.
+    fn rectangle(
+        &self,
+        queries: Range<usize>,
+        keys: Range<usize>,
+        first: usize,
+    ) -> Result<Option<Rectangle>> {
+        let oldest = || self.positions[queries.clone()].iter().map(|&p| self.oldest(p));
+        let (least, most) = (oldest().min().unwrap_or(0), oldest().max().unwrap_or(0));
+        let past_last = first + keys.len();
+        if least >= past_last {
+            return Ok(None);
+        }
+        let unseen = least.saturating_sub(first);
+        let (keys, first) = (keys.start + unseen..keys.end, first + unseen);
+        if most <= first {
+            return Ok(Some(Rectangle { queries, keys, mask: None, blind: None }));
+        }
+        let mut mask = Mask::new(queries.len(), keys.len());
+        let mut blind = Vec::with_capacity(queries.len());
+        for (row, oldest) in oldest().enumerate() {
+            blind.push(oldest >= past_last);
+            // A row without any key has no softmax; what comes out for it counts nothing.
+            let from = if oldest >= past_last { 0 } else { oldest.saturating_sub(first) };
+            mask.row(row)[from..].fill(0.0);
+        }
+        let mask = Some(mask.tensor(self.kind)?);
+        let blind = match blind.contains(&true) {
+            true => Some(Tensor::f_from_slice(&blind)?.f_unsqueeze(1)?),
+            false => None,
+        };
+        Ok(Some(Rectangle { queries, keys, mask, blind }))
+    }
+
+    /// The first position that a token at `position` sees.
+    fn oldest(&self, position: usize) -> usize {
+        self.window.map_or(0, |window| (position + 1).saturating_sub(window))
+    }
+}
+
+/// The tokens of `range` cut in runs that see nothing of each other; what lies before is forgotten.
+fn parts_of(parents: &[Option<usize>], range: Range<usize>) -> Vec<Range<usize>> {
+    let within: Vec<Option<usize>> = parents[range.clone()]
+        .iter()
+        .map(|parent| parent.and_then(|parent| parent.checked_sub(range.start)))
+        .collect();
+    let moved = |part: Range<usize>| part.start + range.start..part.end + range.start;
+    parts(&within).into_iter().map(moved).collect()
+}
+
+fn flash(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    (causal, mask): (bool, Option<&Tensor>),
+    scale: f64,
+) -> (Tensor, Tensor) {
+    Tensor::internal_scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, causal, mask, scale)
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::rngs::StdRng;
+    use rand::{Rng, SeedableRng};
+
+    use super::*;
+    use crate::lm::attention::{Attend, Seen, Visible, attend};
+
+    const PLACE: (Kind, Device) = (Kind::Float, Device::Cpu);
+
+    fn positions(parents: &[Option<usize>], past: usize) -> Vec<usize> {
+        parents.iter().fold(Vec::new(), |mut all, parent| {
+            all.push(parent.map_or(past, |parent: usize| all[parent] + 1));
+            all
+        })
+    }
+
+    /// Holds the pieces against one mask over everything, on random numbers.
+    fn hold(parents: &[Option<usize>], past: usize, window: Option<usize>, [n, k]: [i64; 2]) {
+        let _no_grad = tch::no_grad_guard();
+        let positions = positions(parents, past);
+        let (l, s, h) = (parents.len() as i64, (past + parents.len()) as i64, 8);
+        let random = |shape: &[i64]| Tensor::randn(shape, PLACE);
+        // As the decoder makes them: heads before tokens, as a view.
+        let q_nlh = random(&[l, n, h]).transpose(0, 1);
+        let (k_1ksh, v_1ksh) = (random(&[1, k, s, h]), random(&[1, k, s, h]));
+        // A window that reaches over everything gives the mask.
+        let wide = Some(window.unwrap_or(1_000_000));
+        let masked = Visible::new(parents, &positions, past, wide, PLACE).unwrap();
+        assert!(matches!(masked.seen, Seen::Mask(_)));
+        let pieces = Visible::without_gradient(parents, &positions, past, window, PLACE).unwrap();
+        let result = |visible: &Visible| {
+            let at = Attend { layer: 0, visible, scale: 0.3, grouped: n != k };
+            let first = visible.first as i64;
+            let seen = |x_1ksh: &Tensor| x_1ksh.narrow(2, first, s - first);
+            attend(&at, &q_nlh, &seen(&k_1ksh), &seen(&v_1ksh))
+        };
+        let apart = (result(&pieces) - result(&masked)).abs().max().double_value(&[]);
+        // NaN is not below either.
+        assert!(apart < 1e-5, "{parents:?} behind {past} in {window:?}, {n} heads of {k}: {apart}");
+    }
+
+    #[test]
+    fn pieces_see_what_one_mask_says() {
+        tch::manual_seed(1);
+        let parents = [None, Some(0), None, Some(2), Some(2), Some(3), None];
+        for (heads, past) in [([4, 4], 0), ([4, 4], 1), ([6, 2], 9), ([3, 1], 700)] {
+            for window in [None, Some(1), Some(2), Some(3), Some(5), Some(64)] {
+                hold(&parents, past, window, heads);
+            }
+        }
+        // One token, and a chain.
+        for window in [None, Some(3)] {
+            hold(&[None], 9, window, [4, 2]);
+            hold(&[None, Some(0), Some(1), Some(2), Some(3)], 2, window, [4, 2]);
+            hold(&[None, Some(0), Some(1), Some(2), Some(3)], 0, window, [4, 2]);
+        }
+        // Roots that interleave.
+        hold(&[None, None, Some(0), Some(1)], 3, None, [2, 1]);
+    }
+
+    /// Runs of random lengths that fork at random places, depth first.
+    fn grow(parents: &mut Vec<Option<usize>>, root: Option<usize>, depth: u32, rng: &mut StdRng) {
+        let mut parent = root;
+        for _ in 0..rng.random_range(1..120) {
+            parents.push(parent);
+            parent = Some(parents.len() - 1);
+        }
+        if depth > 0 {
+            for _ in 0..rng.random_range(0..4) {
+                grow(parents, parent, depth - 1, rng);
+            }
+        }
+    }
+
+    #[test]
+    fn large_trees_are_cut_and_see_the_same() {
+        tch::manual_seed(2);
+        let mut rng = StdRng::seed_from_u64(3);
+        let (mut num_cut, mut pairs, mut square) = (0, 0, 0);
+        for round in 0..24 {
+            let mut parents = Vec::new();
+            for _ in 0..1 + round % 2 {
+                grow(&mut parents, None, 3, &mut rng);
+            }
+            let past = [0, 40, 300][round % 3];
+            let window = [None, Some(30), Some(200)][round / 3 % 3];
+            hold(&parents, past, window, [4, 2]);
+            let positions = positions(&parents, past);
+            let pieces = Pieces::new(&parents, &positions, past, window, Kind::Float).unwrap();
+            num_cut += usize::from(pieces.shared.len() > 1);
+            pairs += pieces.num_pairs();
+            square += parents.len() * (past + parents.len());
+        }
+        assert!(num_cut > 8 && 2 * pairs < square, "{num_cut} cut, {pairs} of {square} pairs");
+    }
+}
