@@ -30,7 +30,7 @@ pub enum WeightBy {
 
 /// What is made of the answers.
 #[derive(Clone, Debug, PartialEq)]
-pub struct JudgeSettings {
+pub struct KeepSettings {
     /// Which questions are kept.
     pub rule: Rule,
     /// What an answer weighs.
@@ -56,7 +56,7 @@ pub struct SampleRecord {
 
 /// What became of the questions.
 #[derive(Clone, Debug)]
-pub struct Judged {
+pub struct Filtered {
     /// The kept ones, in their order.
     pub kept: Vec<WeakRecord>,
     /// The others, in their order.
@@ -79,12 +79,12 @@ pub struct Judged {
 /// # Errors
 /// [`ErrorKind::Data`] if a question has no answer, answers of both forms, or is missing in the
 /// margins.
-pub fn judge(
+pub fn keep(
     answers: &[Vec<AnswerRecord>],
     examples: Option<&[Example]>,
-    settings: &JudgeSettings,
+    settings: &KeepSettings,
     streams: &SeedStream,
-) -> Result<Judged> {
+) -> Result<Filtered> {
     let by_id: HashMap<&str, &Example> =
         examples.unwrap_or_default().iter().map(|e| (e.id.as_str(), e)).collect();
     let mut records = Vec::with_capacity(answers.len());
@@ -128,7 +128,7 @@ pub fn judge(
         true => draw(&kept, &weights, answers.len(), streams),
         false => Vec::new(),
     };
-    Ok(Judged { kept, dropped, weights, sample, threshold_nats: limit, num_unparsed })
+    Ok(Filtered { kept, dropped, weights, sample, threshold_nats: limit, num_unparsed })
 }
 
 fn reason(
@@ -354,7 +354,7 @@ pub struct Coverage {
 /// Returns how many questions of every kind were kept: by the task's fields of kinds, by the length
 /// of the question in quarters, and by weak label where answers are labels (`has_labels`).
 pub fn coverage(
-    judged: &Judged,
+    filtered: &Filtered,
     examples: &[Example],
     kinds: &[String],
     has_labels: bool,
@@ -371,8 +371,8 @@ pub fn coverage(
         ["1 shortest quarter", "2 shorter quarter", "3 longer quarter", "4 longest quarter"][number]
     };
     let mut counts: BTreeMap<(usize, String, String), (usize, usize)> = BTreeMap::new();
-    let both = judged.kept.iter().map(|record| (record, true));
-    for (record, kept) in both.chain(judged.dropped.iter().map(|record| (record, false))) {
+    let both = filtered.kept.iter().map(|record| (record, true));
+    for (record, kept) in both.chain(filtered.dropped.iter().map(|record| (record, false))) {
         let mut add = |rank: usize, by: &str, kind: String| {
             let count = counts.entry((rank, by.to_owned(), kind)).or_default();
             count.0 += 1;

@@ -46,7 +46,7 @@ struct W2sGroup {
 };
 
 // What a process knows before it joins; mirrored in src/train/c10d.rs.
-struct W2sSeat {
+struct W2sProcess {
   int32_t rank;
   int32_t size;
   const char* host;
@@ -64,24 +64,24 @@ struct W2sSeat {
 
 extern "C" {
 
-W2sGroup* w2s_group_join(const W2sSeat* seat, char* text, size_t size) {
+W2sGroup* w2s_group_join(const W2sProcess* process, char* text, size_t size) {
   auto group = std::make_unique<W2sGroup>();
   const int status = guarded({text, size}, [&] {
     const Silence silence;
-    const milliseconds join(seat->join_ms);
+    const milliseconds join(process->join_ms);
     c10d::TCPStoreOptions store;
-    store.port = seat->port;
-    store.isServer = seat->listener >= 0;
+    store.port = process->port;
+    store.isServer = process->listener >= 0;
     if (store.isServer) {
-      store.masterListenFd = seat->listener;
+      store.masterListenFd = process->listener;
     }
-    store.numWorkers = static_cast<size_t>(seat->size);
+    store.numWorkers = static_cast<size_t>(process->size);
     store.timeout = join;
     group->store = c10::make_intrusive<c10d::PrefixStore>(
-        seat->prefix,
-        c10::make_intrusive<c10d::TCPStore>(std::string(seat->host), store));
+        process->prefix,
+        c10::make_intrusive<c10d::TCPStore>(std::string(process->host), store));
     auto options = c10d::ProcessGroupGloo::Options::create(join);
-    const std::string devices(seat->devices);
+    const std::string devices(process->devices);
     for (size_t at = 0; at < devices.size();) {
       const size_t end = std::min(devices.find(',', at), devices.size());
       const std::string name = devices.substr(at, end - at);
@@ -97,8 +97,8 @@ W2sGroup* w2s_group_join(const W2sSeat* seat, char* text, size_t size) {
     }
     options->threads = 2;
     group->gloo = c10::make_intrusive<c10d::ProcessGroupGloo>(
-        group->store, seat->rank, seat->size, options);
-    group->timeout = milliseconds(seat->peer_ms);
+        group->store, process->rank, process->size, options);
+    group->timeout = milliseconds(process->peer_ms);
   });
   return status == 0 ? group.release() : nullptr;
 }

@@ -7,11 +7,12 @@ use rand::seq::SliceRandom;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::backend::{Backend, Need};
 use super::model::ModelOptions;
-use super::opened::{Need, Opened};
 use super::run_labels::{Labelled, RunLabels};
-use super::server_args::{ServerOptions, wrong};
+use super::server::ServerOptions;
 use super::session::Session;
+use super::usage::wrong;
 use crate::error::{Error, ErrorKind, Result};
 use crate::prompt::PromptFormat;
 use crate::run::{EXPLANATION, SeedStream};
@@ -77,15 +78,15 @@ pub(super) fn run(args: ExplainJob, session: &mut Session) -> Result<()> {
             .hint("there is nothing to tell apart"));
     }
     let message = message(&labels, &groups, args.max_characters)?;
-    let mut opened = Opened::open(&args.model, &args.server, Need::Writing, session)?;
-    let (text, model) = match &mut opened {
-        Opened::Server(served) => {
+    let mut backend = Backend::open(&args.model, &args.server, Need::Writing, session)?;
+    let (text, model) = match &mut backend {
+        Backend::Server(served) => {
             let messages = json!([{ "role": "user", "content": message }]);
             let more = json!({ "max_tokens": args.max_new_tokens, "temperature": 0 });
             let service = served.scorer.service();
             (service.chat(&messages, &more)?.text, service.address().to_string())
         }
-        Opened::Local(scorer) => {
+        Backend::Local(scorer) => {
             let written = scorer.answer(&message, args.max_new_tokens)?;
             (written.text, args.model.model.display().to_string())
         }
@@ -113,8 +114,8 @@ pub(super) fn run(args: ExplainJob, session: &mut Session) -> Result<()> {
         "w2s": env!("CARGO_PKG_VERSION"),
     });
     labels.folder.write_json(EXPLANATION, &explanation)?;
-    opened.tell_cost(&session.voice);
-    opened.give_back(session);
+    backend.tell_cost(&session.voice);
+    backend.give_back(session);
     let named: Vec<String> = groups
         .iter()
         .enumerate()

@@ -6,20 +6,20 @@ use clap::Subcommand;
 
 use super::compare::CompareJob;
 use super::data::{DataCommand, DataJob};
-use super::eval::EvaluateJob;
+use super::evaluate::EvaluateJob;
 use super::explain::ExplainJob;
 use super::export::ExportJob;
-use super::filter_args::FilterJob;
-use super::label_args::LabelJob;
-use super::loop_args::LoopJob;
+use super::filter::FilterJob;
+use super::label::LabelJob;
 use super::merge::MergeJob;
 use super::model::ModelOptions;
-use super::plan_args::PlanJob;
+use super::plan::PlanJob;
 use super::relabel::RelabelJob;
 use super::report::ReportJob;
-use super::reproduce_args::ReproduceJob;
+use super::reproduce::ReproduceJob;
+use super::rounds::LoopJob;
 use super::score::ScoreJob;
-use super::train_args::TrainJob;
+use super::train::TrainJob;
 
 /// A job as text names it. Each command's help is that of its options.
 #[derive(Clone, Debug, Subcommand)]
@@ -79,7 +79,7 @@ impl Job {
             Self::Filter(args) => args.model.clone(),
             Self::Train(args) => Some(args.model.clone()),
             Self::Relabel(args) => Some(args.model.clone()),
-            Self::Loop(args) => Some(args.settle().ok()?.trained_model().clone()),
+            Self::Loop(args) => Some(args.training()?.model),
             Self::Eval(args) => args.model.clone(),
             Self::Score(args) => Some(args.model.clone()),
             Self::Merge(args) => Some(args.model.clone()),
@@ -92,7 +92,7 @@ impl Job {
     pub(super) fn training(&self) -> Option<TrainJob> {
         match self {
             Self::Train(args) => Some(TrainJob::clone(args)),
-            Self::Loop(args) => Some(args.settle().ok()?.templates.train),
+            Self::Loop(args) => args.training(),
             _ => None,
         }
     }

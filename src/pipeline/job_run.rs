@@ -9,8 +9,8 @@ use super::{
     ScoreJob, TrainJob, TrainSummary,
 };
 use super::{
-    compare, data, eval, explain, export, filter, label, merge, plan, relabel, report, reproduce,
-    rounds, score, session::Session, train,
+    compare, data, evaluate, explain, export, filter, label, merge, plan, relabel, report,
+    reproduce, rounds, score, session::Session, train,
 };
 use crate::error::Result;
 use crate::label::Summary;
@@ -31,7 +31,7 @@ impl Job {
             Self::Reproduce(args) => reproduce::run(args, session),
             Self::Plan(args) => plan::run(args, session),
             Self::Merge(args) => merge::run(args, session),
-            Self::Eval(args) => eval::run(*args, session),
+            Self::Eval(args) => evaluate::run(*args, session),
             Self::Compare(args) => compare::run(*args, session),
             Self::Report(args) => report::run(args, session),
             Self::Data(args) => data::run(args, session),
@@ -204,7 +204,7 @@ MergeJob {
     ..MergeJob::default()
 }
 .run(&mut Session::default())?;"#;
-    EvaluateJob, eval, "Holds runs against gold, and writes what it finds into their folders.", r#"use w2s::pipeline::{EvaluateJob, Session};
+    EvaluateJob, evaluate, "Holds runs against gold, and writes what it finds into their folders.", r#"use w2s::pipeline::{EvaluateJob, Session};
 
 EvaluateJob { runs: vec!["runs/mine".into()], gold: "gold.jsonl".into(), ..EvaluateJob::default() }
     .run(&mut Session::default())?;"#;

@@ -18,7 +18,7 @@ use crate::lm::{
 use crate::run::{BLOCKS, GoldUse, Input, RunDir};
 use crate::score::{LmScorer, LmScorerOptions, MemorySize};
 use crate::server::ServerAddress;
-use crate::train::Seat;
+use crate::train::ProcessRank;
 
 /// A model and how it runs.
 #[derive(Clone, Debug, Args, Serialize)]
@@ -87,20 +87,20 @@ impl ModelOptions {
 
     /// Sets the number of threads. Not before a model is open: the CUDA part of libtorch must be opened
     /// before anything is asked of it.
-    pub(super) fn set_threads(&self, seat: Option<&Seat>) {
-        set_threads(self.threads, seat.map_or(1, |seat| seat.local_size));
+    pub(super) fn set_threads(&self, process: Option<&ProcessRank>) {
+        set_threads(self.threads, process.map_or(1, |process| process.local_size));
     }
 
     /// The devices and number type of a training process: of several on one machine, each has a GPU
     /// of its own. Must come before any other use of libtorch.
-    pub(super) fn training_device(&self, seat: Option<&Seat>) -> Result<(Devices, Kind)> {
-        let Some(seat) = seat else { return resolve_device(&self.device, self.dtype) };
+    pub(super) fn training_device(&self, process: Option<&ProcessRank>) -> Result<(Devices, Kind)> {
+        let Some(process) = process else { return resolve_device(&self.device, self.dtype) };
         if matches!(self.device, DeviceChoice::All | DeviceChoice::Spread(_)) {
             return Err(Error::new(
                 ErrorKind::Usage,
                 format!(
                     "`--device {}` spreads the model of one process, but {} processes train together",
-                    self.device, seat.size
+                    self.device, process.size
                 ),
             )
             .hint("leave `--device` out, so that each process has a GPU of its own, or start one process"));
@@ -108,7 +108,7 @@ impl ModelOptions {
         let settled = resolve_device(&self.device, self.dtype)?;
         match (&self.device, settled.0.first()) {
             (DeviceChoice::Auto, Device::Cuda(_)) => {
-                resolve_device(&DeviceChoice::Cuda(seat.local_rank), self.dtype)
+                resolve_device(&DeviceChoice::Cuda(process.local_rank), self.dtype)
             }
             _ => Ok(settled),
         }

@@ -4,7 +4,7 @@ use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use serde::{Serialize, Serializer};
 
-use super::held_out::NoiseName;
+use super::evaluate::NoiseName;
 use crate::data::{ParserName, Rule, VariantKind};
 use crate::label::{Aggregate, Objective, Order, Preset, ScheduleKind};
 use crate::score::Calibration;

@@ -8,16 +8,16 @@ use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::backend::{Backend, Need};
 use super::ids::{IdsOptions, numbered};
 use super::model::ModelOptions;
 use super::observer::Voice;
-use super::opened::{Need, Opened};
 use super::outcome::Outcome;
-use super::prior_args::{self, PriorOptions};
-use super::run_args::RunOptions;
-use super::search_args::usage;
-use super::server_args::ServerOptions;
+use super::prior::{self, PriorOptions};
+use super::run_options::RunOptions;
+use super::server::ServerOptions;
 use super::session::Session;
+use super::usage::usage;
 use super::words::{count, duration};
 use crate::data::{Dataset, LabelRecord, Task, json_lines, read_labels, write_labels};
 use crate::error::{Error, ErrorKind, Result};
@@ -161,7 +161,7 @@ pub(super) fn run(args: RelabelJob, session: &mut Session) -> Result<Outcome<Rel
     let prior = args.prior.prior(&task, calibration)?;
     let method = Method::ZeroShot { calibration, prior };
     let spinner = session.voice.wait("opening the model");
-    let mut scorer = Opened::open(&args.model, &args.server, Need::Scores, session)?;
+    let mut scorer = Backend::open(&args.model, &args.server, Need::Scores, session)?;
     let manifest = args.manifest(margin, &task, &dataset, method.prior(), (session, &scorer))?;
     spinner.end();
     let folder = RunDir::open(&args.run.out, &manifest, args.run.mode())?;
@@ -321,7 +321,7 @@ impl RelabelJob {
         task: &Task,
         dataset: &Dataset,
         prior: &Prior,
-        (session, scorer): (&Session, &Opened),
+        (session, scorer): (&Session, &Backend),
     ) -> Result<Manifest> {
         let mut settings = Map::new();
         settings.insert("task".into(), self.task.clone().into());
@@ -333,7 +333,7 @@ impl RelabelJob {
         scorer.settings(&self.model, &mut settings);
         settings.insert("method".into(), "relabel".into());
         settings.insert("calibration".into(), json!(self.calibration()));
-        prior_args::insert(&mut settings, (prior, self.calibration()), task);
+        prior::insert(&mut settings, (prior, self.calibration()), task);
         let by = self.by.to_possible_value().map(|value| value.get_name().to_owned());
         settings.insert("by".into(), by.into());
         if self.by != ChangeName::None {

@@ -7,10 +7,10 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
 
+use super::backend::{Backend, Need};
 use super::model::ModelOptions;
 use super::observer::Voice;
-use super::opened::{Need, Opened};
-use super::server_args::ServerOptions;
+use super::server::ServerOptions;
 use super::session::Session;
 use crate::error::{Error, ErrorKind, Result};
 use crate::score::{PromptTree, Scorer};
@@ -61,7 +61,7 @@ const CHUNK: usize = 256;
 pub(super) fn run(args: ScoreJob, session: &mut Session) -> Result<()> {
     let lines = read(&args.input)?;
     warn_of_beginnings(&lines, &session.voice);
-    let mut scorer = Opened::open(&args.model, &args.server, Need::Scores, session)?;
+    let mut scorer = Backend::open(&args.model, &args.server, Need::Scores, session)?;
     for chunk in lines.chunks(CHUNK) {
         let mut tree = PromptTree::new();
         for line in chunk {

@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::lm::Devices;
 use crate::run::{Manifest, copy_run, find_run};
 use crate::score::{LmScorer, Work, total_memory};
-use crate::train::Seat;
+use crate::train::ProcessRank;
 
 /// Models that are kept open besides the one at work.
 const MOST_KEPT: usize = 2;
@@ -146,13 +146,13 @@ impl<'o> Session<'o> {
         &mut self,
         args: &ModelOptions,
         place: (Devices, Kind),
-        seat: Option<&Seat>,
+        process: Option<&ProcessRank>,
     ) -> Result<LmScorer> {
         let mut scorer = self.take(args, || Ok(place.clone()))?;
         if self.counts() {
             scorer.count_only();
         }
-        args.set_threads(seat);
+        args.set_threads(process);
         Ok(scorer)
     }
 

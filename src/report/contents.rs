@@ -35,7 +35,7 @@ pub(super) struct Figure {
 /// Runs by what they are, with their names.
 #[derive(Default)]
 pub(super) struct Sorted {
-    pub judged: Vec<(AnyRun, String)>,
+    pub evaluated: Vec<(AnyRun, String)>,
     pub trainings: Vec<(TrainRun, String)>,
     pub loops: Vec<(LoopRun, String)>,
 }
@@ -43,7 +43,7 @@ pub(super) struct Sorted {
 impl Sorted {
     /// Returns the runs of `w2s label`.
     pub(super) fn labellings(&self) -> impl Iterator<Item = (&Run, &String)> {
-        self.judged.iter().filter_map(|(run, name)| match run {
+        self.evaluated.iter().filter_map(|(run, name)| match run {
             AnyRun::Labels(run) => Some((&**run, name)),
             AnyRun::Weak(_) => None,
         })
@@ -51,7 +51,7 @@ impl Sorted {
 
     /// Returns the runs of `w2s filter`.
     pub(super) fn filters(&self) -> impl Iterator<Item = (&WeakRun, &String)> {
-        self.judged.iter().filter_map(|(run, name)| match run {
+        self.evaluated.iter().filter_map(|(run, name)| match run {
             AnyRun::Labels(_) => None,
             AnyRun::Weak(run) => Some((&**run, name)),
         })
@@ -59,10 +59,10 @@ impl Sorted {
 
     pub(super) fn add(&mut self, run: Shown, name: String, notes: &mut Vec<String>) {
         match run {
-            Shown::Labels(run) => self.judged.push((run, name)),
+            Shown::Labels(run) => self.evaluated.push((run, name)),
             Shown::Train(run) => self.trainings.push((*run, name)),
             Shown::Loop(run) => self.loops.push((*run, name)),
-            Shown::Unjudged(run) => {
+            Shown::Unevaluated(run) => {
                 if let Some(reason) = &run.gold_used {
                     notes.push(format!("{name} used gold labels: {reason}"));
                 }

@@ -23,9 +23,9 @@ pub(super) fn draw(methods: &[Methods], sorted: &Sorted, heading: &str) -> Vec<F
     for (caption, svg) in methods.iter().flat_map(Methods::figures) {
         figures.push(Figure { stem: unused("methods", &mut stems), caption, svg });
     }
-    let judged = &sorted.judged;
-    if !judged.is_empty() {
-        let svg = accuracy_bars(&bar_chart(judged, heading));
+    let evaluated = &sorted.evaluated;
+    if !evaluated.is_empty() {
+        let svg = accuracy_bars(&bar_chart(evaluated, heading));
         let (stem, caption) = ("accuracy".to_owned(), "Accuracy of each run".to_owned());
         figures.push(Figure { stem, caption, svg });
     }
@@ -47,7 +47,7 @@ pub(super) fn draw(methods: &[Methods], sorted: &Sorted, heading: &str) -> Vec<F
         }
     }
     let known: Vec<(&AnyRun, &String, &Reliability)> =
-        judged.iter().filter_map(|(run, name)| Some((run, name, run.reliability()?))).collect();
+        evaluated.iter().filter_map(|(run, name)| Some((run, name, run.reliability()?))).collect();
     for (run, name, reliability) in &known {
         let folder = &run.identity().folder;
         let (stem, title) = namer.name(["calibration", "Calibration"], folder, name, known.len());

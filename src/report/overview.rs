@@ -131,7 +131,7 @@ fn result(run: &Shown) -> Option<(String, String)> {
         }
         Shown::Train(run) => Some((run.losses(), String::new())),
         Shown::Loop(run) => run.result(),
-        Shown::Unjudged(_) => None,
+        Shown::Unevaluated(_) => None,
     }
 }
 

@@ -152,7 +152,7 @@ fn read(inputs: &ReportInputs) -> Result<Report> {
         sorted.labellings().map(|(run, name)| (run, name.clone())).unzip();
     let (weak_runs, weak_names): (Vec<&WeakRun>, Vec<String>) =
         sorted.filters().map(|(run, name)| (run, name.clone())).unzip();
-    notes.extend(common_notes(&sorted.judged));
+    notes.extend(common_notes(&sorted.evaluated));
     notes.extend(self::notes(&runs, &run_names));
     notes.extend(weak_runs.iter().zip(&weak_names).flat_map(|(run, name)| run.notes(name)));
     notes.extend(sorted.trainings.iter().flat_map(|(run, name)| run.notes(name)));

@@ -22,11 +22,11 @@ pub(super) enum Shown {
     Train(Box<TrainRun>),
     Loop(Box<LoopRun>),
     /// A run with labels that were not compared with gold.
-    Unjudged(Box<UnjudgedRun>),
+    Unevaluated(Box<UnevaluatedRun>),
 }
 
 /// What is known of a run without an evaluation.
-pub(super) struct UnjudgedRun {
+pub(super) struct UnevaluatedRun {
     pub identity: Identity,
     /// Why gold was used in making the labels, where it was.
     pub gold_used: Option<String>,
@@ -41,7 +41,7 @@ impl Shown {
         let start = Start::read(dir)?;
         Ok(match start.command.as_deref() {
             Some("label" | "filter") if !dir.join("eval.json").exists() => {
-                Self::Unjudged(Box::new(UnjudgedRun::of(start)))
+                Self::Unevaluated(Box::new(UnevaluatedRun::of(start)))
             }
             Some("train") => Self::Train(Box::new(TrainRun::read(dir, start)?)),
             Some("loop") => Self::Loop(Box::new(LoopRun::read(dir, start)?)),
@@ -55,12 +55,12 @@ impl Shown {
             Self::Labels(run) => run.identity(),
             Self::Train(run) => &run.identity,
             Self::Loop(run) => &run.identity,
-            Self::Unjudged(run) => &run.identity,
+            Self::Unevaluated(run) => &run.identity,
         }
     }
 }
 
-impl UnjudgedRun {
+impl UnevaluatedRun {
     fn of(start: Start) -> Self {
         let (method, method_name) = match (start.command.as_deref(), start.method) {
             (Some("filter"), _) => ("weak labels".to_owned(), "weak labels".to_owned()),

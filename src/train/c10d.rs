@@ -14,7 +14,7 @@ const MESSAGE_BYTES: usize = 2048;
 
 /// As `W2sSeat` of the C++ file.
 #[repr(C)]
-struct CSeat {
+struct CProcess {
     rank: i32,
     size: i32,
     host: *const c_char,
@@ -37,7 +37,7 @@ struct CNccl {
 }
 
 unsafe extern "C" {
-    fn w2s_group_join(seat: *const CSeat, text: *mut c_char, size: usize) -> *mut CGroup;
+    fn w2s_group_join(process: *const CProcess, text: *mut c_char, size: usize) -> *mut CGroup;
     fn w2s_group_sum(
         group: *mut CGroup,
         tensor: *mut torch_sys::C_tensor,
@@ -99,7 +99,7 @@ impl ProcessGroup {
         let prefix = c_string(joining.prefix)?;
         let devices = c_string(joining.devices)?;
         let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
-        let seat = CSeat {
+        let process = CProcess {
             rank: joining.rank as i32,
             size: joining.size as i32,
             host: host.as_ptr(),
@@ -111,9 +111,9 @@ impl ProcessGroup {
             peer_ms: millis(joining.peer),
         };
         let mut text = [0; MESSAGE_BYTES];
-        // SAFETY: the seat and its strings live through the call, which copies what it keeps; the
+        // SAFETY: the process and its strings live through the call, which copies what it keeps; the
         // buffer has the size that is said. The socket belongs to the callee from here on.
-        let group = unsafe { w2s_group_join(&seat, text.as_mut_ptr(), text.len()) };
+        let group = unsafe { w2s_group_join(&process, text.as_mut_ptr(), text.len()) };
         if group.is_null() { Err(message(&text)) } else { Ok(Self(group)) }
     }
 

@@ -10,7 +10,7 @@ use tch::{Device, Tensor};
 
 use super::c10d::{Joining, Nccl, NcclId, ProcessGroup};
 use super::optimizer::Parameter;
-use super::rank::{Seat, group};
+use super::rank::{ProcessRank, group};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Most numbers of gradients that are summed at once; as much memory is taken for them once more.
@@ -46,23 +46,23 @@ impl Group {
         Self { rank: 0, size: 1, patience: Duration::ZERO, members: None, nccl: None }
     }
 
-    /// Returns the group that has a seat for this process, when all have joined.
+    /// Returns the group that this process is of, when all have joined.
     ///
     /// Must not run before [`resolve_device`](crate::lm::resolve_device), as any use of libtorch.
     ///
     /// # Errors
     /// [`ErrorKind::Group`] when the others are not found in time.
-    pub fn join(seat: &Seat, patience: Patience) -> Result<Self> {
-        let addresses = seat.addresses()?;
+    pub fn join(process: &ProcessRank, patience: Patience) -> Result<Self> {
+        let addresses = process.addresses()?;
         let meets_on_loopback = addresses[0].ip().is_loopback();
-        let listener = if seat.rank == 0 && !seat.store_is_there {
-            Some(seat.listen(&addresses)?)
+        let listener = if process.rank == 0 && !process.store_is_there {
+            Some(process.listen(&addresses)?)
         } else {
-            seat.reach(&addresses, patience.join)?;
+            process.reach(&addresses, patience.join)?;
             None
         };
-        let devices = if !seat.interfaces.is_empty() {
-            let names = seat.interfaces.split(',').map(|name| format!("if:{}", name.trim()));
+        let devices = if !process.interfaces.is_empty() {
+            let names = process.interfaces.split(',').map(|name| format!("if:{}", name.trim()));
             names.collect::<Vec<_>>().join(",")
         } else if meets_on_loopback {
             addresses[0].ip().to_string()
@@ -70,14 +70,14 @@ impl Group {
             String::new()
         };
         let host =
-            if meets_on_loopback { addresses[0].ip().to_string() } else { seat.host.clone() };
+            if meets_on_loopback { addresses[0].ip().to_string() } else { process.host.clone() };
         let members = ProcessGroup::join(Joining {
-            rank: seat.rank,
-            size: seat.size,
+            rank: process.rank,
+            size: process.size,
             host: &host,
-            port: seat.port,
+            port: process.port,
             listener,
-            prefix: &seat.prefix,
+            prefix: &process.prefix,
             devices: &devices,
             join: patience.join,
             peer: patience.peer,
@@ -85,12 +85,12 @@ impl Group {
         .map_err(|reason| {
             group(format!(
                 "the {} processes did not find each other within {:.0} s: {reason}",
-                seat.size,
+                process.size,
                 patience.join.as_secs_f64()
             ))
             .hint("start all of them with the same WORLD_SIZE, MASTER_ADDR and MASTER_PORT and each with its own RANK; GLOO_SOCKET_IFNAME names the network to use")
         })?;
-        let (rank, size) = (seat.rank, seat.size);
+        let (rank, size) = (process.rank, process.size);
         Ok(Self { rank, size, patience: patience.peer, members: Some(members), nccl: None })
     }
 
@@ -304,14 +304,14 @@ mod tests {
         drop(listener);
         let patience = Patience { join: Duration::from_secs(20), peer: Duration::from_secs(20) };
         let as_rank = |rank: &str| {
-            let seat = Seat::from_variables(|name| match name {
+            let process = ProcessRank::from_variables(|name| match name {
                 "RANK" => Some(rank.to_owned()),
                 "WORLD_SIZE" => Some("2".to_owned()),
                 "MASTER_ADDR" => Some("localhost".to_owned()),
                 "MASTER_PORT" => Some(port.clone()),
                 _ => None,
             });
-            work(Group::join(&seat.unwrap().unwrap(), patience).unwrap())
+            work(Group::join(&process.unwrap().unwrap(), patience).unwrap())
         };
         thread::scope(|scope| {
             let second = scope.spawn(|| as_rank("1"));

@@ -29,6 +29,6 @@ pub use item::{Answer, Item, ItemBuilder, TooLong};
 pub use loss::{ClassLoss, Loss};
 pub use memory::{pass_bytes, pass_tokens};
 pub use optimizer::{AdamW, Decay, Parameter, Schedule};
-pub use rank::Seat;
+pub use rank::ProcessRank;
 pub use state::State;
 pub use trainer::{StepReport, TrainSettings, Trainer};

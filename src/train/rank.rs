@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// A process's place among several.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seat {
+pub struct ProcessRank {
     /// Its number, from 0.
     pub rank: usize,
     /// The number of processes; at least 2.
@@ -32,7 +32,7 @@ pub struct Seat {
 
 const HINT: &str = "start it with `torchrun --no-python w2s train ...`, set RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT for each process, or unset them for a single one";
 
-impl Seat {
+impl ProcessRank {
     /// Returns the place that variables give, or `None` for a process by itself.
     ///
     /// # Errors
@@ -174,8 +174,8 @@ pub(super) fn group(message: String) -> Error {
 mod tests {
     use super::*;
 
-    fn seat(variables: &[(&str, &str)]) -> Result<Option<Seat>> {
-        Seat::from_variables(|name| {
+    fn process(variables: &[(&str, &str)]) -> Result<Option<ProcessRank>> {
+        ProcessRank::from_variables(|name| {
             variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())
         })
     }
@@ -183,27 +183,27 @@ mod tests {
     const MASTER: [(&str, &str); 2] = [("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", "29500")];
 
     #[test]
-    fn a_process_by_itself_has_no_seat() {
+    fn a_process_by_itself_has_no_rank() {
         for alone in [&[][..], &[("WORLD_SIZE", "1")], &[("WORLD_SIZE", "1"), ("RANK", "0")]] {
-            assert_eq!(seat(alone).unwrap(), None);
+            assert_eq!(process(alone).unwrap(), None);
         }
-        assert_eq!(seat(&MASTER).unwrap(), None);
+        assert_eq!(process(&MASTER).unwrap(), None);
     }
 
     #[test]
-    fn torchrun_variables_give_a_seat() {
+    fn torchrun_variables_give_a_rank() {
         let rank = [("RANK", "3"), ("WORLD_SIZE", "4")];
-        let found = seat(&[rank, MASTER].concat()).unwrap().unwrap();
+        let found = process(&[rank, MASTER].concat()).unwrap().unwrap();
         assert_eq!((found.rank, found.size, found.port), (3, 4, 29500));
         assert_eq!((found.local_rank, found.local_size), (3, 4));
         let far = [("MASTER_ADDR", "node0"), ("MASTER_PORT", "29500")];
         let local = [("LOCAL_RANK", "1"), ("LOCAL_WORLD_SIZE", "2")];
         let elastic =
             [("TORCHELASTIC_USE_AGENT_STORE", "True"), ("TORCHELASTIC_RESTART_COUNT", "2")];
-        let found = seat(&[rank, far, local, elastic].concat()).unwrap().unwrap();
+        let found = process(&[rank, far, local, elastic].concat()).unwrap().unwrap();
         assert_eq!((found.local_rank, found.local_size, found.store_is_there), (1, 2, true));
         assert_eq!(found.prefix, "w2s/2");
-        let found = seat(&[rank, far].concat()).unwrap().unwrap();
+        let found = process(&[rank, far].concat()).unwrap().unwrap();
         assert_eq!((found.local_rank, found.local_size), (0, 1));
     }
 
@@ -222,7 +222,7 @@ mod tests {
             (&[two[0], two[1], MASTER[0], ("MASTER_PORT", "0")], "MASTER_PORT is 0"),
             (&[two[0], two[1], MASTER[0], ("MASTER_PORT", "70000")], "MASTER_PORT is `70000`"),
         ] {
-            let error = seat(variables).unwrap_err();
+            let error = process(variables).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Usage);
             assert!(error.message().contains(says), "{error}");
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use rand::Rng;
 use w2s::data::{AnswerRecord, Dataset, Example, ParserName, Task, VariantKind};
 use w2s::filter::{
-    Asking, JudgeSettings, Judged, Rule, Variation, WeightBy, coverage, judge, read_published,
+    Asking, Filtered, KeepSettings, Rule, Variation, WeightBy, coverage, keep, read_published,
     write_published,
 };
 use w2s::run::SeedStream;
@@ -24,8 +24,8 @@ fn questions(task: &Task) -> (Place, Dataset) {
     (place, data)
 }
 
-fn settings(rule: Rule) -> JudgeSettings {
-    JudgeSettings {
+fn settings(rule: Rule) -> KeepSettings {
+    KeepSettings {
         rule,
         weight_by: WeightBy::Reliability { temperature: 0.2 },
         sampling: false,
@@ -77,7 +77,7 @@ fn answers_map_back_to_the_option_under_any_order() {
                 }
             }
         }
-        let found = judge(
+        let found = keep(
             &answers,
             Some(&data.examples),
             &settings(Rule::Quantile(0.5)),
@@ -108,7 +108,7 @@ fn a_bias_to_a_letter_shows_as_entropy_and_is_taken_off() {
             TableScorer::new(|_: &str, _: &Question| [0.7, 0.1, 0.1, 0.1].map(f64::ln).to_vec());
         let all = asking(&task, &data.examples, 24, 0);
         let (answers, _) = all.soft(calibration, &mut scorer, &mut |_| Ok(())).unwrap();
-        judge(&answers, None, &settings(Rule::Quantile(1.0)), &SeedStream::new(0)).unwrap()
+        keep(&answers, None, &settings(Rule::Quantile(1.0)), &SeedStream::new(0)).unwrap()
     };
     let biased = &run(Calibration::None).kept[0];
     // Over all orders each option stands first equally often.
@@ -215,20 +215,20 @@ fn rows(id: &str, letters: &str) -> Vec<AnswerRecord> {
         .collect()
 }
 
-fn judged(table: &[&str], settings: &JudgeSettings) -> Judged {
+fn filtered(table: &[&str], settings: &KeepSettings) -> Filtered {
     let answers: Vec<_> =
         table.iter().enumerate().map(|(i, s)| rows(&format!("q{i}"), s)).collect();
-    judge(&answers, None, settings, &SeedStream::new(1)).unwrap()
+    keep(&answers, None, settings, &SeedStream::new(1)).unwrap()
 }
 
-fn ids(found: &Judged) -> Vec<&str> {
+fn ids(found: &Filtered) -> Vec<&str> {
     found.kept.iter().map(|record| record.id.as_str()).collect()
 }
 
 #[test]
 fn the_published_filter_by_hand() {
     let table = ["AAAAA", "AAAAB", "AAABB", "ABCDA", "BBBBB"];
-    let found = judged(&table, &settings(Rule::Quantile(0.5)));
+    let found = filtered(&table, &settings(Rule::Quantile(0.5)));
     // Entropies 0, .500, .673, 1.332, 0: the median is .500, and it is kept.
     assert_eq!(ids(&found), ["q0", "q1", "q4"]);
     assert!((found.threshold_nats.unwrap() - 0.500).abs() < 5e-4);
@@ -238,10 +238,10 @@ fn the_published_filter_by_hand() {
     assert_eq!(found.dropped[0].reason, "entropy 0.673 > 0.500");
     assert_eq!(found.kept[1].label.as_deref(), Some("A"));
     // Idempotent: what was kept is kept again by the same limit; and the order does not matter.
-    let again = judged(&["AAAAA", "AAAAB", "BBBBB"], &settings(Rule::MaxEntropy(0.5005)));
+    let again = filtered(&["AAAAA", "AAAAB", "BBBBB"], &settings(Rule::MaxEntropy(0.5005)));
     assert_eq!(again.kept.len(), 3);
     let turned: Vec<&str> = table.iter().rev().copied().collect();
-    assert_eq!(judged(&turned, &settings(Rule::Quantile(0.5))).kept.len(), 3);
+    assert_eq!(filtered(&turned, &settings(Rule::Quantile(0.5))).kept.len(), 3);
 }
 
 /// Whatever the table and the rule, making one answer unreadable never raises the kept share.
@@ -260,7 +260,7 @@ fn an_unread_answer_never_raises_the_kept_share() {
         };
         let kept = |table: &[String]| {
             let table: Vec<&str> = table.iter().map(String::as_str).collect();
-            judged(&table, &settings(rule)).kept.len()
+            filtered(&table, &settings(rule)).kept.len()
         };
         let before = kept(&table);
         let (row, at) = (rng.random_range(0..num), rng.random_range(0..5));
@@ -269,7 +269,7 @@ fn an_unread_answer_never_raises_the_kept_share() {
         assert!(kept(&table) <= before, "{rule:?}: {original} -> {} in {table:?}", table[row]);
     }
     // All unread: entropy 0 by the published count, and still nothing is kept.
-    let found = judged(&["-----", "-----"], &settings(Rule::Quantile(1.0)));
+    let found = filtered(&["-----", "-----"], &settings(Rule::Quantile(1.0)));
     assert!(found.kept.is_empty() && found.num_unparsed == 10);
     assert_eq!(found.dropped[0].reason, "no answer could be read");
     assert_eq!(found.dropped[0].entropy_nats, 0.0);
@@ -279,10 +279,10 @@ fn an_unread_answer_never_raises_the_kept_share() {
 fn sampling_draws_as_many_rows_as_questions_of_the_kept_ones() {
     let table = ["AAAAA", "AAAA-", "ABCDA", "ABCDE", "AABBC", "BBBBB"];
     let drawn = |seed| {
-        let settings = JudgeSettings { sampling: true, ..settings(Rule::Quantile(0.5)) };
+        let settings = KeepSettings { sampling: true, ..settings(Rule::Quantile(0.5)) };
         let answers: Vec<_> =
             table.iter().enumerate().map(|(i, s)| rows(&format!("q{i}"), s)).collect();
-        judge(&answers, None, &settings, &SeedStream::new(seed)).unwrap().sample
+        keep(&answers, None, &settings, &SeedStream::new(seed)).unwrap().sample
     };
     let sample = drawn(1);
     assert_eq!(sample.len(), table.len());
@@ -295,8 +295,8 @@ fn sampling_draws_as_many_rows_as_questions_of_the_kept_ones() {
 #[test]
 fn other_weights_by_hand() {
     let weights = |weight_by| {
-        let settings = JudgeSettings { weight_by, ..settings(Rule::Quantile(1.0)) };
-        judged(&["AAAB-"], &settings).weights.iter().map(|row| row.weight).collect::<Vec<_>>()
+        let settings = KeepSettings { weight_by, ..settings(Rule::Quantile(1.0)) };
+        filtered(&["AAAB-"], &settings).weights.iter().map(|row| row.weight).collect::<Vec<_>>()
     };
     let near = |found: Vec<f64>, expected: [f64; 5]| {
         assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12), "{found:?}");
@@ -306,11 +306,9 @@ fn other_weights_by_hand() {
     // ln 4 nats stand for 4 to 1.
     let margins = [("q0".to_owned(), ("A".to_owned(), 4.0_f64.ln()))].into();
     near(weights(WeightBy::IcmMargin(margins)), [0.8, 0.8, 0.8, 0.2, 0.0]);
-    let settings = JudgeSettings {
-        weight_by: WeightBy::IcmMargin([].into()),
-        ..settings(Rule::Quantile(1.0))
-    };
-    let error = judge(&[rows("q", "AB")], None, &settings, &SeedStream::new(0)).unwrap_err();
+    let settings =
+        KeepSettings { weight_by: WeightBy::IcmMargin([].into()), ..settings(Rule::Quantile(1.0)) };
+    let error = keep(&[rows("q", "AB")], None, &settings, &SeedStream::new(0)).unwrap_err();
     assert!(error.to_string().contains("no margin for question `q`"), "{error}");
 }
 
@@ -320,8 +318,8 @@ fn a_split_never_tears_a_question() {
         (0..20).map(|i| if i % 2 == 0 { "AAAAA" } else { "AAAAB" }.to_owned()).collect();
     let table: Vec<&str> = table.iter().map(String::as_str).collect();
     let settings =
-        JudgeSettings { validation_fraction: 0.2, sampling: true, ..settings(Rule::Quantile(1.0)) };
-    let found = judged(&table, &settings);
+        KeepSettings { validation_fraction: 0.2, sampling: true, ..settings(Rule::Quantile(1.0)) };
+    let found = filtered(&table, &settings);
     let aside: Vec<&str> = found
         .kept
         .iter()
@@ -350,7 +348,7 @@ fn the_published_table_comes_back_as_it_was() {
     let (answers, _) =
         asking.votes(ParserName::OptionLetter, 50, &mut generator, &mut |_| Ok(())).unwrap();
     let found =
-        judge(&answers, Some(&data.examples), &settings(Rule::Quantile(0.5)), &SeedStream::new(0))
+        keep(&answers, Some(&data.examples), &settings(Rule::Quantile(0.5)), &SeedStream::new(0))
             .unwrap();
     let records: Vec<_> = found.kept.iter().chain(&found.dropped).collect();
     // Gold is the third option of each: its place among those shown is the target.
@@ -447,7 +445,7 @@ fn the_kinds_of_questions_that_were_lost_are_counted() {
         })
         .collect();
     let data = Dataset::read(place.write("t.jsonl", &text), &task).unwrap();
-    let found = judged(&["AA", "AA", "AB", "AA"], &settings(Rule::MaxEntropy(0.1)));
+    let found = filtered(&["AA", "AA", "AB", "AA"], &settings(Rule::MaxEntropy(0.1)));
     let kinds = coverage(&found, &data.examples, &task.answers.kinds, true);
     let told: Vec<String> =
         kinds.iter().map(|k| format!("{} {}: {}/{}", k.by, k.kind, k.num_kept, k.num)).collect();

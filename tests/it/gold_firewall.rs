@@ -10,18 +10,19 @@ const DOORS: [&str; 3] = ["GoldLabels", "GoldAnswers", "ReferenceKeys"];
 
 /// The files that name them, and why. All other code, what is added to it too, labels, filters and trains
 /// without a way to gold: a file is put here for a reason that can be said.
-const EXCEPTIONS: [(&str, &str); 11] = [
+const EXCEPTIONS: [(&str, &str); 9] = [
     ("data/gold.rs", "reads gold labels and answers"),
     ("data/reference.rs", "reads the published code's keys, which tell gold"),
     ("data/mod.rs", "names what the module has"),
-    ("pipeline/eval.rs", "evaluates labels"),
-    ("pipeline/eval_loop.rs", "evaluates the rounds of a loop"),
-    ("pipeline/eval_weak.rs", "evaluates what a filter kept"),
-    ("pipeline/compare_runs.rs", "compares runs with gold"),
+    ("pipeline/evaluate/mod.rs", "evaluates labels"),
+    ("pipeline/evaluate/rounds.rs", "evaluates the rounds of a loop"),
+    ("pipeline/evaluate/weak.rs", "evaluates what a filter kept"),
+    ("pipeline/compare/runs.rs", "compares runs with gold"),
     ("report/examples.rs", "shows gold beside the labels of an evaluated run"),
-    ("pipeline/gold_demonstrations.rs", "few-shot-gold and starts from gold; the run is marked"),
-    ("pipeline/train_gold.rs", "weak supervisors and ceilings; the run is marked"),
-    ("pipeline/from_gold.rs", "the published code's keys; the run is marked"),
+    (
+        "pipeline/gold.rs",
+        "few-shot-gold, starts from gold, weak supervisors, ceilings; the run is marked",
+    ),
 ];
 
 fn sources(folder: &Path, out: &mut Vec<PathBuf>) {

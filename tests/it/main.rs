@@ -22,6 +22,7 @@ mod demo_data;
 mod diagnostics;
 mod diff;
 mod eval;
+mod every_verb;
 mod export_settings;
 mod fault;
 mod faults;

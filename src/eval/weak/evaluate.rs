@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use rand::Rng;
 
-use super::measure::{self, Judged};
+use super::measure::{self, Evaluated};
 use super::{Binning, RowAccuracies, WeakEvaluation};
 use crate::data::{WeakRecord, WeightRecord};
 use crate::error::{Error, ErrorKind, Result};
@@ -37,27 +37,27 @@ pub fn evaluate_weak(
     check(kept, dropped, rows, gold, labels)?;
     let num_questions = kept.len() + dropped.len();
     let questions = kept.iter().map(|one| (one, true));
-    let mut judged: Vec<Judged> = questions
+    let mut evaluated: Vec<Evaluated> = questions
         .chain(dropped.iter().map(|one| (one, false)))
-        .filter_map(|(one, kept)| Some(Judged::new(one, kept, gold.get(&one.id)?)))
+        .filter_map(|(one, kept)| Some(Evaluated::new(one, kept, gold.get(&one.id)?)))
         .collect();
-    if judged.is_empty() {
+    if evaluated.is_empty() {
         return Err(Error::new(
             ErrorKind::Data,
             format!("none of the {num_questions} questions has a gold answer"),
         )
         .hint("check that the gold file and the run name the questions by the same ids"));
     }
-    judged.sort_by(|a, b| a.question.entropy_nats.total_cmp(&b.question.entropy_nats));
+    evaluated.sort_by(|a, b| a.question.entropy_nats.total_cmp(&b.question.entropy_nats));
     let places: HashMap<&str, usize> =
-        judged.iter().enumerate().map(|(i, one)| (one.question.id.as_str(), i)).collect();
+        evaluated.iter().enumerate().map(|(i, one)| (one.question.id.as_str(), i)).collect();
     for row in rows {
         if let Some(&place) = places.get(row.id.as_str()) {
-            judged[place].add(row);
+            evaluated[place].add(row);
         }
     }
-    let ties = measure::ties(&judged);
-    let [gain, auroc, rows_of @ ..] = measure::estimates(&judged, &ties, rng);
+    let ties = measure::ties(&evaluated);
+    let [gain, auroc, rows_of @ ..] = measure::estimates(&evaluated, &ties, rng);
     let with_gold = |row: &&WeightRecord| places.contains_key(row.id.as_str());
     let [of_all, of_kept, of_dropped, weighted, kept_weighted] = rows_of;
     Ok(WeakEvaluation {
@@ -68,15 +68,15 @@ pub fn evaluate_weak(
         num_questions,
         num_kept: kept.len(),
         retained_share: kept.len() as f64 / num_questions as f64,
-        num_with_gold: judged.len(),
-        before: measure::accuracy(judged.iter()),
-        kept: measure::accuracy(judged.iter().filter(|one| one.kept)),
-        dropped: measure::accuracy(judged.iter().filter(|one| !one.kept)),
+        num_with_gold: evaluated.len(),
+        before: measure::accuracy(evaluated.iter()),
+        kept: measure::accuracy(evaluated.iter().filter(|one| one.kept)),
+        dropped: measure::accuracy(evaluated.iter().filter(|one| !one.kept)),
         gain,
         auroc,
-        bins: measure::bins(&judged, &ties, binning),
+        bins: measure::bins(&evaluated, &ties, binning),
         rows: RowAccuracies {
-            num_rows: judged.iter().map(|one| one.num_rows).sum(),
+            num_rows: evaluated.iter().map(|one| one.num_rows).sum(),
             num_unparsed: rows.iter().filter(with_gold).filter(|row| row.answer.is_none()).count(),
             all: of_all,
             kept: of_kept,
@@ -84,9 +84,9 @@ pub fn evaluate_weak(
             weighted,
             kept_weighted,
         },
-        coverage: labels.iter().map(|label| measure::coverage(label, &judged)).collect(),
+        coverage: labels.iter().map(|label| measure::coverage(label, &evaluated)).collect(),
         reliability_map: (!labels.is_empty()).then(|| measure::reliability_map(labels, rows, gold)),
-        calibration: measure::calibration(&judged),
+        calibration: measure::calibration(&evaluated),
         other_columns: Vec::new(),
     })
 }

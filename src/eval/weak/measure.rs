@@ -25,7 +25,7 @@ const NO_VARIANCE: f64 = 1e-12;
 const NUM_RESAMPLES: usize = 2000;
 
 /// A question with gold, and the sums over its rows.
-pub(super) struct Judged<'a> {
+pub(super) struct Evaluated<'a> {
     pub(super) question: &'a WeakRecord,
     pub(super) kept: bool,
     gold: &'a str,
@@ -36,7 +36,7 @@ pub(super) struct Judged<'a> {
     right_weight: f64,
 }
 
-impl<'a> Judged<'a> {
+impl<'a> Evaluated<'a> {
     pub(super) fn new(question: &'a WeakRecord, kept: bool, gold: &'a str) -> Self {
         let right = question.label.as_deref() == Some(gold);
         Self {
@@ -62,9 +62,9 @@ impl<'a> Judged<'a> {
     }
 }
 
-pub(super) fn accuracy<'a>(judged: impl Iterator<Item = &'a Judged<'a>>) -> WeakAccuracy {
+pub(super) fn accuracy<'a>(evaluated: impl Iterator<Item = &'a Evaluated<'a>>) -> WeakAccuracy {
     let [mut num_questions, mut num_right, mut num_unparsed] = [0; 3];
-    for one in judged {
+    for one in evaluated {
         num_questions += 1;
         num_right += usize::from(one.right);
         num_unparsed += usize::from(one.question.label.is_none());
@@ -81,10 +81,10 @@ pub(super) fn accuracy<'a>(judged: impl Iterator<Item = &'a Judged<'a>>) -> Weak
 }
 
 /// How many questions share each value of the entropy, lowest first.
-pub(super) fn ties(judged: &[Judged]) -> Vec<usize> {
+pub(super) fn ties(evaluated: &[Evaluated]) -> Vec<usize> {
     let mut ties = Vec::new();
     let mut value = f64::NEG_INFINITY;
-    for one in judged {
+    for one in evaluated {
         let entropy = one.question.entropy_nats;
         match ties.last_mut() {
             Some(num) if entropy - value <= SAME_ENTROPY_NATS => *num += 1,
@@ -99,14 +99,14 @@ pub(super) fn ties(judged: &[Judged]) -> Vec<usize> {
 
 /// The gain, the AUROC, and the row accuracies in the order of [`RowAccuracies`].
 pub(super) fn estimates(
-    judged: &[Judged],
+    evaluated: &[Evaluated],
     ties: &[usize],
     rng: &mut impl Rng,
 ) -> [Option<Estimate>; 7] {
     let statistics = |drawn: &[usize]| {
         // By kept and not: questions, right ones, rows, right ones, weight, right weight.
         let mut sums = [[0.0; 6]; 2];
-        for (one, &times) in judged.iter().zip(drawn) {
+        for (one, &times) in evaluated.iter().zip(drawn) {
             let times = times as f64;
             let sums = &mut sums[usize::from(one.kept)];
             let right = if one.right { times } else { 0.0 };
@@ -121,7 +121,7 @@ pub(super) fn estimates(
         let [dropped, kept] = sums;
         let all: [f64; 6] = std::array::from_fn(|i| dropped[i] + kept[i]);
         let rate = |sums: [f64; 6], i: usize| (sums[i] > 0.0).then(|| sums[i + 1] / sums[i]);
-        let mut rest = judged.iter().zip(drawn);
+        let mut rest = evaluated.iter().zip(drawn);
         let certain_last = ties.iter().map(|&num| {
             rest.by_ref().take(num).fold((0, 0), |(right, wrong), (one, &times)| {
                 if one.right { (right + times, wrong) } else { (right, wrong + times) }
@@ -131,17 +131,18 @@ pub(super) fn estimates(
         let auroc = auroc_of_ties(groups.into_iter().rev());
         [auroc, rate(all, 2), rate(kept, 2), rate(dropped, 2), rate(all, 4), rate(kept, 4)]
     };
-    let values = statistics(&vec![1; judged.len()]);
-    let variances = bootstrap_variances(judged.len(), NUM_RESAMPLES, rng, statistics);
-    let num = |is: &dyn Fn(&Judged) -> bool| judged.iter().filter(|one| is(one)).count() as f64;
+    let values = statistics(&vec![1; evaluated.len()]);
+    let variances = bootstrap_variances(evaluated.len(), NUM_RESAMPLES, rng, statistics);
+    let num =
+        |is: &dyn Fn(&Evaluated) -> bool| evaluated.iter().filter(|one| is(one)).count() as f64;
     let answered = |kept: bool| num(&|one| one.num_rows > 0 && one.kept == kept);
     let (kept, dropped) = (answered(true), answered(false));
     let num_right = num(&|one| one.right);
-    let least = num_right.min(judged.len() as f64 - num_right);
+    let least = num_right.min(evaluated.len() as f64 - num_right);
     // How many answers a rate is as sure as where resamples do not vary.
     let sizes = [least, kept + dropped, kept, dropped, kept + dropped, kept];
     std::array::from_fn(|i| {
-        let Some(i) = i.checked_sub(1) else { return gain(judged) };
+        let Some(i) = i.checked_sub(1) else { return gain(evaluated) };
         Some(rate_interval(values[i]?, variances[i].unwrap_or(0.0), sizes[i]))
     })
 }
@@ -162,9 +163,10 @@ fn rate_interval(value: f64, variance: f64, least: f64) -> Estimate {
 ///
 /// # Source
 /// Agresti and Caffo 2000 for the difference: a right and a wrong answer more on either side.
-fn gain(judged: &[Judged]) -> Option<Estimate> {
-    let count = |is: &dyn Fn(&Judged) -> bool| judged.iter().filter(|one| is(one)).count() as f64;
-    let (num, num_kept) = (judged.len() as f64, count(&|one| one.kept));
+fn gain(evaluated: &[Evaluated]) -> Option<Estimate> {
+    let count =
+        |is: &dyn Fn(&Evaluated) -> bool| evaluated.iter().filter(|one| is(one)).count() as f64;
+    let (num, num_kept) = (evaluated.len() as f64, count(&|one| one.kept));
     if num_kept == 0.0 || num_kept == num {
         return None;
     }
@@ -183,12 +185,12 @@ fn gain(judged: &[Judged]) -> Option<Estimate> {
     Some(Estimate { value, low: low.max(-1.0).min(value), high: high.min(1.0).max(value) })
 }
 
-pub(super) fn bins(judged: &[Judged], ties: &[usize], binning: Binning) -> Vec<EntropyBin> {
+pub(super) fn bins(evaluated: &[Evaluated], ties: &[usize], binning: Binning) -> Vec<EntropyBin> {
     let sizes = match binning {
         Binning::Distinct if ties.len() <= MAX_DISTINCT_BINS => ties.to_vec(),
-        _ => equal_counts_beside(cut(judged, ties), ties),
+        _ => equal_counts_beside(cut(evaluated, ties), ties),
     };
-    let mut rest = judged;
+    let mut rest = evaluated;
     let bin = |size: usize| {
         let (bin, after) = rest.split_at(size);
         rest = after;
@@ -205,9 +207,9 @@ pub(super) fn bins(judged: &[Judged], ties: &[usize], binning: Binning) -> Vec<E
 }
 
 /// How many values of the entropy the filter kept where it kept all up to one and none above; else 0.
-fn cut(judged: &[Judged], ties: &[usize]) -> usize {
-    let num_kept = judged.iter().filter(|one| one.kept).count();
-    let is_clean = judged[..num_kept].iter().all(|one| one.kept);
+fn cut(evaluated: &[Evaluated], ties: &[usize]) -> usize {
+    let num_kept = evaluated.iter().filter(|one| one.kept).count();
+    let is_clean = evaluated[..num_kept].iter().all(|one| one.kept);
     let mut done = 0;
     let edge = ties.iter().position(|&num| {
         done += num;
@@ -242,9 +244,9 @@ fn equal_counts(ties: &[usize], num_bins: usize) -> Vec<usize> {
     sizes
 }
 
-pub(super) fn coverage(label: &str, judged: &[Judged]) -> LabelCoverage {
-    let count = |is: &dyn Fn(&Judged) -> bool| judged.iter().filter(|one| is(one)).count();
-    let given = |one: &Judged| one.question.label.as_deref() == Some(label);
+pub(super) fn coverage(label: &str, evaluated: &[Evaluated]) -> LabelCoverage {
+    let count = |is: &dyn Fn(&Evaluated) -> bool| evaluated.iter().filter(|one| is(one)).count();
+    let given = |one: &Evaluated| one.question.label.as_deref() == Some(label);
     LabelCoverage {
         label: label.to_owned(),
         num_gold: count(&|one| one.gold == label),
@@ -282,8 +284,8 @@ pub(super) fn reliability_map(
 
 /// Labels are told by their places in the question's own distribution: questions may differ in their
 /// number of options.
-pub(super) fn calibration(judged: &[Judged]) -> Option<Reliability> {
-    let predictions: Vec<Prediction> = judged
+pub(super) fn calibration(evaluated: &[Evaluated]) -> Option<Reliability> {
+    let predictions: Vec<Prediction> = evaluated
         .iter()
         .filter_map(|one| {
             let distribution = one.question.distribution.as_deref()?;

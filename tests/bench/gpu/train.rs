@@ -9,7 +9,9 @@ use tch::{Device, Kind, Tensor};
 use w2s::error::{Error, ErrorKind, Result};
 use w2s::lm::{Decoder, LmConfig, Placement, TargetModules, Tokenizer};
 use w2s::run::SeedStream;
-use w2s::train::{Checkpointing, Group, Normalise, Patience, Seat, State, TrainSettings, Trainer};
+use w2s::train::{
+    Checkpointing, Group, Normalise, Patience, ProcessRank, State, TrainSettings, Trainer,
+};
 
 use super::golden::{TOLERANCE, fixture_difference, fixtures};
 use super::rows::{Row, Rows};
@@ -211,14 +213,14 @@ fn peers(settings: &Settings, rows: &Rows) -> Result<()> {
 
 /// One of the two: on a GPU of its own where there are several, else both on one.
 pub fn peer(device: Device, rows: &Rows) -> Result<()> {
-    let seat = Seat::from_environment()?
-        .ok_or_else(|| Error::new(ErrorKind::Usage, "the environment names no seat"))?;
+    let process = ProcessRank::from_environment()?
+        .ok_or_else(|| Error::new(ErrorKind::Usage, "the environment gives no rank"))?;
     let device = match device {
-        Device::Cuda(n) => Device::Cuda((n + seat.rank) % tch::Cuda::device_count() as usize),
+        Device::Cuda(n) => Device::Cuda((n + process.rank) % tch::Cuda::device_count() as usize),
         other => other,
     };
     let patience = Patience { join: Duration::from_secs(20), peer: Duration::from_secs(20) };
-    let mut group = Group::join(&seat, patience)?;
+    let mut group = Group::join(&process, patience)?;
     let reason = group.use_gpus(device)?;
     let (worst, _) = golden_run(load(device)?, NORMALISATIONS[1], Some(&group))?;
     if !group.is_first() {

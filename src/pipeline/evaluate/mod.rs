@@ -1,0 +1,440 @@
+//! `w2s eval`: the first and only place of the flow where labels meet gold.
+
+mod held_out;
+mod rounds;
+pub(super) mod weak;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::finished::{complete_run, task_of};
+use super::label::restarts;
+use super::model::ModelOptions;
+use super::observer::Voice;
+use super::server::ServerOptions;
+use super::session::Session;
+use super::words::{count, percent};
+use crate::data::{GoldLabels, LabelRecord, read_label_records};
+use crate::error::{Error, ErrorKind, Result};
+use crate::eval::{
+    Basins, Diagnostics, Evaluation, LabelMetrics, LabelledRun, Prediction, basins,
+    curve_from_trace, diagnose_trace, evaluate, margins,
+};
+use crate::report::{aligned, or_dash};
+use crate::run::{Manifest, RunDir, write_atomic};
+
+pub use held_out::{HeldOutOptions, NoiseName};
+
+/// Compare labels with gold: accuracy with its interval, balance, AUROC, Brier, ECE
+///
+/// Joins the labels of each run with the gold file by id. Writes eval.json and diagnostics.json into
+/// each run folder and, for a search, curve.jsonl (score and accuracy by iteration); prints one line
+/// for each run and gold column. Of several searches, of one run (`--restarts`) or several, it says
+/// which found the same (basins); for those of one run it writes basins.json there.
+///
+/// Of a run of `w2s filter` it says how right the weak labels are before the filter, among those kept
+/// and among those dropped, and what the filter gains; eval.json also has accuracy by entropy and
+/// reliability by truth and answer.
+///
+/// Of a loop (`w2s loop`) it evaluates every round: the new labels, and the answers to what was set aside.
+///
+/// With --test it labels a held-out file first, by many-shot prompting with the labels of a run or of
+/// a file, and evaluates that: what the labels are worth as a teacher.
+///
+/// Examples:
+///   w2s eval runs/mine --gold gold.jsonl
+///   w2s eval runs/seed-0 runs/seed-1 --gold all.csv --gold-column label,is_long
+///   w2s eval runs/filtered --gold gold.jsonl
+///   w2s eval --test test.jsonl --gold test.jsonl --demonstrations runs/mine \
+///       --model models/gemma-3-270m --out runs/mine-test
+///   w2s eval --test test.jsonl --gold test.jsonl --demonstrations train.jsonl \
+///       --noise-accuracy 0.84 --task sentiment --model models/gemma-3-270m --out runs/noise-test
+#[derive(Clone, Debug, Args, Serialize)]
+#[command(verbatim_doc_comment, mut_arg("model", |arg| arg.required(false)))]
+pub struct EvaluateJob {
+    /// Run folders to evaluate
+    #[arg(required_unless_present = "test", conflicts_with = "test", value_name = "RUN")]
+    pub runs: Vec<PathBuf>,
+    /// Gold labels: any data file with `id` and the task's gold column
+    #[arg(long, value_name = "FILE")]
+    pub gold: PathBuf,
+    /// Columns of the gold file to compare with, the main one first [default: the task's]
+    #[arg(long, value_delimiter = ',', value_name = "COLUMNS")]
+    pub gold_column: Vec<String>,
+    /// Print each label by itself too: how many have it in gold and were given it, precision, recall, F1
+    #[arg(long)]
+    pub per_label: bool,
+    /// Write the basins of several searches to this file, for `w2s report`
+    #[arg(long, value_name = "FILE", conflicts_with = "test")]
+    pub basins: Option<PathBuf>,
+    /// Write the answers of one `w2s filter` run as a published table, with gold as `target`
+    #[arg(long, value_name = "FILE", conflicts_with = "test")]
+    pub export_csv: Option<PathBuf>,
+    /// Two searches are of one basin when this share of their labels agrees, up to a renaming of the
+    /// labels
+    #[arg(long, value_name = "X", default_value_t = restarts::BASIN_AGREEMENT, conflicts_with = "test")]
+    pub basin_agreement: f64,
+    /// Labels of test examples by many-shot prompting.
+    #[serde(flatten)]
+    #[command(flatten)]
+    pub held_out: HeldOutOptions,
+    /// The model.
+    #[serde(flatten)]
+    #[command(flatten)]
+    pub model: Option<ModelOptions>,
+    /// How a server is asked, where the model is one.
+    #[serde(flatten)]
+    #[command(flatten)]
+    pub server: ServerOptions,
+}
+
+pub(super) fn run(args: EvaluateJob, session: &mut Session) -> Result<()> {
+    let columns = &args.gold_column;
+    if args.held_out.test.is_some() {
+        let model = args.model.ok_or_else(|| {
+            Error::new(ErrorKind::Usage, "`--test` needs `--model DIR`")
+                .hint("the test file is labelled by prompting that model")
+        })?;
+        let out = held_out::label_test(&args.held_out, (&model, &args.server), session)?;
+        let (folder, manifest) = complete_run(&out)?;
+        let done = evaluate_run(&folder, &manifest, &args.gold, columns, &session.voice)?;
+        return print(&[(out, done)], args.per_label, &session.voice);
+    }
+    args.server.forbid()?;
+    if args.model.is_some() {
+        return Err(Error::new(ErrorKind::Usage, "`--model` has no effect without `--test FILE`")
+            .hint("labels of runs are compared with gold as they are"));
+    }
+    if !(0.5..=1.0).contains(&args.basin_agreement) {
+        return Err(Error::new(
+            ErrorKind::Usage,
+            format!("`--basin-agreement` is {}, expected 0.5 to 1", args.basin_agreement),
+        ));
+    }
+    if let Some(path) = &args.export_csv {
+        let [run] = args.runs.as_slice() else {
+            return Err(Error::new(ErrorKind::Usage, "`--export-csv` takes one run"));
+        };
+        let (folder, manifest) = complete_run(run)?;
+        weak::export(&folder, &manifest, &args.gold, columns, path)?;
+    }
+    let mut done = Vec::new();
+    let mut filtered = Vec::new();
+    let mut looped = Vec::new();
+    for run in &args.runs {
+        let (folder, manifest) = complete_run(run)?;
+        if manifest.command == weak::COMMAND {
+            let found =
+                weak::evaluate_run(&folder, &manifest, &args.gold, columns, &session.voice)?;
+            filtered.push((run.clone(), found));
+        } else if manifest.command == rounds::COMMAND {
+            let found = rounds::evaluate_run(&folder, &manifest, &args.gold, columns)?;
+            looped.push((run.clone(), found));
+        } else {
+            done.push((
+                run.clone(),
+                evaluate_run(&folder, &manifest, &args.gold, columns, &session.voice)?,
+            ));
+        }
+    }
+    print(&done, args.per_label, &session.voice)?;
+    weak::print(&filtered, &session.voice)?;
+    rounds::print(&looped, &session.voice)?;
+    for one in done.iter().filter(|(_, run)| run.searches.len() > 1) {
+        if let Some(found) = find_basins(std::slice::from_ref(one), args.basin_agreement)? {
+            RunDir::existing(&one.0)?.0.write_json("basins.json", &found)?;
+        }
+    }
+    let found = find_basins(&done, args.basin_agreement)?;
+    if let Some(found) = &found {
+        tell_basins(found, &session.voice);
+    }
+    if let Some(path) = &args.basins {
+        let found = found.ok_or_else(|| {
+            Error::new(ErrorKind::Data, "basins need two or more searches of one task")
+                .hint("name the run folders of several seeds or restarts")
+        })?;
+        let mut text = serde_json::to_string_pretty(&found)
+            .map_err(|e| Error::new(ErrorKind::Internal, format!("cannot write: {e}")))?;
+        text.push('\n');
+        write_atomic(path, text.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// A run's evaluation with what other runs are compared by.
+struct Evaluated {
+    evaluation: Evaluation,
+    /// Digest of the task file: label indices mean the same only within one task.
+    task_sha256: String,
+    /// Every gold column with its labels by id.
+    gold: Vec<(String, GoldLabels)>,
+    /// The search, or each of several; none for other methods.
+    searches: Vec<Searched>,
+}
+
+/// What a search is compared with others by.
+struct Searched {
+    name: String,
+    labels: Vec<(String, usize)>,
+    score: Option<f64>,
+}
+
+fn evaluate_run(
+    folder: &RunDir,
+    manifest: &Manifest,
+    gold: &Path,
+    columns: &[String],
+    voice: &Voice<'_>,
+) -> Result<Evaluated> {
+    let run = folder.path();
+    let task = task_of(manifest, run)?;
+    let gold = if columns.is_empty() {
+        let gold = GoldLabels::read(gold, &task)?;
+        vec![(gold.columns().join(", "), gold)]
+    } else {
+        let read =
+            |column: &String| Ok((column.clone(), GoldLabels::read_column(gold, &task, column)?));
+        columns.iter().map(read).collect::<Result<_>>()?
+    };
+    let names: Vec<String> = task.labels.iter().map(|label| label.name.clone()).collect();
+    let index = |name: &str| names.iter().position(|known| known == name);
+    let path = folder.file("labels.jsonl");
+    let mut items = Vec::new();
+    let mut all_margins = Vec::new();
+    for record in read_label_records(&path, &task)? {
+        let Some(label) = task.label_index(&Value::from(record.label.as_str())) else {
+            return Err(Error::new(
+                ErrorKind::Data,
+                format!("label `{}` of `{}` is not the task's", record.label, record.id),
+            )
+            .at(&path));
+        };
+        all_margins.push(record.margin);
+        items.push(Prediction {
+            gold: None,
+            id: record.id,
+            label,
+            logprobs: Some(record.logprobs.into_iter().map(|(_, logprob)| logprob).collect()),
+        });
+    }
+    let method = manifest.settings.get("method").and_then(Value::as_str).unwrap_or("unknown");
+    let summary = read_json(&folder.file("summary.json"))?;
+    let num_examples = summary.get("num_examples").and_then(Value::as_u64);
+    let mut evaluations = Vec::new();
+    for (column, gold) in &gold {
+        items.iter_mut().for_each(|item| item.gold = gold.get(&item.id));
+        let evaluation = evaluate(method, &task.name, &names, task.positive, &items)?
+            .for_column(column)
+            .out_of(num_examples.map_or(items.len(), |n| n as usize))?;
+        evaluations.push(evaluation);
+    }
+    let others = evaluations.split_off(1);
+    let evaluation = evaluations.remove(0).with_columns(others);
+    folder.write_json("eval.json", &evaluation)?;
+    let trace = folder.file("trace.jsonl");
+    let mut search = None;
+    if trace.exists() {
+        let main = &gold[0].1;
+        let points = curve_from_trace(&trace, &|id| main.get(id), &index)?;
+        let mut text = String::new();
+        for point in &points {
+            let json = serde_json::to_string(point)
+                .map_err(|e| Error::new(ErrorKind::Internal, format!("cannot write: {e}")))?;
+            text.push_str(&json);
+            text.push('\n');
+        }
+        folder.write("curve.jsonl", text.as_bytes())?;
+        search = Some(diagnose_trace(&trace, &names)?);
+    }
+    let diagnostics = Diagnostics { margins: margins(&all_margins), search };
+    folder.write_json("diagnostics.json", &diagnostics)?;
+    tell_doubts(run, &evaluation, &diagnostics, voice);
+    let mut searches: Vec<Searched> = restarts::read(run, &summary, &task)?
+        .into_iter()
+        .map(|found| {
+            let label = |record: LabelRecord| index(&record.label).map(|label| (record.id, label));
+            let labels = found.records.into_iter().filter_map(label).collect();
+            Searched { name: found.name, labels, score: found.score }
+        })
+        .collect();
+    let score = summary.get("score").and_then(Value::as_f64);
+    if searches.is_empty() && score.is_some() {
+        let labels = items.into_iter().map(|item| (item.id, item.label)).collect();
+        searches.push(Searched { name: run.display().to_string(), labels, score });
+    }
+    Ok(Evaluated { evaluation, task_sha256: task.sha256, gold, searches })
+}
+
+fn read_json(path: &Path) -> Result<Value> {
+    let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, &e))?;
+    serde_json::from_str(&text)
+        .map_err(|e| Error::new(ErrorKind::Run, format!("broken JSON: {e}")).at(path))
+}
+
+/// The basins of the searches, each of several of one run by itself; none for fewer than two, or for
+/// searches of different tasks.
+fn find_basins(done: &[(PathBuf, Evaluated)], threshold: f64) -> Result<Option<Basins>> {
+    let searched: Vec<&Evaluated> =
+        done.iter().map(|(_, run)| run).filter(|run| !run.searches.is_empty()).collect();
+    let Some(first) = searched.first() else { return Ok(None) };
+    let searches: Vec<&Searched> = searched.iter().flat_map(|run| &run.searches).collect();
+    if searches.len() < 2 || searched.iter().any(|run| run.task_sha256 != first.task_sha256) {
+        return Ok(None);
+    }
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    for (id, _) in searches.iter().flat_map(|search| &search.labels) {
+        let next = places.len();
+        places.entry(id).or_insert(next);
+    }
+    let runs: Vec<LabelledRun> = searches
+        .iter()
+        .map(|search| {
+            let mut labels = vec![None; places.len()];
+            for (id, label) in &search.labels {
+                labels[places[id.as_str()]] = Some(*label);
+            }
+            LabelledRun { name: search.name.clone(), labels, score: search.score }
+        })
+        .collect();
+    let columns: Vec<(String, Vec<Option<usize>>)> = first
+        .gold
+        .iter()
+        .map(|(column, gold)| {
+            let mut labels = vec![None; places.len()];
+            for (id, &place) in &places {
+                labels[place] = gold.get(id);
+            }
+            (column.clone(), labels)
+        })
+        .collect();
+    Ok(Some(basins(&runs, &columns, first.evaluation.labels.len(), threshold)))
+}
+
+fn print(done: &[(PathBuf, Evaluated)], per_label: bool, voice: &Voice<'_>) -> Result<()> {
+    let width = done.iter().map(|(run, _)| run.display().to_string().len()).max().unwrap_or(0);
+    let methods = done.iter().map(|(_, run)| run.evaluation.method.len()).max().unwrap_or(0);
+    for (run, evaluated) in done {
+        for evaluation in evaluated.evaluation.columns() {
+            let column = if evaluated.evaluation.other_columns.is_empty() {
+                String::new()
+            } else {
+                format!("column {}  ", evaluation.gold_column)
+            };
+            let (run, line) = (run.display().to_string(), line(evaluation, methods));
+            voice.print(format_args!("{run:<width$}  {column}{line}"))?;
+            if per_label {
+                let head = ["label", "in gold", "given", "precision", "recall", "F1"];
+                let rows = std::iter::once(head.map(str::to_owned).to_vec());
+                let rows: Vec<_> =
+                    rows.chain(evaluation.per_label.iter().map(label_cells)).collect();
+                for line in aligned(&rows, &[1, 2, 3, 4, 5]) {
+                    voice.print(format_args!("  {line}"))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Name, counts, precision, recall and F1.
+pub(super) fn label_cells(label: &LabelMetrics) -> Vec<String> {
+    let share = |rate: Option<f64>| or_dash(rate.map(|rate| format!("{:.1} %", percent(rate))));
+    vec![
+        label.label.clone(),
+        count(label.num_gold as u64),
+        count(label.num_given as u64),
+        share(label.precision),
+        share(label.recall),
+        or_dash(label.f1.map(|f1| format!("{f1:.3}"))),
+    ]
+}
+
+fn line(e: &Evaluation, method_width: usize) -> String {
+    let mut text = format!(
+        "{:<method_width$} accuracy {:.1} % [{:.1}, {:.1}] ({} of {})",
+        e.method,
+        percent(e.accuracy),
+        percent(e.wilson_low),
+        percent(e.wilson_high),
+        e.num_correct,
+        e.num_with_gold
+    );
+    if let Some(balanced) = e.balanced_accuracy {
+        text += &format!("  balanced {:.1} %", percent(balanced));
+    }
+    if let Some(auroc) = e.auroc {
+        text += &format!("  AUROC {auroc:.3}");
+    }
+    if let Some(auroc) = e.macro_auroc {
+        text += &format!("  macro AUROC {auroc:.3}");
+    }
+    if let Some(reliability) = &e.reliability {
+        text += &format!("  Brier {:.3}  ECE {:.3}", reliability.brier, reliability.ece);
+    }
+    let shares: Vec<String> = e
+        .labels
+        .iter()
+        .map(|label| {
+            format!("{label} {:.0} %", percent(e.share.get(label).copied().unwrap_or(0.0)))
+        })
+        .collect();
+    text + "  labels: " + &shares.join(", ")
+}
+
+/// Says what should make a reader doubt the labels, and which concept they come closest to.
+fn tell_doubts(run: &Path, evaluation: &Evaluation, diagnostics: &Diagnostics, voice: &Voice<'_>) {
+    let run = run.display();
+    if let Some(closest) = evaluation.closest_column() {
+        let inverted = if closest.inverted { ", with the two labels exchanged" } else { "" };
+        voice.say(format_args!(
+            "{run}: the labels come closest to column `{}` (balanced accuracy {:.1} %{inverted})",
+            closest.column,
+            percent(closest.balanced_accuracy)
+        ));
+    }
+    let Some(search) = &diagnostics.search else { return };
+    for collapse in &search.collapses {
+        let end = if collapse.recovered { "; it recovered later" } else { " and stayed so" };
+        voice.say(format_args!(
+            "warning: {run}: batch {} collapsed from iteration {} on: {:.0} % are `{}` at iteration {} (entropy {:.3} nats, alarm below {:.3}){end}",
+            collapse.batch,
+            collapse.since_iteration,
+            percent(collapse.share),
+            collapse.label,
+            collapse.iteration,
+            collapse.entropy_nats,
+            search.collapse_below_nats
+        ));
+    }
+}
+
+fn tell_basins(found: &Basins, voice: &Voice<'_>) {
+    voice.say(format_args!(
+        "basins (runs with {:.0} % or more equal labels, up to a renaming of the labels):",
+        percent(found.threshold)
+    ));
+    for (i, basin) in found.basins.iter().enumerate() {
+        let mut text =
+            format!("  {}: {} of the runs ({})", i + 1, basin.runs.len(), basin.runs.join(", "));
+        if let Some(score) = basin.mean_score {
+            text += &format!("; mean score {score:.2}");
+        }
+        if let Some(within) = basin.agreement_within {
+            text += &format!("; {:.0} % equal within", percent(within));
+        }
+        for column in &basin.columns {
+            if let Some(agreement) = column.agreement {
+                text += &format!("; {} {:.1} %", column.column, percent(agreement));
+                if column.num_renamed > 0 {
+                    text += &format!(" ({} with other names)", column.num_renamed);
+                }
+            }
+        }
+        voice.say(format_args!("{text}"));
+    }
+}

@@ -1,0 +1,545 @@
+//! `w2s train`: an adapter or a whole model trained on labels, in a run folder.
+
+mod files;
+mod items;
+mod loss;
+mod options;
+mod run;
+mod settings;
+
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use tch::Kind;
+
+use super::ids::numbered;
+use super::merge::write_model;
+use super::observer::Voice;
+use super::outcome::Outcome;
+use super::session::Session;
+use super::words::{count, duration};
+use crate::data::{Dataset, Task, split_ids};
+use crate::error::{Error, ErrorKind, Result};
+use crate::lm::{Adapter, Decoder, Devices, OwnTensor, Tokenizer, end_tokens};
+use crate::report::{code_span, plain, yaml_scalar};
+use crate::run::files::CARD;
+use crate::run::{GoldUse, Input, Manifest, RunDir, SeedStream};
+use crate::train::{
+    Group, Item, ItemBuilder, Loss, Parameter, ProcessRank, State, StepReport, TrainSettings,
+    Trainer,
+};
+
+use items::{Making, Training, Weighing};
+use run::Run;
+
+pub use loss::{LossName, LossOptions, NormaliseName};
+pub use options::TrainJob;
+
+/// What a run came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainSummary {
+    /// Questions trained on.
+    pub num_items: usize,
+    /// Questions set aside to validate on.
+    pub num_validation: usize,
+    /// Steps of the optimizer.
+    pub num_steps: usize,
+    /// Numbers that were trained.
+    pub num_trained_parameters: usize,
+    /// Mean loss of the first and of the last steps, an eighth of all.
+    pub first_loss: f64,
+    /// The same of the last steps.
+    pub last_loss: f64,
+    /// The lowest loss on the questions set aside.
+    pub validation_loss: Option<f64>,
+    /// The step after which the written adapter was trained.
+    pub written_step: usize,
+    /// Whether validation ended the training before its last step.
+    pub stopped_early: bool,
+    /// Examples without a label.
+    pub num_unlabelled: usize,
+    /// Labels without an answer that could be read.
+    pub num_unread: usize,
+    /// Questions of weight 0.
+    pub num_weightless: usize,
+    /// Questions cut to the most tokens.
+    pub num_truncated: usize,
+    /// Questions dropped as too long.
+    pub num_dropped: usize,
+    /// Tokens run through the model in training.
+    pub tokens_run: u64,
+    /// Tokens that it would have been without shared beginnings.
+    pub tokens_without_sharing: u64,
+}
+
+/// Trains; `None` in a process that is not the first of its group, which alone has the folder.
+pub(super) fn run(
+    mut args: TrainJob,
+    session: &mut Session,
+) -> Result<Option<Outcome<TrainSummary>>> {
+    args.check()?;
+    args.find_in_runs()?;
+    if args.full {
+        args.model = args.model.in_f32();
+    }
+    let process = ProcessRank::from_environment()?;
+    let Some(process) = process else {
+        args.patience(None)?;
+        let devices = args.model.training_device(None)?;
+        return train(&args, devices, (None, &Group::alone()), session);
+    };
+    if process.rank > 0 {
+        session.voice.mute();
+    }
+    let mut work = || {
+        let patience = args.patience(Some(&process))?;
+        let devices = args.model.training_device(Some(&process))?;
+        let spinner = session.voice.wait("waiting for the other processes");
+        let mut group = Group::join(&process, patience)?;
+        spinner.end();
+        session.voice.say(format_args!("{} processes train together", group.size()));
+        if let Some(reason) = group.use_gpus(devices.0.first())? {
+            session.voice.say(format_args!(
+                "gradients are summed on the CPU, as NCCL cannot be used: {reason}"
+            ));
+        }
+        train(&args, devices, (Some(&process), &group), session)
+    };
+    work().map_err(|error| error.of(format_args!("rank {}", process.rank)))
+}
+
+fn train(
+    args: &TrainJob,
+    devices: (Devices, Kind),
+    (process, group): (Option<&ProcessRank>, &Group),
+    session: &mut Session,
+) -> Result<Option<Outcome<TrainSummary>>> {
+    let began = Instant::now();
+    let (task, dataset) = read_data(args, &session.voice)?;
+    let spinner = session.voice.wait("opening the model");
+    let mut model = session.open_trainable(&args.model, devices, process)?;
+    let (decoder, tokenizer) = model.parts_mut();
+    let (mut training, cut) = items(args, &task, &dataset, tokenizer)?;
+    let streams = SeedStream::new(args.run.seed);
+    set_aside(args, &mut training, streams)?;
+    let trained = Trained::new(args, decoder, streams)?;
+    let decoder = &*decoder;
+    let num_local = process.map_or(1, |process| process.local_size);
+    let train_settings = args.settings(decoder, trained.dropout(args), num_local);
+    let mut manifest =
+        manifest(args, (&task, &dataset), (session, decoder), &trained, &train_settings)?;
+    if group.size() > 1 {
+        manifest.versions.insert("num_processes".into(), group.size().into());
+    }
+    spinner.end();
+    be_of_one_mind(group, &manifest)?;
+    if process.is_none() {
+        session.reuse(&manifest, &args.run.out)?;
+    }
+    let Some(folder) = open_folder(args, group, &manifest)? else {
+        session
+            .voice
+            .say(format_args!("the run in {} is complete; nothing to do", args.run.out.display()));
+        if !args.full {
+            session.give_back(model);
+        }
+        return match group.is_first() {
+            true => Outcome::complete(RunDir::existing(&args.run.out)?.0).map(Some),
+            false => Ok(None),
+        };
+    };
+    session.tell_settings(&manifest);
+    if let GoldUse::Because(reason) = &manifest.gold_used {
+        session.voice.say(format_args!("gold is used: {reason}"));
+    }
+    say_cuts(&training, cut, &session.voice);
+    let parameters = trained.parameters();
+    let mut trainer = Trainer::new(decoder, parameters, &training.items, train_settings, streams)?
+        .in_group(group);
+    let mut run = Run {
+        args,
+        group,
+        folder: folder.as_ref(),
+        validation: &training.validation,
+        checkpoints: args.checkpointing(&args.run.out),
+        state: State::default(),
+        session_tokens: 0,
+    };
+    let work_began = Instant::now();
+    let reports =
+        if session.counts() { Vec::new() } else { run.train(&mut trainer, &session.voice)? };
+    let work_seconds = work_began.elapsed().as_secs_f64();
+    let (state, session_tokens) = (run.state.clone(), run.session_tokens);
+    let best = folder.as_ref().map(|folder| run.take_best(&trainer, folder)).transpose()?;
+    let (Some(folder), Some(written_step)) = (folder, best) else { return Ok(None) };
+    match &trained {
+        Trained::Adapter(adapter) => adapter.save(folder.path())?,
+        Trained::All(_) => write_model(&args.model.model, decoder, &folder)?,
+    }
+    let summary = summary(&training, cut, &reports, &trainer, &state, written_step);
+    folder.write_json("summary.json", &summary)?;
+    write_card(&folder, &manifest, &summary)?;
+    let seconds = began.elapsed().as_secs_f64();
+    // The checkpoint goes after the end mark: a kill before it loses no step.
+    let folder = folder.finish_training(seconds, work_seconds, session_tokens)?;
+    tell(&summary, seconds, &folder, &session.voice);
+    let (num_trained, num_targets) = if session.counts() { trainer.count_work() } else { (0, 0) };
+    drop(trainer);
+    if let Some(counted) = model.counted_mut() {
+        (counted.num_trained, counted.num_targets) = (num_trained, num_targets);
+        counted.longest = training.items.iter().map(Item::longest).max().unwrap_or(0);
+    }
+    // A model whose own weights were trained is no longer that of its folder.
+    if !args.full {
+        session.give_back(model);
+    }
+    Ok(Some(Outcome { folder, summary, seconds, was_complete: false }))
+}
+
+/// Refuses processes that were started with different settings or data.
+fn be_of_one_mind(group: &Group, manifest: &Manifest) -> Result<()> {
+    if group.size() == 1 {
+        return Ok(());
+    }
+    let internal = |e| Error::new(ErrorKind::Internal, format!("cannot pass on: {e}"));
+    let own = serde_json::to_string(manifest).map_err(internal)?;
+    let first: Manifest = serde_json::from_str(&group.text(0, &own)?).map_err(internal)?;
+    let same = match first.first_difference_of_process(manifest) {
+        None => Ok(()),
+        Some(difference) => Err(Error::new(
+            ErrorKind::Usage,
+            format!("this process was started otherwise than rank 0: {difference}"),
+        )
+        .hint("start all processes with the same command")),
+    };
+    group.agree(same)
+}
+
+/// The run folder, locked to the end so that no other training can work in it; the first process
+/// alone has it. `None` when its run is complete.
+fn open_folder(
+    args: &TrainJob,
+    group: &Group,
+    manifest: &Manifest,
+) -> Result<Option<Option<RunDir>>> {
+    let open = || match group.is_first() {
+        true => RunDir::open(&args.run.out, manifest, args.run.mode()).map(Some),
+        false => Ok(None),
+    };
+    let opened = group.agree(open())?;
+    let is_complete = opened.as_ref().is_some_and(RunDir::is_complete);
+    let is_complete = group.sum(Ok(vec![f64::from(u8::from(is_complete))]), 1)?[0] > 0.0;
+    Ok((!is_complete).then_some(opened))
+}
+
+/// What trains.
+pub enum Trained {
+    Adapter(Box<Adapter>),
+    All(Vec<OwnTensor>),
+}
+
+impl Trained {
+    pub(super) fn new(args: &TrainJob, decoder: &mut Decoder, streams: SeedStream) -> Result<Self> {
+        if args.full {
+            return Ok(Self::All(decoder.train_all()?));
+        }
+        let adapter = match &args.model.adapter {
+            Some(folder) => Adapter::open(folder)?,
+            None => {
+                let config = args.adapter_config(decoder.config().layout);
+                Adapter::new(config, decoder, streams)?
+            }
+        };
+        let adapter = adapter.trainable(decoder)?;
+        decoder.attach(&adapter)?;
+        Ok(Self::Adapter(Box::new(adapter)))
+    }
+
+    fn dropout(&self, args: &TrainJob) -> f64 {
+        match self {
+            Self::Adapter(adapter) => args.dropout().unwrap_or(adapter.config().dropout),
+            Self::All(_) => 0.0,
+        }
+    }
+
+    pub(super) fn parameters(&self) -> Vec<Parameter> {
+        match self {
+            Self::Adapter(adapter) => {
+                let named = adapter.tensors().into_iter();
+                named.map(|(name, tensor)| Parameter { name, tensor, decays: true }).collect()
+            }
+            Self::All(all) => all
+                .iter()
+                .map(|own| Parameter {
+                    name: own.name.clone(),
+                    tensor: own.tensor.shallow_clone(),
+                    decays: own.decays,
+                })
+                .collect(),
+        }
+    }
+
+    /// The adapter's settings, or that all weights train.
+    fn settings(&self) -> Value {
+        match self {
+            Self::Adapter(adapter) => {
+                let config = adapter.config();
+                json!({ "r": config.r, "alpha": config.alpha, "use_rslora": config.use_rslora,
+                    "target_modules": config.target_modules.to_json() })
+            }
+            Self::All(_) => "none, all weights train".into(),
+        }
+    }
+}
+
+fn read_data(args: &TrainJob, voice: &Voice<'_>) -> Result<(Task, Dataset)> {
+    let mut task = Task::load(&args.task)?;
+    if let Some(name) = &args.prompt_variant {
+        task = task.with_variant(name)?;
+    }
+    let mut dataset = Dataset::read(&args.data, &task)?;
+    if dataset.num_unused > 0 {
+        voice.say(format_args!(
+            "{} records of the data are not of the task's kind and are left out",
+            dataset.num_unused
+        ));
+    }
+    if task.has_options() {
+        task = task.with_num_options(dataset.max_options());
+    }
+    voice.warn_of_words(&task.prompt);
+    if let Some(limit) = args.limit {
+        dataset.examples.truncate(limit.get());
+    }
+    Ok((task, dataset))
+}
+
+/// What to learn, and how many items were truncated and dropped.
+fn items(
+    args: &TrainJob,
+    task: &Task,
+    dataset: &Dataset,
+    tokenizer: &Tokenizer,
+) -> Result<(Training, (usize, usize))> {
+    let all_labels = args.loss() != Loss::Tokens;
+    if task.answers.is_open && (all_labels || args.soft_labels) {
+        return Err(Error::new(
+            ErrorKind::Usage,
+            format!("task `{}` has open answers and no distribution of labels", task.name),
+        )
+        .hint("use `--loss xent` without `--soft-labels`"));
+    }
+    // A label is learnt as it is scored; an answer that is written must know where to end.
+    let end = if all_labels {
+        None
+    } else {
+        let folder = &args.model.model;
+        Some(end_tokens(folder)?.first().copied().ok_or_else(|| {
+            Error::new(ErrorKind::Config, "the model does not say which token ends a text")
+                .at(folder)
+                .hint("give `eos_token_id` in generation_config.json or config.json")
+        })?)
+    };
+    let mut builder = ItemBuilder::new(tokenizer, end, args.max_tokens, args.too_long());
+    let ids = args.ids.read(dataset)?;
+    let weighing = args.weighing();
+    let making = Making {
+        task,
+        dataset,
+        ids,
+        all_labels,
+        soft: args.soft_labels,
+        weights_on_lines: matches!(weighing, Weighing::Lines),
+    };
+    let training = making.items(args.source(), weighing, &mut builder)?;
+    Ok((training, (builder.num_truncated, builder.num_dropped)))
+}
+
+/// Moves a share of the questions to validation, whole groups only.
+fn set_aside(args: &TrainJob, training: &mut Training, streams: SeedStream) -> Result<()> {
+    if let Some(share) = args.validation.filter(|share| *share > 0.0) {
+        let rows: Vec<(String, Option<String>)> =
+            training.items.iter().map(|item| (item.id.clone(), Some(item.group.clone()))).collect();
+        let mut aside = split_ids(&rows, share, &streams).into_iter();
+        let (validation, items): (Vec<Item>, Vec<Item>) = std::mem::take(&mut training.items)
+            .into_iter()
+            .partition(|_| aside.next() == Some(true));
+        training.items = items;
+        training.validation.extend(validation);
+    }
+    args.check_validation(!training.validation.is_empty())
+}
+
+fn manifest(
+    args: &TrainJob,
+    (task, dataset): (&Task, &Dataset),
+    (session, decoder): (&Session, &Decoder),
+    trained: &Trained,
+    train_settings: &TrainSettings,
+) -> Result<Manifest> {
+    let mut settings = Map::new();
+    settings.insert("task".into(), args.task.clone().into());
+    settings.insert("prompt_variant".into(), task.prompt.name.clone().into());
+    settings.insert("data".into(), args.data.display().to_string().into());
+    args.data_settings(&mut settings);
+    args.model.decoder_settings(decoder, &mut settings);
+    settings.insert("lora".into(), trained.settings());
+    let mut train = json!(train_settings);
+    if train_settings.pass_sequences == usize::MAX {
+        train["pass_sequences"] = Value::Null;
+    }
+    settings.insert("train".into(), train);
+    let mut inputs = vec![
+        Input {
+            role: "data".into(),
+            path: args.data.display().to_string(),
+            sha256: dataset.sha256.clone(),
+        },
+        Input { role: "task".into(), path: args.task.clone(), sha256: task.sha256.clone() },
+    ];
+    for (role, paths) in args.label_files() {
+        inputs.extend(numbered(role, &paths, session)?);
+    }
+    inputs.extend(args.ids.inputs(session)?);
+    inputs.extend(args.model.inputs(&session.digests)?);
+    Ok(Manifest {
+        command: "train".into(),
+        command_line: session.command_line(),
+        settings,
+        seed: args.run.seed,
+        inputs,
+        gold_used: args.gold_used(),
+        versions: args.model.versions(),
+    })
+}
+
+fn say_cuts(training: &Training, (num_truncated, num_dropped): (usize, usize), voice: &Voice<'_>) {
+    let all = [
+        (training.num_unlabelled, "examples of the data have no label here and are left out"),
+        (training.num_unread, "answers could not be read and are left out"),
+        (training.num_weightless, "items weigh nothing and are left out"),
+        (num_dropped, "items are longer than `--max-tokens` and are left out"),
+    ];
+    for (num, what) in all {
+        if num > 0 {
+            voice.say(format_args!("{num} {what}"));
+        }
+    }
+    if let (dropped @ 1.., all) = training.num_dropped_questions {
+        voice.say(format_args!(
+            "warning: {dropped} of the {all} questions that are learnt were dropped by the filter\nhint: to learn the kept ones only, add `--labels` with the filter's run folder or its kept.jsonl"
+        ));
+    }
+    if num_truncated > 0 {
+        voice.say(format_args!(
+            "warning: {num_truncated} prompts are longer than `--max-tokens` and lose their beginning"
+        ));
+    }
+}
+
+fn summary(
+    training: &Training,
+    (num_truncated, num_dropped): (usize, usize),
+    reports: &[StepReport],
+    trainer: &Trainer<'_>,
+    state: &State,
+    written_step: usize,
+) -> TrainSummary {
+    let num = reports.len().div_ceil(8).max(1);
+    let mean =
+        |part: &[StepReport]| part.iter().map(|r| r.loss).sum::<f64>() / part.len().max(1) as f64;
+    TrainSummary {
+        num_items: training.items.len(),
+        num_validation: training.validation.len(),
+        num_steps: reports.len(),
+        num_trained_parameters: trainer.optimizer().num_trained(),
+        first_loss: mean(&reports[..num.min(reports.len())]),
+        last_loss: mean(&reports[reports.len().saturating_sub(num)..]),
+        validation_loss: state.best.map(|(loss, _)| loss),
+        written_step,
+        stopped_early: state.stopped,
+        num_unlabelled: training.num_unlabelled,
+        num_unread: training.num_unread,
+        num_weightless: training.num_weightless,
+        num_truncated,
+        num_dropped,
+        tokens_run: reports.iter().map(|r| r.num_tokens as u64).sum(),
+        tokens_without_sharing: reports.iter().map(|r| r.num_sequence_tokens as u64).sum(),
+    }
+}
+
+/// Writes the model card: what the adapter is, made of what, and how far it came.
+fn write_card(folder: &RunDir, manifest: &Manifest, summary: &TrainSummary) -> Result<()> {
+    let setting = |name: &str| match &manifest.settings[name] {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let is_adapter = manifest.settings["lora"].is_object();
+    let (head, what) = if is_adapter {
+        ("library_name: peft\ntags:\n- w2s\n- lora", "A LoRA adapter for")
+    } else {
+        ("tags:\n- w2s", "All weights of")
+    };
+    let model = setting("model");
+    let mut card = format!(
+        "---\nbase_model: {}\n{head}\n---\n\n# Made by `w2s train`\n\n\
+         {} {}, trained on task {} with labels {}.\n\n",
+        yaml_scalar(&model),
+        what,
+        code_span(&model),
+        code_span(&setting("task")),
+        code_span(&setting("labels")),
+    );
+    match &manifest.gold_used {
+        GoldUse::Because(reason) => {
+            card += &format!("Gold labels had a part in it: {}.\n\n", plain(reason));
+        }
+        GoldUse::No(_) => card += "No gold label had a part in it.\n\n",
+    }
+    card += "| metric | value |\n|---|---|\n";
+    if let Value::Object(metrics) = json!(summary) {
+        for (name, value) in metrics.iter().filter(|(_, value)| !value.is_null()) {
+            card += &format!("| {name} | {value} |\n");
+        }
+    }
+    card += "\n| input | SHA-256 |\n|---|---|\n";
+    for input in &manifest.inputs {
+        card += &format!("| {} {} | {} |\n", input.role, code_span(&input.path), input.sha256);
+    }
+    card += &format!(
+        "\nSettings, seed {}:\n\n```json\n{:#}\n```\n",
+        manifest.seed,
+        Value::Object(manifest.settings.clone())
+    );
+    folder.write(CARD, card.as_bytes())
+}
+
+fn tell(summary: &TrainSummary, seconds: f64, folder: &RunDir, voice: &Voice<'_>) {
+    voice.say(format_args!(
+        "trained {} parameters on {} items in {} steps, {}",
+        count(summary.num_trained_parameters as u64),
+        summary.num_items,
+        summary.num_steps,
+        duration(seconds)
+    ));
+    voice.say(format_args!(
+        "  loss: {:.4} at first, {:.4} at last",
+        summary.first_loss, summary.last_loss
+    ));
+    if let Some(loss) = summary.validation_loss {
+        voice.say(format_args!(
+            "  lowest validation loss: {loss:.4} ({} items set aside){}",
+            summary.num_validation,
+            if summary.stopped_early { "; ended early" } else { "" }
+        ));
+    }
+    let saved = 1.0 - summary.tokens_run as f64 / summary.tokens_without_sharing.max(1) as f64;
+    voice.say(format_args!(
+        "  {} tokens run; full sequences would have been {} (saved {:.0} %)",
+        count(summary.tokens_run),
+        count(summary.tokens_without_sharing),
+        100.0 * saved
+    ));
+    voice.say(format_args!("  wrote {}", folder.path().display()));
+}

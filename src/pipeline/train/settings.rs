@@ -1,0 +1,253 @@
+//! What the arguments of `w2s train` come to: sources, weights and settings.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::ValueEnum;
+use serde_json::{Map, Value, json};
+
+use super::items::{Answers, Source, Weighing};
+use super::options::{DecayName, TooLongName, TrainJob};
+use crate::error::{Error, ErrorKind, Result};
+use crate::lm::{AdapterConfig, Decoder, Layout, TargetModules};
+use crate::run::{GoldUse, RunDir};
+use crate::score::{MemorySize, total_memory};
+use crate::train::{Checkpointing, Decay, Loss, TooLong, TrainSettings, pass_tokens};
+
+/// Temperature of the reliability weights: as published.
+const TEMPERATURE: f64 = 0.2;
+
+impl TrainJob {
+    pub(super) fn is_gold(&self) -> bool {
+        self.labels.iter().eq([Path::new("gold")])
+    }
+
+    /// Puts the files of run folders in the place of the folders.
+    pub(super) fn find_in_runs(&mut self) -> Result<()> {
+        let lists: [(&mut Vec<PathBuf>, &str, &[&str]); 2] = [
+            (&mut self.labels, "labels", &["kept.jsonl", "labels.jsonl"]),
+            (&mut self.answers, "answers", &["answers.jsonl"]),
+        ];
+        for (paths, what, names) in lists {
+            for path in paths.iter_mut().filter(|path| path.is_dir()) {
+                let there = names.iter().map(|name| path.join(name)).find(|file| file.is_file());
+                *path = there.ok_or_else(|| {
+                    Error::new(
+                        ErrorKind::Data,
+                        format!("the folder holds no {what}, expected {}", names.join(" or ")),
+                    )
+                    .at(&*path)
+                    .hint("give a finished run of `w2s label` or `w2s filter`, or a file")
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn source(&self) -> Source<'_> {
+        if self.is_gold() {
+            Source::Gold(self.gold_file(), self.gold_column.as_deref())
+        } else if self.answers.is_empty() {
+            Source::Labels(&self.labels)
+        } else {
+            Source::Answers(Answers {
+                paths: &self.answers,
+                labels: &self.labels,
+                sample: self.sample.as_deref(),
+            })
+        }
+    }
+
+    /// What the labels and answers weigh.
+    pub(super) fn weighing(&self) -> Weighing<'_> {
+        if !self.weights.is_empty() {
+            Weighing::Files(&self.weights, self.missing_weight)
+        } else if self.reweight && self.answers.is_empty() {
+            Weighing::Lines
+        } else if self.reweight {
+            Weighing::Reliability(self.temperature())
+        } else {
+            Weighing::Alike
+        }
+    }
+
+    pub(super) fn temperature(&self) -> f64 {
+        self.temperature.unwrap_or(TEMPERATURE)
+    }
+
+    fn gold_file(&self) -> &Path {
+        self.gold.as_deref().unwrap_or(&self.data)
+    }
+
+    /// The files the labels come from, by role.
+    pub(super) fn label_files(&self) -> Vec<(&'static str, Vec<&Path>)> {
+        fn paths(files: &[PathBuf]) -> Vec<&Path> {
+            files.iter().map(PathBuf::as_path).collect()
+        }
+        let labels = if self.is_gold() {
+            ("gold", vec![self.gold_file()])
+        } else {
+            ("labels", paths(&self.labels))
+        };
+        let sample = self.sample.as_deref().into_iter().collect();
+        vec![
+            labels,
+            ("answers", paths(&self.answers)),
+            ("sample", sample),
+            ("weights", paths(&self.weights)),
+        ]
+    }
+
+    /// Whether gold has a part in the run: labels are taken for gold unless they are of a run that
+    /// used none.
+    pub(super) fn gold_used(&self) -> GoldUse {
+        if self.is_gold() {
+            return GoldUse::Because(format!(
+                "trained on the gold labels of {}",
+                self.gold_file().display()
+            ));
+        }
+        let files = self.label_files().into_iter();
+        for (role, path) in files.flat_map(|(role, all)| all.into_iter().map(move |p| (role, p))) {
+            let folder = match path.parent() {
+                Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
+                Some(folder) => folder,
+                None => continue,
+            };
+            match RunDir::existing(folder) {
+                Ok((_, manifest)) => {
+                    if let GoldUse::Because(reason) = manifest.gold_used {
+                        return GoldUse::Because(format!("by the {role}: {reason}"));
+                    }
+                }
+                Err(_) => {
+                    return GoldUse::Because(format!(
+                        "{role} were given by the user: {}",
+                        path.display()
+                    ));
+                }
+            }
+        }
+        self.model.gold_used(GoldUse::no())
+    }
+
+    pub(super) fn loss(&self) -> Loss {
+        self.loss.loss()
+    }
+
+    pub(super) fn too_long(&self) -> TooLong {
+        match self.too_long {
+            TooLongName::Truncate => TooLong::Truncate,
+            TooLongName::Drop => TooLong::Drop,
+            TooLongName::Refuse => TooLong::Refuse,
+        }
+    }
+
+    /// The settings of the training of `decoder`.
+    pub(in crate::pipeline) fn settings(
+        &self,
+        decoder: &Decoder,
+        dropout: f64,
+        num_local: usize,
+    ) -> TrainSettings {
+        let cpu = !decoder.device().is_cuda();
+        let element = decoder.kind().elt_size_in_bytes();
+        let tokens = || {
+            let config = decoder.config();
+            // Processes of one machine share its memory, where the user does not say what each may have.
+            let share = || {
+                let all = total_memory().filter(|_| cpu && num_local > 1)?;
+                Some(MemorySize(all.0 / 2 / num_local as u64))
+            };
+            let memory = self.model.memory().or_else(share);
+            pass_tokens(config, element, cpu, self.recompute, memory)
+        };
+        TrainSettings {
+            loss: self.loss(),
+            normalise: self.loss.normalise(),
+            batch_size: self.batch_size.get(),
+            num_epochs: self.epochs.get(),
+            lr: self.lr,
+            decay: match self.schedule {
+                DecayName::Linear => Decay::Linear,
+                DecayName::Constant => Decay::Constant,
+            },
+            num_warmup: self.warmup_steps,
+            weight_decay: self.weight_decay,
+            clip: (self.clip > 0.0).then_some(self.clip),
+            dropout,
+            recompute: self.recompute,
+            pass_tokens: self.model.pack_tokens().unwrap_or_else(tokens),
+            pass_sequences: self.micro_batch.map_or(usize::MAX, NonZeroUsize::get),
+        }
+    }
+
+    /// Share of the adapter's inputs dropped, if the user says so.
+    pub(super) fn dropout(&self) -> Option<f64> {
+        self.lora_dropout
+    }
+
+    /// The settings of a new adapter on a model of this layout.
+    pub(super) fn adapter_config(&self, layout: Layout) -> AdapterConfig {
+        let target_modules = match self.target_modules.as_deref() {
+            None => TargetModules::queries_and_values(layout),
+            Some("all-linear") => TargetModules::AllLinear,
+            Some(text) if text.chars().all(|c| c.is_alphanumeric() || "_,. ".contains(c)) => {
+                TargetModules::Names(text.split(',').map(|name| name.trim().to_owned()).collect())
+            }
+            Some(pattern) => TargetModules::Pattern(pattern.to_owned()),
+        };
+        let default = AdapterConfig::default();
+        AdapterConfig {
+            r: self.lora_r.map_or(default.r, NonZeroUsize::get),
+            alpha: self.lora_alpha.unwrap_or(default.alpha),
+            dropout: self.lora_dropout.unwrap_or(default.dropout),
+            target_modules,
+            use_rslora: self.rslora,
+            base_model: Some(self.model.model.display().to_string()),
+            ..default
+        }
+    }
+
+    pub(super) fn checkpointing(&self, folder: &Path) -> Checkpointing {
+        let minutes = Duration::from_secs_f64(60.0 * self.checkpoint_minutes);
+        let steps = self.checkpoint_steps.map(NonZeroUsize::get);
+        Checkpointing::new(folder, steps, Some(minutes))
+    }
+
+    /// The data's part of the resolved settings.
+    pub(super) fn data_settings(&self, settings: &mut Map<String, Value>) {
+        let path = |paths: &[PathBuf]| match paths {
+            [] => Value::Null,
+            [path] => path.display().to_string().into(),
+            all => all.iter().map(|path| path.display().to_string()).collect(),
+        };
+        settings.insert(
+            "labels".into(),
+            if self.is_gold() { "gold".into() } else { path(&self.labels) },
+        );
+        settings.insert("answers".into(), path(&self.answers));
+        settings.insert("sample".into(), path(self.sample.as_slice()));
+        settings.insert("weights".into(), path(&self.weights));
+        if let Some(weight) = self.missing_weight {
+            settings.insert("missing_weight".into(), weight.into());
+        }
+        let reweight = self.reweight.then(|| match self.weighing() {
+            Weighing::Lines => json!("weights on the lines of the labels"),
+            _ => json!({ "temperature": self.temperature() }),
+        });
+        settings.insert("reweight".into(), json!(reweight));
+        settings.insert("gold_column".into(), json!(self.gold_column));
+        settings.insert("soft_labels".into(), self.soft_labels.into());
+        settings.insert("limit".into(), self.limit.map(NonZeroUsize::get).into());
+        settings.insert("max_tokens".into(), self.max_tokens.into());
+        let too_long = self.too_long.to_possible_value();
+        settings.insert("too_long".into(), too_long.map(|v| v.get_name().to_owned()).into());
+        settings.insert(
+            "validation".into(),
+            json!({ "share": self.validation, "every_steps": self.validate_every,
+                "best": self.best, "patience": self.patience }),
+        );
+    }
+}
