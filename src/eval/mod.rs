@@ -44,5 +44,5 @@ pub use rates::{Z_95, auroc, wilson};
 pub use reliability::{Reliability, ReliabilityBin, reliability};
 pub use weak::{
     Binning, EntropyBin, Estimate, LabelCoverage, ReliabilityMap, RowAccuracies, WeakAccuracy,
-    WeakEvaluation, WeightCell, evaluate_weak,
+    WeakEvaluation, WeightCell, evaluate_weak, filter_gain,
 };

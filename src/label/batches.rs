@@ -15,7 +15,7 @@ use crate::score::Scorer;
 pub enum BatchSize {
     /// At most this many, and fewer where the model's context is too short.
     AtMost(usize),
-    /// This many; too many for the context is an error.
+    /// At most this many, and no batch may be smaller for the context's sake: that is an error.
     Exactly(usize),
 }
 
@@ -26,7 +26,8 @@ const SLACK_TOKENS: usize = 16;
 ///
 /// Where there are several, groups are dealt out in an order that `streams` shuffles: cut in file order, a
 /// file that is sorted by class would give batches of one class each, whose labels predict each other
-/// whatever they are called. A set that fits one batch is that batch.
+/// whatever they are called. There are as few batches as hold all, and they are about equally large: 300
+/// examples at 256 are 150 and 150. A set that fits one batch is that batch.
 ///
 /// A batch fits when a prompt with all of its examples as demonstrations, or with the longest `cap` of
 /// them, and the longest question after them is within the context.
@@ -90,30 +91,15 @@ pub fn split(
         }
     }
     units.shuffle(&mut streams.rng("label/batches", &[]));
-    // A batch is its groups.
-    let mut batches: Vec<Vec<Vec<usize>>> = vec![Vec::new()];
-    for unit in units {
-        let open = batches.len() - 1;
-        let mut joined = batches[open].concat();
-        let held = joined.len();
-        joined.extend(&unit);
-        let over_count = joined.len() > most && held > 0;
-        let over_context = need(&joined) > room;
-        if !over_count && !over_context {
-            batches[open].push(unit);
-            continue;
+    let batches = cut(&units, most, strict, &|members| need(members) <= room);
+    let batches = batches.map_err(|misfit| match misfit {
+        Misfit::Batch { members, num_fitting } => {
+            too_long(&members, &format!("a batch of {} examples", members.len()))
+                .hint(format!("set `--batch-size {num_fitting}` or less, or leave it out"))
         }
-        if over_context && !over_count && strict {
-            return Err(too_long(&joined, &format!("a batch of {most} examples"))
-                .hint(format!("set `--batch-size {}` or less, or leave it out", held.max(2))));
-        }
-        if held < 2 || need(&unit) > room {
-            return Err(too_long(&joined, "the smallest batch possible")
-                .hint("shorten or remove the example, or use a model with a longer context"));
-        }
-        batches.push(vec![unit]);
-    }
-    join_single(&mut batches, |members| need(members) <= room);
+        Misfit::Smallest(members) => too_long(&members, "the smallest batch possible")
+            .hint("shorten or remove the example, or use a model with a longer context"),
+    })?;
     let mut batches: Vec<Vec<usize>> = batches.into_iter().map(|units| units.concat()).collect();
     for batch in &mut batches {
         batch.sort_unstable();
@@ -121,11 +107,92 @@ pub fn split(
     Ok(batches)
 }
 
+/// What does not fit the context.
+#[derive(Debug, PartialEq)]
+enum Misfit {
+    /// A batch of the size asked for; so many fit.
+    Batch { members: Vec<usize>, num_fitting: usize },
+    /// Two examples, or a group.
+    Smallest(Vec<usize>),
+}
+
+fn num_examples(units: &[Vec<usize>]) -> usize {
+    units.iter().map(Vec::len).sum()
+}
+
+/// Returns units, in their order, in as few batches of at most `most` examples as they need, each about as
+/// large as the others. A small rest would be labelled from few demonstrations, and calibrated on few.
+fn cut(
+    units: &[Vec<usize>],
+    most: usize,
+    strict: bool,
+    fits: &dyn Fn(&[usize]) -> bool,
+) -> Result<Vec<Vec<Vec<usize>>>, Misfit> {
+    let mut num = num_examples(units).div_ceil(most).max(1);
+    let mut batches = deal(units, num, (most, strict), fits)?;
+    // Groups or the context need more: as many, but equal ones.
+    while batches.len() > num {
+        num = batches.len();
+        match deal(units, num, (most, strict), fits) {
+            Ok(equal) => batches = equal,
+            Err(_) => break,
+        }
+    }
+    Ok(batches)
+}
+
+/// Deals units out to `num` batches, and to more where these do not hold them.
+fn deal(
+    units: &[Vec<usize>],
+    num: usize,
+    (most, strict): (usize, bool),
+    fits: &dyn Fn(&[usize]) -> bool,
+) -> Result<Vec<Vec<Vec<usize>>>, Misfit> {
+    let mut num_left = num_examples(units);
+    let mut batches: Vec<Vec<Vec<usize>>> = Vec::new();
+    let mut open: Vec<Vec<usize>> = Vec::new();
+    for unit in units {
+        let held = num_examples(&open);
+        let share = num_left.div_ceil(num.saturating_sub(batches.len()).max(1)).min(most);
+        let joined: Vec<usize> = open.iter().flatten().chain(unit).copied().collect();
+        // A group larger than a batch is one, and a single example takes a partner.
+        let over_count = joined.len() > share && held >= 2;
+        let over_context = !fits(&joined);
+        if !over_count && !over_context {
+            open.push(unit.clone());
+            continue;
+        }
+        if over_context && !over_count && strict && held >= 2 {
+            return Err(Misfit::Batch { members: joined, num_fitting: held });
+        }
+        let fits_alone = fits(unit);
+        if fits_alone && held == 1 && unit.len() >= 2 {
+            // The single example waits for another partner.
+            num_left -= unit.len();
+            batches.push(vec![unit.clone()]);
+        } else if fits_alone && held >= 2 {
+            num_left -= held;
+            batches.push(std::mem::replace(&mut open, vec![unit.clone()]));
+        } else {
+            return Err(Misfit::Smallest(if fits_alone { joined } else { unit.clone() }));
+        }
+    }
+    batches.push(open);
+    join_single(&mut batches, fits);
+    match batches.last() {
+        Some(last) if batches.len() > 1 && num_examples(last) == 1 => {
+            let smallest = batches.iter().rev().skip(1).min_by_key(|units| num_examples(units));
+            let partners = smallest.into_iter().flatten().flatten();
+            Err(Misfit::Smallest(last.iter().flatten().chain(partners).copied().collect()))
+        }
+        _ => Ok(batches),
+    }
+}
+
 /// A single example, left over at the end, has nothing to be predicted from: it joins the batch before
 /// it, or is joined by a whole group of another batch that can spare one, the smallest.
-fn join_single(batches: &mut Vec<Vec<Vec<usize>>>, fits: impl Fn(&[usize]) -> bool) {
-    let len = |units: &[Vec<usize>]| units.iter().map(Vec::len).sum::<usize>();
-    if batches.len() < 2 || batches.last().is_none_or(|units| len(units) != 1) {
+fn join_single(batches: &mut Vec<Vec<Vec<usize>>>, fits: &dyn Fn(&[usize]) -> bool) {
+    if batches.len() < 2 || batches.last().is_none_or(|units| num_examples(units) != 1) {
         return;
     }
     let Some(single) = batches.pop() else { return };
@@ -140,7 +207,7 @@ fn join_single(batches: &mut Vec<Vec<Vec<usize>>>, fits: impl Fn(&[usize]) -> bo
         for (place, unit) in units.iter().enumerate() {
             let is_smaller =
                 spare.is_none_or(|(from, place)| unit.len() < batches[from][place].len());
-            let leaves_enough = len(units) >= unit.len() + 2;
+            let leaves_enough = num_examples(units) >= unit.len() + 2;
             if is_smaller && leaves_enough && fits(&[&single[0][..], unit].concat()) {
                 spare = Some((from, place));
             }
@@ -163,18 +230,73 @@ mod tests {
         // Two groups of two, a single one that can be spared, and one left over.
         let cut = || vec![vec![vec![0, 1], vec![2, 3], vec![4]], vec![vec![5]]];
         let mut joined = cut();
-        join_single(&mut joined, |_| true);
+        join_single(&mut joined, &|_| true);
         assert_eq!(lens(&joined), [6]);
         let mut apart = cut();
-        join_single(&mut apart, |members| members.len() <= 5);
+        join_single(&mut apart, &|members| members.len() <= 5);
         assert_eq!(apart, [vec![vec![0, 1], vec![2, 3]], vec![vec![5], vec![4]]]);
         // Only groups: one of them goes as a whole.
         let mut groups = vec![vec![vec![0, 1], vec![2, 3]], vec![vec![5]]];
-        join_single(&mut groups, |members| members.len() <= 4);
+        join_single(&mut groups, &|members| members.len() <= 4);
         assert_eq!(groups, [vec![vec![2, 3]], vec![vec![5], vec![0, 1]]]);
         // Nothing is left over.
         let mut even = vec![vec![vec![0, 1]], vec![vec![2, 3]]];
-        join_single(&mut even, |_| true);
+        join_single(&mut even, &|_| true);
         assert_eq!(lens(&even), [2, 2]);
+    }
+
+    /// Units of so many examples each, numbered on.
+    fn units(sizes: &[usize]) -> Vec<Vec<usize>> {
+        let mut next = 0..;
+        sizes.iter().map(|&size| next.by_ref().take(size).collect()).collect()
+    }
+
+    #[test]
+    fn batches_are_about_equally_large() {
+        let singles = |num: usize, most: usize| {
+            lens(&cut(&units(&vec![1; num]), most, true, &|_| true).unwrap())
+        };
+        assert_eq!(singles(256, 256), [256]);
+        assert_eq!(singles(257, 256), [129, 128]);
+        assert_eq!(singles(300, 256), [150, 150]);
+        assert_eq!(singles(513, 256), [171, 171, 171]);
+        assert_eq!(singles(10, 4), [4, 3, 3]);
+        assert_eq!(singles(5, 2), [2, 3]);
+        assert_eq!(singles(1, 2), [1]);
+        // Groups stay whole: with 3 to a group a batch of 4 has one.
+        assert_eq!(lens(&cut(&units(&[3; 5]), 4, true, &|_| true).unwrap()), [3; 5]);
+        assert_eq!(lens(&cut(&units(&[2; 9]), 8, true, &|_| true).unwrap()), [6, 6, 6]);
+        assert_eq!(lens(&cut(&units(&[7, 1, 1]), 4, true, &|_| true).unwrap()), [7, 2]);
+        // Nine fit the context: 30 are four batches, of eight and seven.
+        let fitting = cut(&units(&[1; 30]), 256, false, &|members| members.len() <= 9).unwrap();
+        assert_eq!(lens(&fitting), [8, 8, 7, 7]);
+    }
+
+    #[test]
+    fn a_single_example_finds_a_partner_wherever_it_stands() {
+        let at_most = |num: usize| move |members: &[usize]| members.len() <= num;
+        // However small batches are asked for, it goes with a group.
+        for sizes in [[1, 2, 2], [2, 1, 2], [2, 2, 1]] {
+            let found = lens(&cut(&units(&sizes), 2, true, &at_most(3)).unwrap());
+            assert_eq!(found.iter().copied().max(), Some(3), "{sizes:?}: {found:?}");
+            assert_eq!(found.iter().sum::<usize>(), 5);
+        }
+        // Where groups leave no room it waits for another single one.
+        assert_eq!(lens(&cut(&units(&[1, 2, 1]), 9, false, &at_most(2)).unwrap()), [2, 2]);
+        // Where there is none it is an error, and so is a group that is too long.
+        for sizes in [[1, 2, 2], [2, 1, 2], [2, 2, 1]] {
+            let found = cut(&units(&sizes), 9, false, &at_most(2));
+            assert!(matches!(&found, Err(Misfit::Smallest(m)) if m.len() == 3), "{found:?}");
+        }
+        let found = cut(&units(&[1, 3]), 9, false, &at_most(2));
+        assert_eq!(found, Err(Misfit::Smallest(vec![1, 2, 3])));
+    }
+
+    #[test]
+    fn a_batch_of_the_size_asked_for_must_fit() {
+        let found = cut(&units(&[1; 9]), 4, true, &|members| members.len() <= 2);
+        assert_eq!(found, Err(Misfit::Batch { members: vec![0, 1, 2], num_fitting: 2 }));
+        let found = cut(&units(&[1; 9]), 4, false, &|members| members.len() <= 2);
+        assert_eq!(found, Err(Misfit::Smallest(vec![8, 6, 7])));
     }
 }

@@ -330,7 +330,8 @@ fn large_sets_are_cut_into_batches_that_fit() {
     // Five words a demonstration and a question, 16 of slack: 70 words hold 9 demonstrations.
     let (fitted, num) = run(BatchSize::AtMost(256), 70).unwrap();
     assert_eq!((fitted.records.len(), num), (30, 4));
-    let error = run(BatchSize::Exactly(20), 100).unwrap_err();
+    // 20 and 10 would be 15 and 15, and 85 words hold 12.
+    let error = run(BatchSize::Exactly(20), 85).unwrap_err();
     assert_eq!(error.kind(), w2s::error::ErrorKind::Context);
     assert!(error.to_string().contains("--batch-size"), "{error}");
     let error = run(BatchSize::AtMost(256), 20).unwrap_err();

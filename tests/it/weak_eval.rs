@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use w2s::data::{WeakRecord, WeightRecord};
 use w2s::error::ErrorKind;
-use w2s::eval::{Binning, Estimate, WeakEvaluation, Z_95, bootstrap_mean, evaluate_weak, wilson};
+use w2s::eval::{
+    Binning, Estimate, WeakEvaluation, Z_95, bootstrap_mean, evaluate_weak, filter_gain, wilson,
+};
 use w2s::run::SeedStream;
 
 pub fn record(id: &str, label: Option<&str>, entropy_nats: f64) -> WeakRecord {
@@ -199,6 +201,26 @@ fn counts_add_up_in_any_order_of_the_files() {
     let value = |estimate: Option<Estimate>| estimate.map(|e| e.value);
     assert_eq!(value(other.auroc), value(got.auroc));
     assert_eq!(value(other.gain), value(got.gain));
+}
+
+/// Right and wrong ones of the kept, right and wrong ones of the dropped. The bounds are a numpy program's:
+/// Wilson's interval of the share dropped, Newcombe's of the difference (his method 10), and the least and
+/// the greatest product on the ellipse of both, by 100,001 angles.
+#[test]
+fn the_interval_of_the_gain_on_few_questions() {
+    for (counts, bounds) in [
+        ([19, 2, 5, 4], [0.008_422_67, 0.239_272_60]),
+        ([3, 0, 1, 2], [-0.029_732_08, 0.622_320_84]),
+        ([5, 5, 5, 5], [-0.199_129_55, 0.199_129_55]),
+        ([1, 0, 0, 1], [-0.063_100_35, 0.905_468_80]),
+    ] {
+        let [kept, wrong_kept, dropped, wrong_dropped] = counts;
+        let gain = filter_gain((kept, kept + wrong_kept), (dropped, dropped + wrong_dropped));
+        let gain = gain.expect("both sides have some");
+        for (found, expected) in [gain.low, gain.high].into_iter().zip(bounds) {
+            assert!((found - expected).abs() < 2e-6, "{counts:?}: {gain:?}");
+        }
+    }
 }
 
 /// 500 kept of which 80 % are right, 500 dropped of which 40 % are. The gain is (1 - s) (p - q) with

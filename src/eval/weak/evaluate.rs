@@ -12,9 +12,10 @@ use crate::error::{Error, ErrorKind, Result};
 /// Returns how right the weak labels are against `gold`, the answers by id, before and after the
 /// filter.
 ///
-/// `labels` are the task's, empty for open answers. The interval of `gain` is Agresti and Caffo's; those
-/// of `auroc` and `rows` are Wilson's for the variance over resampled questions with their rows. What the
-/// filter kept is held fixed.
+/// `labels` are the task's, empty for open answers. The interval of `gain` is Newcombe's
+/// for the difference of kept and dropped, joined with Wilson's for the share dropped; those of `auroc` and
+/// `rows` are Wilson's for the variance over resampled questions with their rows, where what the filter
+/// kept is held fixed.
 ///
 /// # Errors
 /// When no question has gold, an id occurs twice, a row belongs to no question, an answer is not one

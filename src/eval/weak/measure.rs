@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use ndarray::Array2;
 use rand::Rng;
 
+use super::gain::filter_gain;
 use super::{
     Binning, EntropyBin, Estimate, LabelCoverage, ReliabilityMap, WeakAccuracy, WeightCell,
 };
@@ -157,32 +158,13 @@ fn rate_interval(value: f64, variance: f64, least: f64) -> Estimate {
     Estimate { value, low, high }
 }
 
-/// Accuracy of the labels kept less that of all; none where nothing was kept or nothing dropped.
-///
-/// With s the share kept, it is (1 - s) times the accuracy kept less that dropped; s varies too.
-///
-/// # Source
-/// Agresti and Caffo 2000 for the difference: a right and a wrong answer more on either side.
+/// Accuracy of the labels kept less that of all.
 fn gain(evaluated: &[Evaluated]) -> Option<Estimate> {
-    let count =
-        |is: &dyn Fn(&Evaluated) -> bool| evaluated.iter().filter(|one| is(one)).count() as f64;
-    let (num, num_kept) = (evaluated.len() as f64, count(&|one| one.kept));
-    if num_kept == 0.0 || num_kept == num {
-        return None;
-    }
-    let (right, right_kept) = (count(&|one| one.right), count(&|one| one.right && one.kept));
-    let rate = |right: f64, num: f64| (right + 1.0) / (num + 2.0);
-    let (of_kept, of_dropped) =
-        (rate(right_kept, num_kept), rate(right - right_kept, num - num_kept));
-    let share = num_kept / num;
-    let apart = of_kept - of_dropped;
-    let within = of_kept * (1.0 - of_kept) / (num_kept + 2.0)
-        + of_dropped * (1.0 - of_dropped) / (num - num_kept + 2.0);
-    let variance = (1.0 - share).powi(2) * within + apart * apart * share * (1.0 - share) / num;
-    let value = right_kept / num_kept - right / num;
-    let (centre, half) = ((1.0 - share) * apart, Z_95 * variance.sqrt());
-    let (low, high) = (centre - half, centre + half);
-    Some(Estimate { value, low: low.max(-1.0).min(value), high: high.min(1.0).max(value) })
+    let right_of = |kept: bool| {
+        let side = evaluated.iter().filter(move |one| one.kept == kept);
+        (side.clone().filter(|one| one.right).count(), side.count())
+    };
+    filter_gain(right_of(true), right_of(false))
 }
 
 pub(super) fn bins(evaluated: &[Evaluated], ties: &[usize], binning: Binning) -> Vec<EntropyBin> {

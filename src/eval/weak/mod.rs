@@ -5,11 +5,13 @@
 //! files.
 
 mod evaluate;
+mod gain;
 mod measure;
 
 use serde::{Deserialize, Serialize};
 
 pub use evaluate::evaluate_weak;
+pub use gain::filter_gain;
 
 use super::reliability::Reliability;
 

@@ -53,8 +53,8 @@ pub struct SearchOptions {
     /// of them for a whole sweep, such as 0.95 [default: off]
     #[arg(long, value_name = "SHARE")]
     pub stop_on_collapse: Option<f64>,
-    /// Examples searched together, or shown to each other by a baseline; fewer where the model's
-    /// context is too short [default: 256]
+    /// Most examples searched together, or shown to each other by a baseline; larger sets are cut into
+    /// equal batches, smaller ones where the model's context is too short [default: 256]
     #[arg(long, value_name = "N", alias = "batch_size")]
     pub batch_size: Option<usize>,
     /// Mutual predictability by log-probability (paper), by log-odds (authors' code), or each label
