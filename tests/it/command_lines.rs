@@ -233,7 +233,7 @@ fn steps_of_a_loop_have_the_command_lines_of_their_jobs() {
             "label",
             format!(
                 "{} {of} {ids} --out '{out}/round-1/label' {prior} --trees 1 --num-seed 3 \
-                    --iterations 8 --no-order-check",
+                    --iterations 8 --block 1 --no-order-check",
                 begin("label")
             ),
         ),

@@ -55,6 +55,8 @@ pub fn args(place: &Place, out: &str, more: &[&str]) -> Vec<String> {
     ];
     let steps = [
         "label.num-seed=3",
+        // One example a proposal: eight of them leave some without a label.
+        "label.block=1",
         "label.iterations=8",
         "label.trees=1",
         "label.no-order-check=true",

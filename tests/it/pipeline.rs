@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::path::Path;
 
 use w2s::error::{Error, ErrorKind};
-use w2s::label::TraceEvent;
+use w2s::label::{Block, TraceEvent};
 use w2s::pipeline::{
     Event, LabelJob, ModelOptions, RelabelJob, RunOptions, SearchOptions, Session, TrainJob,
 };
@@ -92,6 +92,12 @@ fn a_program_labels_trains_and_looks_again_as_the_command_line_does() {
 #[test]
 fn an_observer_can_end_a_run_which_then_goes_on() {
     let place = Place::new();
+    // One example a proposal, so that there are some.
+    let label = |place: &Place, out: &str| {
+        let mut job = label(place, out);
+        job.search.block = Some(Block::Size(1));
+        job
+    };
     let whole = label(&place, "whole").run(&mut Session::default()).unwrap();
     let mut num = 0;
     let mut session = Session::new(|event: &Event<'_>| match event {

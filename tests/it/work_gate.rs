@@ -30,16 +30,16 @@ const RUNS: [(&str, &str); 14] = [
         "few-shot, in the data's order",
         "label --method few-shot --demonstrations GOLD --order dataset",
     ),
-    ("many-shot", "label --method many-shot --demonstrations GOLD"),
+    ("few-shot, 7 of them", "label --method few-shot --demonstrations GOLD --num-demonstrations 7"),
     ("search, default", "label"),
     ("search, no groups", "label --consistency none"),
-    ("search, single proposals", "label --block 1 --iterations 200"),
+    ("search, single proposals", "label --block 1 --iterations 50"),
     ("search, no checks", "label --no-order-check --null-permutations 0"),
     ("search, 7 demonstrations", "label --num-demonstrations 7"),
     ("search, prequential", "label --objective prequential"),
     ("search, the authors' code", "label --preset icm-code --iterations 60"),
-    ("filter", "filter --answers logprobs --num-variants 4 --keep 0.5"),
-    ("train", "train --gold GOLD --epochs 2"),
+    ("filter", "filter --entropy --answers soft --max-entropy 0.5"),
+    ("train", "train --labels gold --gold GOLD --epochs 2"),
 ];
 
 /// A tiny model without a limit that the reviews reach.
