@@ -5,7 +5,7 @@ mod items;
 mod loss;
 mod options;
 mod run;
-mod settings;
+mod sources;
 
 use std::time::Instant;
 
