@@ -12,7 +12,7 @@ use w2s::label::TraceEvent;
 use w2s::pipeline::{Event, Observer};
 
 use super::printable::printable;
-use super::settings_text;
+use super::{settings_text, words};
 
 /// Writes a line to stderr.
 pub(super) fn complain(line: fmt::Arguments<'_>) {
@@ -74,6 +74,16 @@ impl Observer for Terminal {
             Event::Interruptible { how, is_series } => {
                 let mut words = WORDS.lock().unwrap_or_else(PoisonError::into_inner);
                 words[usize::from(*is_series)] = Some((*how).to_owned());
+            }
+            Event::Labelled { .. }
+            | Event::Restarted { .. }
+            | Event::Filtered { .. }
+            | Event::Relabelled { .. }
+            | Event::Trained { .. }
+            | Event::Looped { .. } => {
+                self.above(|| {
+                    words::of(event).iter().for_each(|line| complain(format_args!("{line}")));
+                });
             }
             _ if !std::io::stderr().is_terminal() => {}
             Event::Waiting(what) => self.begin(Progress::waiting(what)),
