@@ -58,13 +58,9 @@ pub(in crate::cli) fn filtered(
         ));
     }
     if s.num_kept == 0 {
-        out.push(format!(
-            "warning: nothing was kept\nhint: raise the quantile or the entropy that may be kept, or look at answers.jsonl"
-        ));
+        out.push("warning: nothing was kept\nhint: raise the quantile or the entropy that may be kept, or look at answers.jsonl".to_owned());
     } else if s.retained_share > 0.95 && s.num_examples >= 8 {
-        out.push(format!(
-            "warning: nearly everything was kept; the entropies are mostly equal\nhint: `--keep-fraction` keeps a share whatever the ties"
-        ));
+        out.push("warning: nearly everything was kept; the entropies are mostly equal\nhint: `--keep-fraction` keeps a share whatever the ties".to_owned());
     }
     if s.unparsed_share > 0.2 {
         let other = if is_open { "another `--parser`" } else { "`--answers soft`" };

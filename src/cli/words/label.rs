@@ -103,9 +103,7 @@ pub(in crate::cli) fn labelled(
         ));
     }
     if s.share.values().any(|x| number(x) > 0.95) && labelling.records.len() >= 8 {
-        out.push(format!(
-            "warning: nearly all examples got the same label\nhint: right if one label is that frequent in your data; if not, the model prefers its word: try `--calibrate batch`, a consistency rule, or other label words"
-        ));
+        out.push("warning: nearly all examples got the same label\nhint: right if one label is that frequent in your data; if not, the model prefers its word: try `--calibrate batch`, a consistency rule, or other label words".to_owned());
     }
     out.push(format!("  wrote {}", folder.file("labels.jsonl").display()));
     out
@@ -135,9 +133,7 @@ fn score_words(s: &Summary, score: f64, out: &mut Vec<String>) {
             permuted.len()
         ));
         if high >= least {
-            out.push(format!(
-                "warning: labels that say nothing of the texts score as high; these labels are not to be trusted\nhint: use more or shorter examples, a larger model, or `--restarts`, and see which labels return"
-            ));
+            out.push("warning: labels that say nothing of the texts score as high; these labels are not to be trusted\nhint: use more or shorter examples, a larger model, or `--restarts`, and see which labels return".to_owned());
         }
     }
     if let Some(constants) = &s.constant_scores {
@@ -145,9 +141,7 @@ fn score_words(s: &Summary, score: f64, out: &mut Vec<String>) {
             constants.iter().map(|(l, x)| format!("all {l} {:.2}", number(x))).collect();
         out.push(format!("  one label for all examples: U {}", all.join(", ")));
         if constants.values().map(number).fold(f64::NEG_INFINITY, f64::max) >= least {
-            out.push(format!(
-                "warning: giving every example the same label scores as high; these labels are not to be trusted\nhint: use a consistency rule or `--calibrate batch`, which make such labellings score low"
-            ));
+            out.push("warning: giving every example the same label scores as high; these labels are not to be trusted\nhint: use a consistency rule or `--calibrate batch`, which make such labellings score low".to_owned());
         }
     }
     if let Some(restarts) = &s.restarts {

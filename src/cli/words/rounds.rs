@@ -37,7 +37,7 @@ pub(in crate::cli) fn looped(
         if let Some(agreement) = round.agreement {
             text += &format!(", {} of the held-out answers as before", percent(agreement));
         }
-        out.push(format!("{text}"));
+        out.push(text);
     }
     if let Some(reason) = &record.stopped {
         let kept = match record.last_good_round {
