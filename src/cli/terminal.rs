@@ -64,6 +64,12 @@ pub(super) struct Terminal {
 
 impl Observer for Terminal {
     fn event(&mut self, event: &Event<'_>) -> Result<()> {
+        for line in words::printed(event) {
+            self.above(|| print(format_args!("{line}")))?;
+        }
+        for line in words::said(event) {
+            self.above(|| complain(format_args!("{line}")));
+        }
         match event {
             Event::Message(text) => self.above(|| complain(format_args!("{text}"))),
             Event::Result(text) => return self.above(|| print(format_args!("{text}"))),
@@ -74,16 +80,6 @@ impl Observer for Terminal {
             Event::Interruptible { how, is_series } => {
                 let mut words = WORDS.lock().unwrap_or_else(PoisonError::into_inner);
                 words[usize::from(*is_series)] = Some((*how).to_owned());
-            }
-            Event::Labelled { .. }
-            | Event::Restarted { .. }
-            | Event::Filtered { .. }
-            | Event::Relabelled { .. }
-            | Event::Trained { .. }
-            | Event::Looped { .. } => {
-                self.above(|| {
-                    words::of(event).iter().for_each(|line| complain(format_args!("{line}")));
-                });
             }
             _ if !std::io::stderr().is_terminal() => {}
             Event::Waiting(what) => self.begin(Progress::waiting(what)),

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Arguments;
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use super::filter::FilterSummary;
@@ -9,7 +10,9 @@ use super::relabel::RelabelSummary;
 use super::train::TrainSummary;
 use crate::data::PromptSpec;
 use crate::error::Result;
-use crate::eval::Basins;
+use crate::eval::{
+    Basins, ColumnComparison, Comparison, Evaluation, LoopEvaluation, WeakEvaluation,
+};
 use crate::label::{Labelling, RestartSummary, TraceEvent};
 use crate::run::{LoopRecord, Manifest, Round, RunDir};
 use crate::score::{Calibration, Prior};
@@ -142,6 +145,26 @@ pub enum Event<'a> {
         rounds: &'a [Round],
         /// The loop's folder.
         folder: &'a RunDir,
+    },
+    /// Labels of runs were held against gold.
+    Evaluated {
+        /// The run folders, and how right their labels are.
+        runs: &'a [(PathBuf, Evaluation)],
+        /// Whether numbers of each label are asked for.
+        per_label: bool,
+    },
+    /// Runs of filters were held against gold.
+    EvaluatedFilters(&'a [(PathBuf, WeakEvaluation)]),
+    /// The rounds of loops were held against gold.
+    EvaluatedLoops(&'a [(PathBuf, LoopEvaluation)]),
+    /// Methods were compared by one gold column.
+    Compared {
+        /// Of all columns.
+        comparison: &'a Comparison,
+        /// The column.
+        column: &'a ColumnComparison,
+        /// Whether it is the first.
+        is_first: bool,
     },
     /// What was begun by the last [`Waiting`](Event::Waiting), [`Labelling`](Event::Labelling) or
     /// [`Training`](Event::Training) has ended, well or not.
