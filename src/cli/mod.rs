@@ -9,6 +9,7 @@ mod serve_check;
 mod settings_text;
 mod tasks;
 mod terminal;
+mod words;
 
 use std::process::ExitCode;
 

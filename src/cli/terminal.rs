@@ -12,7 +12,7 @@ use w2s::label::TraceEvent;
 use w2s::pipeline::{Event, Observer};
 
 use super::printable::printable;
-use super::settings_text;
+use super::{settings_text, words};
 
 /// Writes a line to stderr.
 pub(super) fn complain(line: fmt::Arguments<'_>) {
@@ -64,6 +64,12 @@ pub(super) struct Terminal {
 
 impl Observer for Terminal {
     fn event(&mut self, event: &Event<'_>) -> Result<()> {
+        for line in words::printed(event) {
+            self.above(|| print(format_args!("{line}")))?;
+        }
+        for line in words::said(event) {
+            self.above(|| complain(format_args!("{line}")));
+        }
         match event {
             Event::Message(text) => self.above(|| complain(format_args!("{text}"))),
             Event::Result(text) => return self.above(|| print(format_args!("{text}"))),

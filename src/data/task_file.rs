@@ -183,8 +183,12 @@ pub(super) fn parse(toml: &str, path: &Path) -> Result<Task> {
     let variants = task_prompt::variants(
         file.prompt,
         file.variants,
-        (&labels, &fields, options.is_some()),
-        &source,
+        &task_prompt::Maker {
+            labels: &labels,
+            fields: &fields,
+            has_options: options.is_some(),
+            source: &source,
+        },
     )?;
     let answers =
         task_answers::answers(file.answers, &variants, &fields, options.is_some(), &source)?;

@@ -121,10 +121,9 @@ pub(super) fn labels(
 pub(super) fn variants(
     own: PromptTable,
     others: BTreeMap<String, Spanned<VariantTable>>,
-    (labels, fields, has_options): (&[Label], &[Field], bool),
-    source: &Source<'_>,
+    maker: &Maker<'_>,
 ) -> Result<Vec<PromptSpec>> {
-    let maker = Maker { labels, fields, has_options, source };
+    let Maker { labels, source, .. } = *maker;
     let name = own.name.as_ref().map_or(DEFAULT_VARIANT, |name| name.get_ref()).to_owned();
     if !is_plain(&name) {
         let span = own.name.map_or(0..0, |name| name.span());
@@ -210,11 +209,12 @@ pub(super) fn is_plain(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
 }
 
-struct Maker<'m> {
-    labels: &'m [Label],
-    fields: &'m [Field],
-    has_options: bool,
-    source: &'m Source<'m>,
+/// What the prompts of a task are made and checked with.
+pub(super) struct Maker<'m> {
+    pub(super) labels: &'m [Label],
+    pub(super) fields: &'m [Field],
+    pub(super) has_options: bool,
+    pub(super) source: &'m Source<'m>,
 }
 
 impl Maker<'_> {

@@ -190,9 +190,9 @@ pub fn label<S: Scorer>(
                 rules,
                 batch_size: *batch_size,
             };
-            let (kept, all, usage) = searches.run(streams, scorer, observe, &mut summary)?;
-            (found, restarts) = (kept, all);
-            usage
+            let best = searches.run(streams, scorer, observe, &mut summary)?;
+            (found, restarts) = (best.found, best.restarts);
+            best.usage
         }
         Method::ZeroShot { calibration, .. } => {
             found = all_found(prompting.zero_shot(*calibration)?);

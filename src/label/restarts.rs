@@ -36,6 +36,16 @@ pub(super) struct Searches<'a> {
     pub(super) batch_size: BatchSize,
 }
 
+/// What all searches came to.
+pub(super) struct Best {
+    /// The labels of the best.
+    pub(super) found: Vec<Option<Found>>,
+    /// The records of all, if there are several.
+    pub(super) restarts: Vec<Restart>,
+    /// The cost of all.
+    pub(super) usage: Usage,
+}
+
 /// One search over all batches.
 struct Search {
     found: Vec<Option<Found>>,
@@ -43,8 +53,7 @@ struct Search {
 }
 
 impl Searches<'_> {
-    /// Returns the labels of the best search, the records of all if there are several, and the cost
-    /// of all; writes what `summary` says of a search.
+    /// Returns what the searches came to, and writes what `summary` says of a search.
     ///
     /// The best is the one whose labels score highest under the order of the final check, which is
     /// the same for all: under the orders they were found under, luck with the order counts too.
@@ -55,7 +64,7 @@ impl Searches<'_> {
         scorer: &mut S,
         observe: &mut dyn FnMut(&TraceEvent) -> Result<()>,
         summary: &mut Summary,
-    ) -> Result<(Vec<Option<Found>>, Vec<Restart>, Usage)> {
+    ) -> Result<Best> {
         let num = self.settings.num_restarts.max(1);
         let mut searches = Vec::with_capacity(num);
         for restart in 0..num {
@@ -93,7 +102,7 @@ impl Searches<'_> {
         }
         let kept = searches.swap_remove(best);
         kept.totals.write(self.names, self.settings, num_passes, summary);
-        Ok((kept.found, restarts, cost))
+        Ok(Best { found: kept.found, restarts, usage: cost })
     }
 
     fn search<S: Scorer>(

@@ -5,6 +5,7 @@
 
 mod adapter;
 mod adapter_config;
+mod adapter_rules;
 mod attention;
 mod backward;
 mod block;
@@ -40,7 +41,8 @@ mod tokenizer;
 mod write;
 
 pub use adapter::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, Adapter, LowRank, ModuleShape};
-pub use adapter_config::{AdapterConfig, AdapterRules, TargetModules};
+pub use adapter_config::{AdapterConfig, TargetModules};
+pub use adapter_rules::AdapterRules;
 pub(crate) use backward::LOGIT_ELEMENTS;
 pub use backward::{AdapterDropout, Derivatives, Target, TrainTokens};
 pub use boundary::{first_difference, question_boundary};

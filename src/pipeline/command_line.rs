@@ -10,7 +10,8 @@ use clap::{Arg, Args, Command, Parser};
 use serde::Serialize;
 
 use super::data::{DataCommand, DataJob};
-use super::field_values::{FieldValues, field_values};
+use super::field_values::field_values;
+use super::given::given;
 use super::job::Job;
 use crate::error::{Error, ErrorKind};
 use crate::recipe::words::speak_of;
@@ -102,7 +103,8 @@ impl Job {
     }
 }
 
-fn line<T: Args + Serialize>(names: &[&str], job: &T) -> Vec<String> {
+/// Returns the words that come to a job: the program's name, the command's, and what is given.
+pub(super) fn line<T: Args + Serialize>(names: &[&str], job: &T) -> Vec<String> {
     let values = field_values(job);
     let parser = T::augment_args(Command::new("w2s"));
     let (mut places, mut options, mut last) = (Vec::new(), Vec::new(), Vec::new());
@@ -123,16 +125,6 @@ fn line<T: Args + Serialize>(names: &[&str], job: &T) -> Vec<String> {
     }
     let begin = ["w2s"].iter().chain(names).map(|&word| word.to_owned());
     begin.chain(places).chain(options).chain(last).collect()
-}
-
-/// The values of an option; none if it is as by default.
-fn given<'a>(arg: &Arg, values: &'a FieldValues) -> &'a [String] {
-    let Some(texts) = values.get(arg.get_id().as_str()) else { return &[] };
-    let is_default = match arg.get_action().takes_values() {
-        true => arg.get_default_values().iter().eq(texts),
-        false => texts.iter().all(|text| text != "true"),
-    };
-    if is_default { &[] } else { texts }
 }
 
 /// The words that set the option `name`.

@@ -23,6 +23,7 @@ mod export;
 mod field_values;
 mod filter;
 mod finished;
+mod given;
 mod gold;
 mod ids;
 mod job;

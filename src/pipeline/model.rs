@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use tch::{Device, Kind};
 
 use super::digests::Digests;
+use super::given::first_given;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::{
     ADAPTER_CONFIG, ADAPTER_WEIGHTS, ChatTemplate, Decoder, DeviceChoice, Devices, DtypeChoice,
@@ -140,16 +141,8 @@ impl ModelOptions {
     /// # Errors
     /// [`ErrorKind::Usage`] with the first option that is given.
     pub(super) fn forbid_local(&self) -> Result<()> {
-        let given = [
-            ("adapter", self.adapter.is_some()),
-            ("device", self.device != DeviceChoice::Auto),
-            ("dtype", self.dtype != DtypeChoice::Auto),
-            ("pack-tokens", self.pack_tokens.is_some()),
-            ("memory", self.memory.is_some()),
-            ("threads", self.threads.is_some()),
-        ];
-        match given.into_iter().find(|(_, is_given)| *is_given) {
-            Some((name, _)) => Err(Error::new(
+        match first_given(self, |name| !["model", "max-context"].contains(&name)) {
+            Some(name) => Err(Error::new(
                 ErrorKind::Usage,
                 format!("`--{name}` is of a local model and has no effect on a server"),
             )

@@ -2,12 +2,20 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Arguments;
+use std::path::PathBuf;
 use std::rc::Rc;
 
+use super::filter::FilterSummary;
+use super::relabel::RelabelSummary;
+use super::train::TrainSummary;
 use crate::data::PromptSpec;
 use crate::error::Result;
-use crate::label::TraceEvent;
-use crate::run::Manifest;
+use crate::eval::{
+    Basins, ColumnComparison, Comparison, Evaluation, LoopEvaluation, WeakEvaluation,
+};
+use crate::label::{Labelling, RestartSummary, TraceEvent};
+use crate::run::{LoopRecord, Manifest, Round, RunDir};
+use crate::score::{Calibration, Prior};
 use crate::train::StepReport;
 
 /// Listens to what the runs of a [`Session`](super::Session) tell.
@@ -18,7 +26,7 @@ pub trait Observer {
     ///
     /// # Errors
     /// What ends the run at this event; it can be gone on with later. An error at a
-    /// [`Message`](Event::Message) and at the begin or end of work is not looked at.
+    /// [`Message`](Event::Message), at the begin or end of work and at what a run came to is not looked at.
     fn event(&mut self, event: &Event<'_>) -> Result<()>;
 }
 
@@ -42,7 +50,7 @@ impl Observer for Silent {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// Lines for people: what is done, what was found, warnings (`warning: ..`, with a line `hint: ..`).
+    /// Lines for people: what is done, what is there, warnings (`warning: ..`, with a line `hint: ..`).
     Message(&'a str),
     /// A line of results, where a verb has no other.
     Result(&'a str),
@@ -79,6 +87,84 @@ pub enum Event<'a> {
         report: &'a StepReport,
         /// Since the program began.
         tokens_per_second: f64,
+    },
+    /// Labels were found and written.
+    Labelled {
+        /// The labels, and what they came to.
+        labelling: &'a Labelling,
+        /// How the model's prior towards label words was corrected.
+        calibration: Calibration,
+        /// The shares of labels that this supposed.
+        prior: &'a Prior,
+        /// Since the run began or was gone on with.
+        seconds: f64,
+        /// The run's folder.
+        folder: &'a RunDir,
+    },
+    /// Several searches were compared, before their best is told as [`Labelled`](Event::Labelled).
+    Restarted {
+        /// The searches.
+        restarts: &'a [RestartSummary],
+        /// Which of them found the same.
+        basins: &'a Basins,
+    },
+    /// Questions were filtered, and what is kept written.
+    Filtered {
+        /// What became of them.
+        summary: &'a FilterSummary,
+        /// Whether the task's answers are written, not chosen.
+        is_open: bool,
+        /// Since the run began or was gone on with.
+        seconds: f64,
+        /// The run's folder.
+        folder: &'a RunDir,
+    },
+    /// Labels were looked at again.
+    Relabelled {
+        /// What became of them.
+        summary: &'a RelabelSummary,
+        /// Since the run began or was gone on with.
+        seconds: f64,
+        /// The run's folder.
+        folder: &'a RunDir,
+    },
+    /// A training has ended, and what was trained is written.
+    Trained {
+        /// What it came to.
+        summary: &'a TrainSummary,
+        /// Since the run began or was gone on with.
+        seconds: f64,
+        /// The run's folder.
+        folder: &'a RunDir,
+    },
+    /// The rounds of a loop have ended, well or by a brake.
+    Looped {
+        /// What they came to.
+        record: &'a LoopRecord,
+        /// Each of them.
+        rounds: &'a [Round],
+        /// The loop's folder.
+        folder: &'a RunDir,
+    },
+    /// Labels of runs were held against gold.
+    Evaluated {
+        /// The run folders, and how right their labels are.
+        runs: &'a [(PathBuf, Evaluation)],
+        /// Whether numbers of each label are asked for.
+        per_label: bool,
+    },
+    /// Runs of filters were held against gold.
+    EvaluatedFilters(&'a [(PathBuf, WeakEvaluation)]),
+    /// The rounds of loops were held against gold.
+    EvaluatedLoops(&'a [(PathBuf, LoopEvaluation)]),
+    /// Methods were compared by one gold column.
+    Compared {
+        /// Of all columns.
+        comparison: &'a Comparison,
+        /// The column.
+        column: &'a ColumnComparison,
+        /// Whether it is the first.
+        is_first: bool,
     },
     /// What was begun by the last [`Waiting`](Event::Waiting), [`Labelling`](Event::Labelling) or
     /// [`Training`](Event::Training) has ended, well or not.
@@ -153,7 +239,8 @@ impl<'o> Voice<'o> {
         self.begin(&Event::Labelling { iterations, num_examples })
     }
 
-    fn tell(&self, event: &Event<'_>) {
+    /// Tells what ends no run, whatever the observer says.
+    pub(super) fn tell(&self, event: &Event<'_>) {
         // As the trait says: what ends a run are the events of its steps and its results.
         let _ = self.event(event);
     }

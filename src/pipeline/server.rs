@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::{Serialize, Serializer};
 
+use super::given::first_given;
 use super::usage::wrong;
 use crate::error::Result;
 use crate::score::{HttpScorer, HttpScorerOptions, Route};
@@ -94,36 +95,8 @@ impl ServerOptions {
     /// # Errors
     /// [`crate::error::ErrorKind::Usage`] with the first that is given.
     pub(super) fn forbid(&self) -> Result<()> {
-        let Self {
-            route,
-            top_k,
-            max_misses,
-            tokenizer,
-            api_key_file,
-            concurrency,
-            requests_per_second,
-            deadline,
-            retries,
-            response_cache,
-            prices,
-            max_cost,
-        } = self;
-        let given = [
-            ("route", route.is_some()),
-            ("top-k", top_k.is_some()),
-            ("max-misses", max_misses.is_some()),
-            ("tokenizer", tokenizer.is_some()),
-            ("api-key-file", api_key_file.is_some()),
-            ("concurrency", concurrency.is_some()),
-            ("requests-per-second", requests_per_second.is_some()),
-            ("deadline", deadline.is_some()),
-            ("retries", retries.is_some()),
-            ("response-cache", response_cache.is_some()),
-            ("prices", prices.is_some()),
-            ("max-cost", max_cost.is_some()),
-        ];
-        match given.into_iter().find(|(_, is_given)| *is_given) {
-            Some((name, _)) => Err(wrong(
+        match first_given(self, |_| true) {
+            Some(name) => Err(wrong(
                 format!("`--{name}` is of a server, and none is asked"),
                 "leave it out, or name a server: `--model http://HOST:8000/v1#NAME`",
             )),

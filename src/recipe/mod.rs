@@ -12,7 +12,9 @@
 
 mod expand;
 mod file;
+mod filling;
 pub mod words;
 
-pub use expand::{Bound, Expanded, RecipeStep};
+pub use expand::Expanded;
 pub use file::{InputFile, Published, Recipe, Scale};
+pub use filling::{Bound, RecipeStep};

@@ -3,6 +3,7 @@
 //! [`files`] names every file of a run folder, who writes it and when.
 
 mod atomic;
+mod contents;
 mod diff;
 pub mod files;
 mod folder;

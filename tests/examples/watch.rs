@@ -22,6 +22,7 @@ fn main() -> Result<()> {
                 losses.push(report.loss);
                 println!("{} {:.4} ({tokens_per_second:.0} tokens/s)", report.step, report.loss);
             }
+            Event::Trained { summary, .. } => println!("{} items learnt", summary.num_items),
             _ => {}
         }
         Ok(())

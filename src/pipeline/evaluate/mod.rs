@@ -14,17 +14,16 @@ use serde_json::Value;
 use super::finished::{complete_run, task_of};
 use super::label::restarts;
 use super::model::ModelOptions;
-use super::observer::Voice;
+use super::observer::{Event, Voice};
 use super::server::ServerOptions;
 use super::session::Session;
-use super::words::{count, percent};
+use super::words::percent;
 use crate::data::{GoldLabels, LabelRecord, read_label_records};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{
-    Basins, Diagnostics, Evaluation, LabelMetrics, LabelledRun, Prediction, basins,
-    curve_from_trace, diagnose_trace, evaluate, margins,
+    Basins, Diagnostics, Evaluation, LabelledRun, Prediction, basins, curve_from_trace,
+    diagnose_trace, evaluate, margins,
 };
-use crate::report::{aligned, or_dash};
 use crate::run::{Manifest, RunDir, write_atomic};
 
 pub use held_out::{HeldOutOptions, NoiseName};
@@ -102,7 +101,7 @@ pub(super) fn run(args: EvaluateJob, session: &mut Session) -> Result<()> {
         let out = held_out::label_test(&args.held_out, (&model, &args.server), session)?;
         let (folder, manifest) = complete_run(&out)?;
         let done = evaluate_run(&folder, &manifest, &args.gold, columns, &session.voice)?;
-        return print(&[(out, done)], args.per_label, &session.voice);
+        return tell(&[(out, done)], args.per_label, &session.voice);
     }
     args.server.forbid()?;
     if args.model.is_some() {
@@ -141,9 +140,9 @@ pub(super) fn run(args: EvaluateJob, session: &mut Session) -> Result<()> {
             ));
         }
     }
-    print(&done, args.per_label, &session.voice)?;
-    weak::print(&filtered, &session.voice)?;
-    rounds::print(&looped, &session.voice)?;
+    tell(&done, args.per_label, &session.voice)?;
+    session.voice.event(&Event::EvaluatedFilters(&filtered))?;
+    session.voice.event(&Event::EvaluatedLoops(&looped))?;
     for one in done.iter().filter(|(_, run)| run.searches.len() > 1) {
         if let Some(found) = find_basins(std::slice::from_ref(one), args.basin_agreement)? {
             RunDir::existing(&one.0)?.0.write_json("basins.json", &found)?;
@@ -315,75 +314,11 @@ fn find_basins(done: &[(PathBuf, Evaluated)], threshold: f64) -> Result<Option<B
     Ok(Some(basins(&runs, &columns, first.evaluation.labels.len(), threshold)))
 }
 
-fn print(done: &[(PathBuf, Evaluated)], per_label: bool, voice: &Voice<'_>) -> Result<()> {
-    let width = done.iter().map(|(run, _)| run.display().to_string().len()).max().unwrap_or(0);
-    let methods = done.iter().map(|(_, run)| run.evaluation.method.len()).max().unwrap_or(0);
-    for (run, evaluated) in done {
-        for evaluation in evaluated.evaluation.columns() {
-            let column = if evaluated.evaluation.other_columns.is_empty() {
-                String::new()
-            } else {
-                format!("column {}  ", evaluation.gold_column)
-            };
-            let (run, line) = (run.display().to_string(), line(evaluation, methods));
-            voice.print(format_args!("{run:<width$}  {column}{line}"))?;
-            if per_label {
-                let head = ["label", "in gold", "given", "precision", "recall", "F1"];
-                let rows = std::iter::once(head.map(str::to_owned).to_vec());
-                let rows: Vec<_> =
-                    rows.chain(evaluation.per_label.iter().map(label_cells)).collect();
-                for line in aligned(&rows, &[1, 2, 3, 4, 5]) {
-                    voice.print(format_args!("  {line}"))?;
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Name, counts, precision, recall and F1.
-pub(super) fn label_cells(label: &LabelMetrics) -> Vec<String> {
-    let share = |rate: Option<f64>| or_dash(rate.map(|rate| format!("{:.1} %", percent(rate))));
-    vec![
-        label.label.clone(),
-        count(label.num_gold as u64),
-        count(label.num_given as u64),
-        share(label.precision),
-        share(label.recall),
-        or_dash(label.f1.map(|f1| format!("{f1:.3}"))),
-    ]
-}
-
-fn line(e: &Evaluation, method_width: usize) -> String {
-    let mut text = format!(
-        "{:<method_width$} accuracy {:.1} % [{:.1}, {:.1}] ({} of {})",
-        e.method,
-        percent(e.accuracy),
-        percent(e.wilson_low),
-        percent(e.wilson_high),
-        e.num_correct,
-        e.num_with_gold
-    );
-    if let Some(balanced) = e.balanced_accuracy {
-        text += &format!("  balanced {:.1} %", percent(balanced));
-    }
-    if let Some(auroc) = e.auroc {
-        text += &format!("  AUROC {auroc:.3}");
-    }
-    if let Some(auroc) = e.macro_auroc {
-        text += &format!("  macro AUROC {auroc:.3}");
-    }
-    if let Some(reliability) = &e.reliability {
-        text += &format!("  Brier {:.3}  ECE {:.3}", reliability.brier, reliability.ece);
-    }
-    let shares: Vec<String> = e
-        .labels
-        .iter()
-        .map(|label| {
-            format!("{label} {:.0} %", percent(e.share.get(label).copied().unwrap_or(0.0)))
-        })
-        .collect();
-    text + "  labels: " + &shares.join(", ")
+/// Tells how right the labels of runs are.
+fn tell(done: &[(PathBuf, Evaluated)], per_label: bool, voice: &Voice<'_>) -> Result<()> {
+    let runs: Vec<(PathBuf, Evaluation)> =
+        done.iter().map(|(run, found)| (run.clone(), found.evaluation.clone())).collect();
+    voice.event(&Event::Evaluated { runs: &runs, per_label })
 }
 
 /// Says what should make a reader doubt the labels, and which concept they come closest to.

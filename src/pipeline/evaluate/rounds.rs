@@ -9,8 +9,6 @@ use crate::data::{GoldLabels, Task, read_json_lines, read_label_records};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{LoopEvaluation, Prediction, Rate, RoundEvaluation, evaluate};
 use crate::pipeline::finished::task_of;
-use crate::pipeline::observer::Voice;
-use crate::pipeline::words::percent;
 use crate::run::{LOOP, LoopRecord, Manifest, ROUNDS, Round, RunDir};
 
 /// The command whose runs are evaluated here.
@@ -138,54 +136,4 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
             .at(path)
             .hint("the file is damaged or from another version; make the loop again")
     })
-}
-
-/// Prints a line for each round.
-pub(super) fn print(done: &[(PathBuf, LoopEvaluation)], voice: &Voice<'_>) -> Result<()> {
-    for (run, evaluation) in done {
-        let many = !evaluation.other_columns.is_empty();
-        for one in std::iter::once(evaluation).chain(&evaluation.other_columns) {
-            let column = if many { format!("  column {}", one.gold_column) } else { String::new() };
-            for round in &one.rounds {
-                let parts = [
-                    ("new labels", &round.batch),
-                    ("labels so far", &round.labels),
-                    ("held out", &round.held_out),
-                ];
-                let parts: Vec<String> = parts
-                    .into_iter()
-                    .filter_map(|(name, rate)| Some(format!("{name} {}", words(rate.as_ref()?))))
-                    .collect();
-                let stopped = if round.stopped.is_some() { "  (stopped here)" } else { "" };
-                voice.print(format_args!(
-                    "{}{column}  round {}  {}{stopped}",
-                    run.display(),
-                    round.round,
-                    parts.join("  ")
-                ))?;
-            }
-            if let Some(rate) = &one.labels {
-                voice.print(format_args!(
-                    "{}{column}  all labels {}",
-                    run.display(),
-                    words(rate)
-                ))?;
-            }
-        }
-    }
-    Ok(())
-}
-
-fn words(rate: &Rate) -> String {
-    let [low, high] = rate.interval.map(percent);
-    let mut text = format!(
-        "{:.1} % [{low:.1}, {high:.1}] ({} of {})",
-        percent(rate.accuracy),
-        rate.num_correct,
-        rate.num
-    );
-    if let Some(auroc) = rate.auroc {
-        text += &format!(" AUROC {auroc:.3}");
-    }
-    text
 }

@@ -1,18 +1,17 @@
 //! `w2s eval` on runs of `w2s filter`: what the weak labels and their filter are worth.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::data::{
     AnswerRecord, Dataset, GoldAnswers, Task, WeakRecord, WeightRecord, by_question,
     read_json_lines,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::eval::{Binning, Estimate, WeakAccuracy, WeakEvaluation, evaluate_weak};
+use crate::eval::{Binning, WeakEvaluation, evaluate_weak};
 use crate::filter::write_published;
 use crate::pipeline::finished::task_of;
 use crate::pipeline::observer::Voice;
-use crate::pipeline::words::percent;
 use crate::run::{Manifest, RunDir, SeedStream, write_atomic};
 
 /// The command whose runs are evaluated here.
@@ -118,69 +117,6 @@ fn labels_in_use<'a>(task: &Task, answers: impl Iterator<Item = &'a String>) -> 
         labels.truncate(last.map_or(2, |last| last + 1).max(2));
     }
     labels
-}
-
-/// Prints four lines for each run and gold column.
-pub(super) fn print(done: &[(PathBuf, WeakEvaluation)], voice: &Voice<'_>) -> Result<()> {
-    let width = done.iter().map(|(run, _)| run.display().to_string().len()).max().unwrap_or(0);
-    for (run, evaluation) in done {
-        for column in evaluation.columns() {
-            let name = match evaluation.other_columns.as_slice() {
-                [] => String::new(),
-                _ => format!("column {}  ", column.gold_column),
-            };
-            let run = run.display().to_string();
-            for line in lines(column) {
-                voice.print(format_args!("{run:<width$}  {name}{line}"))?;
-            }
-        }
-    }
-    Ok(())
-}
-
-fn lines(e: &WeakEvaluation) -> [String; 4] {
-    let share = format!("  retained {:.1} %", percent(e.retained_share));
-    [
-        format!("before   {}", accuracy(&e.before)),
-        format!("kept     {}{share}", accuracy(&e.kept)),
-        format!("dropped  {}", accuracy(&e.dropped)),
-        format!("gain     {}", gain(e)),
-    ]
-}
-
-fn accuracy(of: &WeakAccuracy) -> String {
-    let Some(accuracy) = of.accuracy else { return "no question with gold".to_owned() };
-    let mut text = format!(
-        "accuracy {:.1} % [{:.1}, {:.1}] ({} of {})",
-        percent(accuracy),
-        percent(of.wilson_low),
-        percent(of.wilson_high),
-        of.num_right,
-        of.num_questions
-    );
-    if of.num_unparsed > 0 {
-        let share = percent(of.num_unparsed as f64 / of.num_questions as f64);
-        text += &format!("  unparsed {share:.1} %");
-    }
-    text
-}
-
-fn gain(e: &WeakEvaluation) -> String {
-    let mut text = match e.gain {
-        Some(Estimate { value, low, high }) => {
-            let [value, low, high] = [value, low, high].map(percent);
-            format!("{value:+.1} points [{low:+.1}, {high:+.1}]")
-        }
-        None if e.kept.num_questions > 0 => "none (nothing was dropped)".to_owned(),
-        None => "unknown (nothing was kept)".to_owned(),
-    };
-    if let Some(Estimate { value, low, high }) = e.auroc {
-        text += &format!("  AUROC of low entropy {value:.3} [{low:.3}, {high:.3}]");
-    }
-    if let Some(calibration) = &e.calibration {
-        text += &format!("  ECE {:.3}", calibration.ece);
-    }
-    text
 }
 
 /// Says what should make a reader doubt the numbers or the filter.

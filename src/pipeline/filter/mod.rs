@@ -1,73 +1,36 @@
 //! `w2s filter`: which weak labels are kept, in a run folder.
 
 mod options;
+mod summary;
 
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
 
 use super::backend::{Backend, Need};
-use super::observer::Voice;
+use super::observer::{Event, Voice};
 use super::outcome::Outcome;
 use super::prior;
 use super::session::Session;
-use super::words::{count, duration};
 use crate::data::{
     AnswerRecord, Dataset, Task, WeakRecord, by_question, json_lines, read_json_lines,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::{
-    Asking, Coverage, Filtered, KeepSettings, Variation, WeightBy, coverage, keep, read_published,
+    Asking, Filtered, KeepSettings, Variation, WeightBy, coverage, keep, read_published,
     write_published,
 };
 use crate::label::TraceEvent;
 use crate::run::{GoldUse, Input, Manifest, RunDir, SeedStream, write_atomic};
 use crate::score::{Journaled, Usage};
-use crate::stats::quantile;
 
 use options::AskForm;
+use summary::summary;
 
 pub use options::{AnswerForm, CalibrateName, FilterJob, WeightName};
-
-/// What a run came to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct FilterSummary {
-    /// Questions asked.
-    pub num_examples: usize,
-    /// Variants of all questions.
-    pub num_prompts: usize,
-    /// Questions kept.
-    pub num_kept: usize,
-    /// Share of the questions that was kept.
-    pub retained_share: f64,
-    /// The highest entropy that could be kept.
-    pub threshold_nats: Option<f64>,
-    /// Quartiles of the entropies.
-    pub entropy_quartiles_nats: [f64; 3],
-    /// Mean entropy of the answers, in nats.
-    pub mean_entropy_nats: f64,
-    /// Its part within variants: the mean of their entropies.
-    pub mean_aleatoric_nats: f64,
-    /// Its part between variants.
-    pub mean_epistemic_nats: f64,
-    /// Mean share of the variants that gave the weak label.
-    pub mean_agreement: f64,
-    /// Answers that could not be read.
-    pub num_unparsed: usize,
-    /// Their share.
-    pub unparsed_share: f64,
-    /// Rows drawn, with replacement.
-    pub num_sampled: usize,
-    /// How the kinds of questions fared.
-    pub coverage: Vec<Coverage>,
-    /// Tokens run through the model.
-    pub tokens_computed: u64,
-    /// Tokens that full prompts would have run.
-    pub tokens_full_prompts: u64,
-}
+pub use summary::FilterSummary;
 
 /// What the run was given or found out.
 struct Found {
@@ -119,7 +82,7 @@ pub(super) fn run(args: FilterJob, session: &mut Session) -> Result<Outcome<Filt
         &task.answers.kinds,
         !task.answers.is_open,
     );
-    let summary = summary(&found, &filtered, kinds);
+    let summary = summary(&found.answers, found.usage, &filtered, kinds);
     write(&folder, &found.answers, &filtered)?;
     folder.write_json("summary.json", &summary)?;
     if let Some(path) = &args.export_csv {
@@ -129,7 +92,12 @@ pub(super) fn run(args: FilterJob, session: &mut Session) -> Result<Outcome<Filt
     }
     let seconds = began.elapsed().as_secs_f64();
     let folder = folder.finish(seconds, found.work_seconds)?;
-    tell(&summary, &filtered, task.answers.is_open, seconds, &folder, &session.voice);
+    session.voice.tell(&Event::Filtered {
+        summary: &summary,
+        is_open: task.answers.is_open,
+        seconds,
+        folder: &folder,
+    });
     Ok(Outcome { folder, summary, seconds, was_complete: false })
 }
 
@@ -368,34 +336,6 @@ fn gold_used(args: &FilterJob) -> GoldUse {
     marks.find(|used| matches!(used, GoldUse::Because(_))).unwrap_or_else(GoldUse::no)
 }
 
-fn summary(found: &Found, filtered: &Filtered, coverage: Vec<Coverage>) -> FilterSummary {
-    let all: Vec<&WeakRecord> = filtered.kept.iter().chain(&filtered.dropped).collect();
-    let num = all.len();
-    let num_prompts: usize = found.answers.iter().map(Vec::len).sum();
-    let mean = |value: fn(&WeakRecord) -> f64| {
-        all.iter().map(|record| value(record)).sum::<f64>() / num.max(1) as f64
-    };
-    let entropies: Vec<f64> = all.iter().map(|record| record.entropy_nats).collect();
-    FilterSummary {
-        num_examples: num,
-        num_prompts,
-        num_kept: filtered.kept.len(),
-        retained_share: filtered.kept.len() as f64 / num.max(1) as f64,
-        threshold_nats: filtered.threshold_nats,
-        entropy_quartiles_nats: [0.25, 0.5, 0.75].map(|q| quantile(entropies.clone(), q)),
-        mean_entropy_nats: mean(|record| record.entropy_nats),
-        mean_aleatoric_nats: mean(|record| record.aleatoric_nats),
-        mean_epistemic_nats: mean(|record| record.epistemic_nats),
-        mean_agreement: mean(|record| record.agreement),
-        num_unparsed: filtered.num_unparsed,
-        unparsed_share: filtered.num_unparsed as f64 / num_prompts.max(1) as f64,
-        num_sampled: filtered.sample.len(),
-        coverage,
-        tokens_computed: found.usage.tokens_computed,
-        tokens_full_prompts: found.usage.tokens_full_prompts,
-    }
-}
-
 fn write(folder: &RunDir, answers: &[Vec<AnswerRecord>], filtered: &Filtered) -> Result<()> {
     let rows: Vec<&AnswerRecord> = answers.iter().flatten().collect();
     let files = [
@@ -411,106 +351,4 @@ fn write(folder: &RunDir, answers: &[Vec<AnswerRecord>], filtered: &Filtered) ->
         folder.write("sample.jsonl", &json_lines(&filtered.sample)?)?;
     }
     Ok(())
-}
-
-/// Kinds of questions that are named because little of them was kept.
-const SHOWN_KINDS: usize = 4;
-/// Fewer questions of a kind say nothing of it.
-const LEAST_OF_KIND: usize = 5;
-
-/// Says what was kept, and what should make its reader doubt it.
-fn tell(
-    s: &FilterSummary,
-    filtered: &Filtered,
-    is_open: bool,
-    seconds: f64,
-    folder: &RunDir,
-    voice: &Voice<'_>,
-) {
-    let percent = |x: f64| 100.0 * x;
-    voice.say(format_args!(
-        "kept {} of {} questions ({:.1} %) by the entropy over {} variants, in {}",
-        s.num_kept,
-        s.num_examples,
-        percent(s.retained_share),
-        s.num_prompts,
-        duration(seconds)
-    ));
-    let limit = s.threshold_nats.map_or(String::new(), |nats| format!("; kept up to {nats:.3}"));
-    let [first, middle, third] = s.entropy_quartiles_nats;
-    voice.say(format_args!(
-        "  entropy in nats: quartiles {first:.3}, {middle:.3}, {third:.3}{limit}"
-    ));
-    voice.say(format_args!(
-        "  mean {:.3}: {:.3} within the variants, {:.3} between them; {:.0} % of the variants agree with the label",
-        s.mean_entropy_nats,
-        s.mean_aleatoric_nats,
-        s.mean_epistemic_nats,
-        percent(s.mean_agreement)
-    ));
-    voice.say(format_args!(
-        "  answers that could not be read: {} of {} ({:.1} %)",
-        s.num_unparsed,
-        s.num_prompts,
-        percent(s.unparsed_share)
-    ));
-    tell_coverage(s, voice);
-    if s.num_sampled > 0 {
-        voice.say(format_args!("  drew {} rows of the kept ones, with replacement", s.num_sampled));
-    }
-    if s.tokens_computed >= s.tokens_full_prompts && s.tokens_computed > 0 {
-        voice.say(format_args!("  {} tokens in prompts and answers", count(s.tokens_computed)));
-    } else if s.tokens_computed > 0 {
-        let saved = 1.0 - s.tokens_computed as f64 / s.tokens_full_prompts.max(1) as f64;
-        voice.say(format_args!(
-            "  {} tokens computed; full prompts would have been {} (saved {:.0} %)",
-            count(s.tokens_computed),
-            count(s.tokens_full_prompts),
-            percent(saved)
-        ));
-    }
-    if filtered.kept.is_empty() {
-        voice.say(format_args!(
-            "warning: nothing was kept\nhint: raise the quantile or the entropy that may be kept, or look at answers.jsonl"
-        ));
-    } else if s.retained_share > 0.95 && s.num_examples >= 8 {
-        voice.say(format_args!(
-            "warning: nearly everything was kept; the entropies are mostly equal\nhint: `--keep-fraction` keeps a share whatever the ties"
-        ));
-    }
-    if s.unparsed_share > 0.2 {
-        let other = if is_open { "another `--parser`" } else { "`--answers soft`" };
-        voice.say(format_args!(
-            "warning: many answers could not be read\nhint: see `output` in answers.jsonl; try {other}"
-        ));
-    }
-    voice.say(format_args!("  wrote {}", folder.file("kept.jsonl").display()));
-    voice.say(format_args!("  next: w2s eval {} --gold FILE", folder.path().display()));
-}
-
-/// Names the kinds of questions of which the filter left least.
-fn tell_coverage(s: &FilterSummary, voice: &Voice<'_>) {
-    let share = |kind: &Coverage| kind.num_kept as f64 / kind.num.max(1) as f64;
-    let mut by: Vec<&str> = Vec::new();
-    for kind in &s.coverage {
-        if !by.contains(&kind.by.as_str()) {
-            by.push(&kind.by);
-        }
-    }
-    for by in by {
-        let mut kinds: Vec<&Coverage> =
-            s.coverage.iter().filter(|kind| kind.by == by && kind.num >= LEAST_OF_KIND).collect();
-        if kinds.len() < 2 {
-            continue;
-        }
-        kinds.sort_by(|a, b| share(a).total_cmp(&share(b)));
-        let all = kinds.len();
-        let shown: Vec<String> = kinds
-            .iter()
-            .take(SHOWN_KINDS)
-            .map(|kind| format!("{} {:.0} % of {}", kind.kind, 100.0 * share(kind), kind.num))
-            .collect();
-        let more = if all > SHOWN_KINDS { format!(", ... ({all} kinds)") } else { String::new() };
-        voice.say(format_args!("  kept by {by}, least first: {}{more}", shown.join(", ")));
-    }
 }

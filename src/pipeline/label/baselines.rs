@@ -41,6 +41,13 @@ pub enum Baseline {
     Bootstrap,
 }
 
+/// How the model is asked.
+pub(super) struct Asked {
+    pub(super) calibration: Calibration,
+    pub(super) prior: Prior,
+    pub(super) order: OrderOptions,
+}
+
 impl BaselineOptions {
     /// An error for the first option that is given and has no effect.
     pub(super) fn forbid(
@@ -77,7 +84,7 @@ impl BaselineOptions {
         baseline: Baseline,
         search: &SearchOptions,
         num_demonstrations: Option<usize>,
-        (calibration, prior, order): (Calibration, Prior, OrderOptions),
+        asked: Asked,
         (task, dataset): (&Task, &Dataset),
     ) -> Result<ManyShot> {
         if num_demonstrations.is_some() && search.has_batch_size() {
@@ -115,9 +122,9 @@ impl BaselineOptions {
             labels,
             num_demonstrations,
             batch_size: search.batch_size()?,
-            calibration,
-            prior,
-            order,
+            calibration: asked.calibration,
+            prior: asked.prior,
+            order: asked.order,
         })
     }
 

@@ -15,21 +15,20 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::backend::{Backend, CHAT_DATE, Need};
-use super::observer::Voice;
+use super::observer::Event;
 use super::outcome::Outcome;
 use super::prior;
 use super::session::Session;
-use super::words::{count, duration};
 use crate::data::{Dataset, Example, Task, write_labels};
 use crate::error::{Error, Result};
 use crate::eval::Basins;
 use crate::label::{
-    BatchSize, DemonstrationLabels, Labelling, Method, OrderOptions, Summary, TraceEvent, label,
+    BatchSize, DemonstrationLabels, Method, OrderOptions, Summary, TraceEvent, label,
 };
 use crate::lm::Moment;
 use crate::run::files::{LABELS, TRACE};
 use crate::run::{GoldUse, Input, Manifest, RunDir, SeedStream};
-use crate::score::{Cached, Calibration, Journaled, Prior};
+use crate::score::{Cached, Journaled};
 
 pub use baselines::BaselineOptions;
 pub use options::{LabelJob, MethodName, MostDemonstrations};
@@ -178,7 +177,7 @@ pub(super) fn run(mut args: LabelJob, session: &mut Session) -> Result<Outcome<S
     match &labelling.summary.restarts {
         Some(all) => {
             let found = restarts::write(&folder, &labelling.restarts, all, &task)?;
-            restarts::tell(all, &found, &session.voice);
+            session.voice.tell(&Event::Restarted { restarts: all, basins: &found });
             let summary = Summarised { summary: &labelling.summary, basins: found };
             folder.write_json("summary.json", &summary)?;
         }
@@ -187,7 +186,13 @@ pub(super) fn run(mut args: LabelJob, session: &mut Session) -> Result<Outcome<S
     let seconds = began.elapsed().as_secs_f64();
     scorer.write_cost(&folder)?;
     let folder = folder.finish(seconds, work_seconds)?;
-    tell(&labelling, (method.calibration(), method.prior()), seconds, &folder, &session.voice);
+    session.voice.tell(&Event::Labelled {
+        labelling: &labelling,
+        calibration: method.calibration(),
+        prior: method.prior(),
+        seconds,
+        folder: &folder,
+    });
     scorer.tell_cost(&session.voice);
     scorer.give_back(session);
     Ok(Outcome { folder, summary: labelling.summary, seconds, was_complete: false })
@@ -313,157 +318,5 @@ impl<'a> Trace<'a> {
             .map_err(std::io::IntoInnerError::into_error)
             .and_then(|file| file.sync_all())
             .map_err(|e| Error::io("write", &self.path, &e))
-    }
-}
-
-/// Share of the examples to which calibration must give another label before it is warned of.
-const MUCH_MOVED: f64 = 0.1;
-
-/// Says what was found, and what should make its reader doubt it.
-fn tell(
-    labelling: &Labelling,
-    (calibration, prior): (Calibration, &Prior),
-    seconds: f64,
-    folder: &RunDir,
-    voice: &Voice<'_>,
-) {
-    let s = &labelling.summary;
-    voice.say(format_args!(
-        "labelled {} examples by {} in {}",
-        labelling.records.len(),
-        s.method,
-        duration(seconds)
-    ));
-    let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
-    let shares: Vec<String> =
-        s.share.iter().map(|(l, x)| format!("{l} {:.0} %", 100.0 * number(x))).collect();
-    voice.say(format_args!("  labels: {}", shares.join(", ")));
-    if let Some(raw) = &s.uncalibrated_share {
-        let shown: Vec<String> =
-            raw.iter().map(|(l, x)| format!("{l} {:.0} %", 100.0 * number(x))).collect();
-        voice
-            .say(format_args!("  as the model answers, without calibration: {}", shown.join(", ")));
-        let moved = s.share.iter().map(|(l, x)| (number(x) - number(&raw[l])).max(0.0));
-        let moved: f64 = moved.sum();
-        if moved > MUCH_MOVED && labelling.records.len() >= 8 {
-            let (assumes, rare) = match (calibration, prior) {
-                (Calibration::Batch | Calibration::BatchMeanProb, Prior::Equal) => (
-                    "; it assumes that the labels are about equally frequent",
-                    format!(
-                        "if one of them is rare in your data, say how rare, as in `--prior {}=0.1`, or use `--calibrate content-free`; ",
-                        s.share.keys().next().map_or("LABEL", String::as_str)
-                    ),
-                ),
-                _ => ("", "compare with `--calibrate none`; ".to_owned()),
-            };
-            voice.say(format_args!(
-                "warning: calibration gives {:.0} % of the examples another label{assumes}\nhint: {rare}where a model says one word to everything, calibration is what helps",
-                100.0 * moved
-            ));
-        }
-    }
-    if let Some(score) = s.score {
-        tell_score(s, score, voice);
-    }
-    if let Some(many) = &s.many_shot {
-        let rounds: Vec<String> = many.changed_by_round.iter().map(usize::to_string).collect();
-        let changed = match rounds.as_slice() {
-            [] => String::new(),
-            all => format!("; labels changed by round: {}", all.join(", ")),
-        };
-        voice.say(format_args!(
-            "  batches: {}; demonstrations in the longest prompt: {}{changed}",
-            many.num_batches, many.num_demonstrations
-        ));
-    }
-    if let (Some(accepted), Some(proposals), Some(passes)) =
-        (s.num_accepted, s.num_proposals, s.num_passes)
-    {
-        voice.say(format_args!(
-            "  {accepted} of {proposals} proposals accepted, {passes} passes over the labels"
-        ));
-    }
-    if let Some(alphas) = &s.alphas {
-        let all: Vec<String> = alphas.iter().map(|alpha| format!("{alpha:.2}")).collect();
-        voice.say(format_args!("  alpha chosen: {}", all.join(", ")));
-    }
-    if let Some(num @ 1..) = s.num_collapsed {
-        voice.say(format_args!(
-            "warning: {num} of {} batches collapsed and were not searched further: nearly all examples got the same label\nhint: use a consistency rule or `--calibrate batch`, or try another seed",
-            s.num_batches.unwrap_or(num)
-        ));
-    }
-    let saved = 1.0 - s.tokens_computed as f64 / s.tokens_full_prompts.max(1) as f64;
-    if saved < 0.0 {
-        // A server is sent a prompt once for each label.
-        voice.say(format_args!("  {} tokens in prompts and answers", count(s.tokens_computed)));
-    } else {
-        voice.say(format_args!(
-            "  {} tokens computed; full prompts would have been {} (saved {:.0} %)",
-            count(s.tokens_computed),
-            count(s.tokens_full_prompts),
-            100.0 * saved
-        ));
-    }
-    if s.num_unlabelled > 0 {
-        voice.say(format_args!(
-            "warning: {} examples got no label\nhint: raise `--iterations`",
-            s.num_unlabelled
-        ));
-    }
-    if s.share.values().any(|x| number(x) > 0.95) && labelling.records.len() >= 8 {
-        voice.say(format_args!(
-            "warning: nearly all examples got the same label\nhint: right if one label is that frequent in your data; if not, the model prefers its word: try `--calibrate batch`, a consistency rule, or other label words"
-        ));
-    }
-    voice.say(format_args!("  wrote {}", folder.file("labels.jsonl").display()));
-}
-
-/// Says what U is worth: what is left of it under a new order of demonstrations, and what labels score
-/// that are not to be believed.
-fn tell_score(s: &Summary, score: f64, voice: &Voice<'_>) {
-    let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
-    match &s.order_check {
-        Some(check) => {
-            let num = check.share_predicted_otherwise * check.num_labels as f64;
-            voice.say(format_args!(
-                "  score U {score:.2}; under a new demonstration order U {:.2}, and {num:.0} of {} labels would change",
-                check.score, check.num_labels
-            ));
-        }
-        None => voice.say(format_args!("  score U {score:.2}")),
-    }
-    let least = s.order_check.map_or(score, |check| check.score.min(score));
-    if let Some(permuted) = &s.permuted_scores {
-        let (low, high) = permuted
-            .iter()
-            .fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(*x), b.max(*x)));
-        voice.say(format_args!(
-            "  the same labels permuted over the texts: U {low:.2} to {high:.2} ({} permutations)",
-            permuted.len()
-        ));
-        if high >= least {
-            voice.say(format_args!(
-                "warning: labels that say nothing of the texts score as high; these labels are not to be trusted\nhint: use more or shorter examples, a larger model, or `--restarts`, and see which labels return"
-            ));
-        }
-    }
-    if let Some(constants) = &s.constant_scores {
-        let all: Vec<String> =
-            constants.iter().map(|(l, x)| format!("all {l} {:.2}", number(x))).collect();
-        voice.say(format_args!("  one label for all examples: U {}", all.join(", ")));
-        if constants.values().map(number).fold(f64::NEG_INFINITY, f64::max) >= least {
-            voice.say(format_args!(
-                "warning: giving every example the same label scores as high; these labels are not to be trusted\nhint: use a consistency rule or `--calibrate batch`, which make such labellings score low"
-            ));
-        }
-    }
-    if let Some(restarts) = &s.restarts {
-        let others: Vec<String> = restarts
-            .iter()
-            .filter(|restart| !restart.kept)
-            .map(|restart| format!("{:.2}", restart.score))
-            .collect();
-        voice.say(format_args!("  searches from other starts: U {}", others.join(", ")));
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde::{Serialize, Serializer};
 
-use super::baselines::{Baseline, BaselineOptions};
+use super::baselines::{Asked, Baseline, BaselineOptions};
 use super::published_flags::{self, PublishedOptions};
 use super::search::SearchOptions;
 use crate::data::{Dataset, Task, read_demonstrations};
@@ -188,7 +188,7 @@ impl LabelJob {
                 baseline,
                 &self.search,
                 self.num_demonstrations.and_then(|most| most.0),
-                (calibration, prior, order),
+                Asked { calibration, prior, order },
                 (task, dataset),
             )?;
             return Ok(Method::ManyShot(settings));

@@ -9,7 +9,6 @@ use crate::data::{LabelRecord, Task, read_label_records, write_labels};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{Basins, LabelledRun, basins};
 use crate::label::{Restart, RestartSummary};
-use crate::pipeline::observer::Voice;
 use crate::run::RunDir;
 use crate::run::files::{LABELS, TRACE};
 
@@ -40,25 +39,6 @@ pub(super) fn write(
         folder_of_run.write(TRACE, &bytes)?;
     }
     Ok(find_basins(restarts, task))
-}
-
-/// Says which search was kept, and how many found the same.
-pub(super) fn tell(summaries: &[RestartSummary], found: &Basins, voice: &Voice<'_>) {
-    for kept in summaries.iter().filter(|restart| restart.kept) {
-        let name = name(kept.restart);
-        let same = found.basins.iter().find(|basin| basin.runs.contains(&name));
-        let why = kept.score_under_common_order.map_or_else(
-            || format!("U {:.2}, the highest", kept.score),
-            |score| format!("U {score:.2} under the order common to all, the highest"),
-        );
-        voice.say(format_args!("  kept {name} of {} ({why})", summaries.len()));
-        voice.say(format_args!(
-            "  {} of {} searches found its labels or nearly so, up to a renaming; {} basins in all",
-            same.map_or(1, |basin| basin.runs.len()),
-            summaries.len(),
-            found.basins.len()
-        ));
-    }
 }
 
 /// What a search is called among those of its run.

@@ -13,6 +13,7 @@ use crate::label::{
     Aggregate, BatchSize, Block, IcmSettings, Init, Objective, OrderOptions, Preset, Schedule,
     ScheduleKind, ScoreForm,
 };
+use crate::pipeline::given::first_given;
 use crate::pipeline::gold::{self, GoldSource};
 use crate::pipeline::names::{InitName, PresetName, RuleChoice};
 use crate::pipeline::usage::usage;
@@ -125,65 +126,9 @@ fn block(text: &str) -> std::result::Result<Block, String> {
 impl SearchOptions {
     /// An error for the first option that is given and is not among `allowed`.
     pub(super) fn forbid(&self, method: &str, allowed: &[&str]) -> Result<()> {
-        let Self {
-            preset,
-            alpha,
-            auto_alpha,
-            num_seed,
-            init,
-            iterations,
-            run_all_iterations,
-            stop_on_collapse,
-            batch_size,
-            objective,
-            aggregate,
-            consistency,
-            consistency_fix_iterations,
-            schedule,
-            initial_temperature,
-            final_temperature,
-            beta,
-            decay,
-            renew_order_every,
-            prequential_orders,
-            parallel_proposals,
-            block,
-            restarts,
-            no_order_check,
-            null_permutations,
-        } = self;
-        let given = [
-            ("preset", preset.is_some()),
-            ("alpha", alpha.is_some()),
-            ("auto-alpha", auto_alpha.is_some()),
-            ("num-seed", num_seed.is_some()),
-            ("init", init.is_some()),
-            ("iterations", iterations.is_some()),
-            ("run-all-iterations", run_all_iterations.is_some()),
-            ("stop-on-collapse", stop_on_collapse.is_some()),
-            ("batch-size", batch_size.is_some()),
-            ("objective", objective.is_some()),
-            ("aggregate", aggregate.is_some()),
-            ("consistency", consistency.is_some()),
-            ("consistency-fix-iterations", consistency_fix_iterations.is_some()),
-            ("schedule", schedule.is_some()),
-            ("initial-temperature", initial_temperature.is_some()),
-            ("final-temperature", final_temperature.is_some()),
-            ("beta", beta.is_some()),
-            ("decay", decay.is_some()),
-            ("renew-order-every", renew_order_every.is_some()),
-            ("prequential-orders", prequential_orders.is_some()),
-            ("parallel-proposals", parallel_proposals.is_some()),
-            ("block", block.is_some()),
-            ("restarts", restarts.is_some()),
-            ("no-order-check", *no_order_check),
-            ("null-permutations", null_permutations.is_some()),
-        ];
-        match given.iter().find(|(name, is)| *is && !allowed.contains(name)) {
-            Some((name, _)) => {
-                Err(usage(format!("`--{name}` has no effect with `--method {method}`"))
-                    .hint("leave it out, or use `--method icm`"))
-            }
+        match first_given(self, |name| !allowed.contains(&name)) {
+            Some(name) => Err(usage(format!("`--{name}` has no effect with `--method {method}`"))
+                .hint("leave it out, or use `--method icm`")),
             None => Ok(()),
         }
     }

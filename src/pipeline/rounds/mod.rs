@@ -19,11 +19,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::command_line::typed;
-use super::observer::Voice;
+use super::observer::Event;
 use super::relabel::{ChangeName, RelabelSummary as Looked};
 use super::session::Session;
 use super::step::{Step, run_step};
-use super::words::{count, duration};
 use crate::data::{
     Dataset, LabelRecord, Task, batch_ids, json_lines, read_json_lines, read_label_records,
     split_ids, write_labels,
@@ -103,7 +102,7 @@ pub(super) fn run(args: LoopJob, session: &mut Session) -> Result<()> {
     let work_seconds = work.rounds.iter().map(|round| round.seconds).sum();
     let rounds = work.rounds;
     let folder = folder.finish(began.elapsed().as_secs_f64(), work_seconds)?;
-    tell(&record, &rounds, &folder, &session.voice);
+    session.voice.tell(&Event::Looped { record: &record, rounds: &rounds, folder: &folder });
     Ok(())
 }
 
@@ -497,48 +496,4 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = fs::read_to_string(path).map_err(|e| Error::io("read", path, &e))?;
     serde_json::from_str(&text)
         .map_err(|e| Error::new(ErrorKind::Run, format!("broken JSON: {e}")).at(path))
-}
-
-fn tell(record: &LoopRecord, rounds: &[Round], folder: &RunDir, voice: &Voice<'_>) {
-    let seconds: f64 = rounds.iter().map(|round| round.seconds).sum();
-    voice.say(format_args!(
-        "\nlabelled {} examples in {} rounds of {}, {} of work ({} tokens)",
-        record.num_labels,
-        record.num_rounds,
-        record.num_batches,
-        duration(seconds),
-        count(record.tokens)
-    ));
-    let percent = |x: f64| format!("{:.0} %", 100.0 * x);
-    for round in rounds {
-        let mut text = format!(
-            "  round {}: {} new labels by {}, class entropy {:.2}",
-            round.round, round.num_labelled, round.method, round.class_entropy
-        );
-        if let Some(score) = round.score {
-            text += &format!(", U {score:.2}");
-        }
-        if let Some(rate) = round.flip_rate {
-            text += &format!(", the model contradicts {} of all", percent(rate));
-        }
-        if round.num_flipped + round.num_dropped > 0 {
-            text += &format!(" ({} flipped, {} dropped)", round.num_flipped, round.num_dropped);
-        }
-        if let Some(agreement) = round.agreement {
-            text += &format!(", {} of the held-out answers as before", percent(agreement));
-        }
-        voice.say(format_args!("{text}"));
-    }
-    if let Some(reason) = &record.stopped {
-        let kept = match record.last_good_round {
-            0 => "no round is kept".to_owned(),
-            round => format!("round {round} is the last that is kept"),
-        };
-        voice.say(format_args!("stopped: {reason}; {kept}"));
-    }
-    if let Some(adapter) = &record.adapter {
-        voice.say(format_args!("  adapter: {}", folder.file(adapter).display()));
-    }
-    voice.say(format_args!("  wrote {}", folder.file("labels.jsonl").display()));
-    voice.say(format_args!("  next: w2s eval {} --gold FILE", folder.path().display()));
 }

@@ -137,38 +137,6 @@ pub enum LaterName {
 }
 
 impl LoopJob {
-    /// What is given here, and what `file` says of the rest.
-    pub(super) fn over(&self, file: Self) -> Self {
-        Self {
-            recipe: self.recipe.clone(),
-            model: self.model.clone().or(file.model),
-            device: self.device.clone().or(file.device),
-            dtype: self.dtype.clone().or(file.dtype),
-            max_context: self.max_context.or(file.max_context),
-            pack_tokens: self.pack_tokens.or(file.pack_tokens),
-            memory: self.memory.clone().or(file.memory),
-            threads: self.threads.or(file.threads),
-            task: self.task.clone().or(file.task),
-            data: self.data.clone().or(file.data),
-            batches: self.batches.or(file.batches),
-            held_out: self.held_out.or(file.held_out),
-            later: self.later.or(file.later),
-            filter: self.filter || file.filter,
-            reweight: self.reweight || file.reweight,
-            relabel: self.relabel.or(file.relabel),
-            relabel_margin: self.relabel_margin.or(file.relabel_margin),
-            cross_fit: self.cross_fit || file.cross_fit,
-            max_flip_rate: self.max_flip_rate.or(file.max_flip_rate),
-            min_class_entropy: self.min_class_entropy.or(file.min_class_entropy),
-            min_agreement: self.min_agreement.or(file.min_agreement),
-            set: file.set.into_iter().chain(self.set.iter().cloned()).collect(),
-            out: self.out.clone().or(file.out),
-            resume: self.resume || file.resume,
-            force: self.force || file.force,
-            seed: self.seed.or(file.seed),
-        }
-    }
-
     /// Continues the loop in the folder, or begins it, whatever the command line says.
     pub(in crate::pipeline) fn set_resume(&mut self) {
         (self.resume, self.force) = (true, false);

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::options::{LaterName, LoopJob};
 use super::tables::{Options, Source};
 use crate::error::{Error, Result};
-use crate::pipeline::command_line::parse_options;
+use crate::pipeline::command_line::{Refused, line, parse_options};
 use crate::pipeline::filter::FilterJob;
 use crate::pipeline::label::{LabelJob, MethodName};
 use crate::pipeline::relabel::{ChangeName, RelabelJob};
@@ -151,10 +151,13 @@ impl LoopJob {
                 return Err(own.forbidden(name, "it is typed, not written in a recipe"));
             }
         }
-        let words: Vec<String> = own.words().collect();
-        let file: Self =
+        let mut words: Vec<String> = own.words().collect();
+        let _: Self =
             parse_options(own.parser(), &words).map_err(|refused| own.refused(refused))?;
-        self.over(file).settings(tables)
+        // Of an option that is given twice the last counts: what is typed goes before what is written.
+        words.extend(line(&[], &Self { recipe: None, ..self.clone() }).into_iter().skip(1));
+        let both: Self = parse_options(own.parser(), &words).map_err(Refused::error)?;
+        both.settings(tables)
     }
 
     fn settings(&self, mut tables: [Options; 4]) -> Result<LoopSettings> {

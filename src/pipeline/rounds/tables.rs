@@ -3,6 +3,11 @@
 //! What a table says is text of the user's: it becomes words and is understood by the command's own
 //! parser, so that a file can set all that can be typed and nothing else. Errors name the file, the line and the
 //! key.
+//!
+//! Tables are not read by `Deserialize` of the options groups: a second reader beside clap's would say every
+//! alias, delimiter, range and word again (`value_parser`s, `1,0.5`, `LABEL=SHARE`, `auto|N`), and the two
+//! could differ. One parser means that an option is in files at once, by the names and with the refusals it
+//! has when it is typed.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};

@@ -5,73 +5,34 @@ mod items;
 mod loss;
 mod options;
 mod run;
-mod settings;
+mod sources;
+mod summary;
 
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tch::Kind;
 
 use super::ids::numbered;
 use super::merge::write_model;
-use super::observer::Voice;
+use super::observer::{Event, Voice};
 use super::outcome::Outcome;
 use super::session::Session;
-use super::words::{count, duration};
 use crate::data::{Dataset, Task, split_ids};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::{Adapter, Decoder, Devices, OwnTensor, Tokenizer, end_tokens};
-use crate::report::{code_span, plain, yaml_scalar};
-use crate::run::files::CARD;
 use crate::run::{GoldUse, Input, Manifest, RunDir, SeedStream};
 use crate::train::{
-    Group, Item, ItemBuilder, Loss, Parameter, ProcessRank, State, StepReport, TrainSettings,
-    Trainer,
+    Group, Item, ItemBuilder, Loss, Parameter, ProcessRank, State, TrainSettings, Trainer,
 };
 
 use items::{Making, Training, Weighing};
 use run::Run;
+use summary::{summary, write_card};
 
 pub use loss::{LossName, LossOptions, NormaliseName};
 pub use options::TrainJob;
-
-/// What a run came to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TrainSummary {
-    /// Questions trained on.
-    pub num_items: usize,
-    /// Questions set aside to validate on.
-    pub num_validation: usize,
-    /// Steps of the optimizer.
-    pub num_steps: usize,
-    /// Numbers that were trained.
-    pub num_trained_parameters: usize,
-    /// Mean loss of the first and of the last steps, an eighth of all.
-    pub first_loss: f64,
-    /// The same of the last steps.
-    pub last_loss: f64,
-    /// The lowest loss on the questions set aside.
-    pub validation_loss: Option<f64>,
-    /// The step after which the written adapter was trained.
-    pub written_step: usize,
-    /// Whether validation ended the training before its last step.
-    pub stopped_early: bool,
-    /// Examples without a label.
-    pub num_unlabelled: usize,
-    /// Labels without an answer that could be read.
-    pub num_unread: usize,
-    /// Questions of weight 0.
-    pub num_weightless: usize,
-    /// Questions cut to the most tokens.
-    pub num_truncated: usize,
-    /// Questions dropped as too long.
-    pub num_dropped: usize,
-    /// Tokens run through the model in training.
-    pub tokens_run: u64,
-    /// Tokens that it would have been without shared beginnings.
-    pub tokens_without_sharing: u64,
-}
+pub use summary::TrainSummary;
 
 /// Trains; `None` in a process that is not the first of its group, which alone has the folder.
 pub(super) fn run(
@@ -183,7 +144,7 @@ fn train(
     let seconds = began.elapsed().as_secs_f64();
     // The checkpoint goes after the end mark: a kill before it loses no step.
     let folder = folder.finish_training(seconds, work_seconds, session_tokens)?;
-    tell(&summary, seconds, &folder, &session.voice);
+    session.voice.tell(&Event::Trained { summary: &summary, seconds, folder: &folder });
     let (num_trained, num_targets) = if session.counts() { trainer.count_work() } else { (0, 0) };
     drop(trainer);
     if let Some(counted) = model.counted_mut() {
@@ -436,110 +397,4 @@ fn say_cuts(training: &Training, (num_truncated, num_dropped): (usize, usize), v
             "warning: {num_truncated} prompts are longer than `--max-tokens` and lose their beginning"
         ));
     }
-}
-
-fn summary(
-    training: &Training,
-    (num_truncated, num_dropped): (usize, usize),
-    reports: &[StepReport],
-    trainer: &Trainer<'_>,
-    state: &State,
-    written_step: usize,
-) -> TrainSummary {
-    let num = reports.len().div_ceil(8).max(1);
-    let mean =
-        |part: &[StepReport]| part.iter().map(|r| r.loss).sum::<f64>() / part.len().max(1) as f64;
-    TrainSummary {
-        num_items: training.items.len(),
-        num_validation: training.validation.len(),
-        num_steps: reports.len(),
-        num_trained_parameters: trainer.optimizer().num_trained(),
-        first_loss: mean(&reports[..num.min(reports.len())]),
-        last_loss: mean(&reports[reports.len().saturating_sub(num)..]),
-        validation_loss: state.best.map(|(loss, _)| loss),
-        written_step,
-        stopped_early: state.stopped,
-        num_unlabelled: training.num_unlabelled,
-        num_unread: training.num_unread,
-        num_weightless: training.num_weightless,
-        num_truncated,
-        num_dropped,
-        tokens_run: reports.iter().map(|r| r.num_tokens as u64).sum(),
-        tokens_without_sharing: reports.iter().map(|r| r.num_sequence_tokens as u64).sum(),
-    }
-}
-
-/// Writes the model card: what the adapter is, made of what, and how far it came.
-fn write_card(folder: &RunDir, manifest: &Manifest, summary: &TrainSummary) -> Result<()> {
-    let setting = |name: &str| match &manifest.settings[name] {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    let is_adapter = manifest.settings["lora"].is_object();
-    let (head, what) = if is_adapter {
-        ("library_name: peft\ntags:\n- w2s\n- lora", "A LoRA adapter for")
-    } else {
-        ("tags:\n- w2s", "All weights of")
-    };
-    let model = setting("model");
-    let mut card = format!(
-        "---\nbase_model: {}\n{head}\n---\n\n# Made by `w2s train`\n\n\
-         {} {}, trained on task {} with labels {}.\n\n",
-        yaml_scalar(&model),
-        what,
-        code_span(&model),
-        code_span(&setting("task")),
-        code_span(&setting("labels")),
-    );
-    match &manifest.gold_used {
-        GoldUse::Because(reason) => {
-            card += &format!("Gold labels had a part in it: {}.\n\n", plain(reason));
-        }
-        GoldUse::No(_) => card += "No gold label had a part in it.\n\n",
-    }
-    card += "| metric | value |\n|---|---|\n";
-    if let Value::Object(metrics) = json!(summary) {
-        for (name, value) in metrics.iter().filter(|(_, value)| !value.is_null()) {
-            card += &format!("| {name} | {value} |\n");
-        }
-    }
-    card += "\n| input | SHA-256 |\n|---|---|\n";
-    for input in &manifest.inputs {
-        card += &format!("| {} {} | {} |\n", input.role, code_span(&input.path), input.sha256);
-    }
-    card += &format!(
-        "\nSettings, seed {}:\n\n```json\n{:#}\n```\n",
-        manifest.seed,
-        Value::Object(manifest.settings.clone())
-    );
-    folder.write(CARD, card.as_bytes())
-}
-
-fn tell(summary: &TrainSummary, seconds: f64, folder: &RunDir, voice: &Voice<'_>) {
-    voice.say(format_args!(
-        "trained {} parameters on {} items in {} steps, {}",
-        count(summary.num_trained_parameters as u64),
-        summary.num_items,
-        summary.num_steps,
-        duration(seconds)
-    ));
-    voice.say(format_args!(
-        "  loss: {:.4} at first, {:.4} at last",
-        summary.first_loss, summary.last_loss
-    ));
-    if let Some(loss) = summary.validation_loss {
-        voice.say(format_args!(
-            "  lowest validation loss: {loss:.4} ({} items set aside){}",
-            summary.num_validation,
-            if summary.stopped_early { "; ended early" } else { "" }
-        ));
-    }
-    let saved = 1.0 - summary.tokens_run as f64 / summary.tokens_without_sharing.max(1) as f64;
-    voice.say(format_args!(
-        "  {} tokens run; full sequences would have been {} (saved {:.0} %)",
-        count(summary.tokens_run),
-        count(summary.tokens_without_sharing),
-        100.0 * saved
-    ));
-    voice.say(format_args!("  wrote {}", folder.path().display()));
 }

@@ -1,19 +1,15 @@
-//! What the arguments of `w2s train` come to: sources, weights and settings.
+//! What a training learns: its sources of labels and what they weigh.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::ValueEnum;
 use serde_json::{Map, Value, json};
 
 use super::items::{Answers, Source, Weighing};
-use super::options::{DecayName, TooLongName, TrainJob};
+use super::options::TrainJob;
 use crate::error::{Error, ErrorKind, Result};
-use crate::lm::{AdapterConfig, Decoder, Layout, TargetModules};
 use crate::run::{GoldUse, RunDir};
-use crate::score::{MemorySize, total_memory};
-use crate::train::{Checkpointing, Decay, Loss, TooLong, TrainSettings, pass_tokens};
 
 /// Temperature of the reliability weights: as published.
 const TEMPERATURE: f64 = 0.2;
@@ -130,90 +126,6 @@ impl TrainJob {
             }
         }
         self.model.gold_used(GoldUse::no())
-    }
-
-    pub(super) fn loss(&self) -> Loss {
-        self.loss.loss()
-    }
-
-    pub(super) fn too_long(&self) -> TooLong {
-        match self.too_long {
-            TooLongName::Truncate => TooLong::Truncate,
-            TooLongName::Drop => TooLong::Drop,
-            TooLongName::Refuse => TooLong::Refuse,
-        }
-    }
-
-    /// The settings of the training of `decoder`.
-    pub(in crate::pipeline) fn settings(
-        &self,
-        decoder: &Decoder,
-        dropout: f64,
-        num_local: usize,
-    ) -> TrainSettings {
-        let cpu = !decoder.device().is_cuda();
-        let element = decoder.kind().elt_size_in_bytes();
-        let tokens = || {
-            let config = decoder.config();
-            // Processes of one machine share its memory, where the user does not say what each may have.
-            let share = || {
-                let all = total_memory().filter(|_| cpu && num_local > 1)?;
-                Some(MemorySize(all.0 / 2 / num_local as u64))
-            };
-            let memory = self.model.memory().or_else(share);
-            pass_tokens(config, element, cpu, self.recompute, memory)
-        };
-        TrainSettings {
-            loss: self.loss(),
-            normalise: self.loss.normalise(),
-            batch_size: self.batch_size.get(),
-            num_epochs: self.epochs.get(),
-            lr: self.lr,
-            decay: match self.schedule {
-                DecayName::Linear => Decay::Linear,
-                DecayName::Constant => Decay::Constant,
-            },
-            num_warmup: self.warmup_steps,
-            weight_decay: self.weight_decay,
-            clip: (self.clip > 0.0).then_some(self.clip),
-            dropout,
-            recompute: self.recompute,
-            pass_tokens: self.model.pack_tokens().unwrap_or_else(tokens),
-            pass_sequences: self.micro_batch.map_or(usize::MAX, NonZeroUsize::get),
-        }
-    }
-
-    /// Share of the adapter's inputs dropped, if the user says so.
-    pub(super) fn dropout(&self) -> Option<f64> {
-        self.lora_dropout
-    }
-
-    /// The settings of a new adapter on a model of this layout.
-    pub(super) fn adapter_config(&self, layout: Layout) -> AdapterConfig {
-        let target_modules = match self.target_modules.as_deref() {
-            None => TargetModules::queries_and_values(layout),
-            Some("all-linear") => TargetModules::AllLinear,
-            Some(text) if text.chars().all(|c| c.is_alphanumeric() || "_,. ".contains(c)) => {
-                TargetModules::Names(text.split(',').map(|name| name.trim().to_owned()).collect())
-            }
-            Some(pattern) => TargetModules::Pattern(pattern.to_owned()),
-        };
-        let default = AdapterConfig::default();
-        AdapterConfig {
-            r: self.lora_r.map_or(default.r, NonZeroUsize::get),
-            alpha: self.lora_alpha.unwrap_or(default.alpha),
-            dropout: self.lora_dropout.unwrap_or(default.dropout),
-            target_modules,
-            use_rslora: self.rslora,
-            base_model: Some(self.model.model.display().to_string()),
-            ..default
-        }
-    }
-
-    pub(super) fn checkpointing(&self, folder: &Path) -> Checkpointing {
-        let minutes = Duration::from_secs_f64(60.0 * self.checkpoint_minutes);
-        let steps = self.checkpoint_steps.map(NonZeroUsize::get);
-        Checkpointing::new(folder, steps, Some(minutes))
     }
 
     /// The data's part of the resolved settings.

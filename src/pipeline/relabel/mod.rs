@@ -1,5 +1,7 @@
 //! `w2s relabel`: labels that a model looks at again, in a run folder.
 
+mod summary;
+
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -11,20 +13,21 @@ use serde_json::{Map, Value, json};
 use super::backend::{Backend, Need};
 use super::ids::{IdsOptions, numbered};
 use super::model::ModelOptions;
-use super::observer::Voice;
+use super::observer::Event;
 use super::outcome::Outcome;
 use super::prior::{self, PriorOptions};
 use super::run_options::RunOptions;
 use super::server::ServerOptions;
 use super::session::Session;
 use super::usage::usage;
-use super::words::{count, duration};
 use crate::data::{Dataset, LabelRecord, Task, json_lines, read_labels, write_labels};
 use crate::error::{Error, ErrorKind, Result};
 use crate::label::{Method, TraceEvent, label};
 use crate::run::files::LABELS;
 use crate::run::{GoldUse, Input, Manifest, RunDir, SeedStream};
 use crate::score::{Cached, Calibration, Journaled, Prior};
+
+pub use summary::RelabelSummary;
 
 /// Margin from which on a label is changed or dropped, in nats.
 const MARGIN: f64 = 1.0;
@@ -118,25 +121,6 @@ pub(super) struct Change {
     action: String,
 }
 
-/// What a run came to; read by `w2s loop`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct RelabelSummary {
-    /// Labels looked at.
-    pub num_examples: usize,
-    /// Labels that are not the model's.
-    pub num_contradicted: usize,
-    /// Their share.
-    flip_rate: f64,
-    /// Labels changed.
-    pub num_flipped: usize,
-    /// Labels dropped.
-    pub num_dropped: usize,
-    /// Share of each label among those that are left.
-    share: Map<String, Value>,
-    tokens_computed: u64,
-    tokens_full_prompts: u64,
-}
-
 pub(super) fn run(args: RelabelJob, session: &mut Session) -> Result<Outcome<RelabelSummary>> {
     let began = Instant::now();
     let margin = args.margin()?;
@@ -222,7 +206,7 @@ pub(super) fn run(args: RelabelJob, session: &mut Session) -> Result<Outcome<Rel
     let seconds = began.elapsed().as_secs_f64();
     scorer.write_cost(&folder)?;
     let folder = folder.finish(seconds, work_seconds)?;
-    tell(&summary, seconds, &folder, &session.voice);
+    session.voice.tell(&Event::Relabelled { summary: &summary, seconds, folder: &folder });
     scorer.tell_cost(&session.voice);
     scorer.give_back(session);
     Ok(Outcome { folder, summary, seconds, was_complete: false })
@@ -376,21 +360,6 @@ impl RelabelJob {
         }
         self.model.gold_used(GoldUse::no())
     }
-}
-
-fn tell(s: &RelabelSummary, seconds: f64, folder: &RunDir, voice: &Voice<'_>) {
-    voice.say(format_args!(
-        "looked at {} labels again in {}: the model contradicts {} ({:.1} %)",
-        s.num_examples,
-        duration(seconds),
-        s.num_contradicted,
-        100.0 * s.flip_rate
-    ));
-    if s.num_flipped + s.num_dropped > 0 {
-        voice.say(format_args!("  flipped {}, dropped {}", s.num_flipped, s.num_dropped));
-    }
-    voice.say(format_args!("  {} tokens computed", count(s.tokens_computed)));
-    voice.say(format_args!("  wrote {}", folder.file("labels.jsonl").display()));
 }
 
 #[cfg(test)]
