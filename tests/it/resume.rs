@@ -22,7 +22,7 @@ fn same(place: &Place, a: &str, b: &str) {
 #[test]
 fn a_run_resumes_from_every_prefix_of_its_journal() {
     let place = Place::new();
-    good(&strs(&place.label("whole", &[])));
+    good(&strs(&place.label("whole", &["--block", "1"])));
     let journal = place.read("whole/journal.jsonl");
     let num = journal.lines().count();
     assert!(num > 8, "{num} passes");
@@ -41,7 +41,7 @@ fn a_run_resumes_from_every_prefix_of_its_journal() {
         // What a killed run may have left besides.
         place.write(&format!("{out}/trace.jsonl"), "{\"event\":\"sta");
         place.write(&format!("{out}/labels.jsonl.partial"), "{");
-        good(&strs(&place.label(&out, &["--resume"])));
+        good(&strs(&place.label(&out, &["--block", "1", "--resume"])));
         same(&place, "whole", &out);
         assert_eq!(place.read(&format!("{out}/journal.jsonl")), journal);
     }
@@ -51,7 +51,15 @@ fn a_run_resumes_from_every_prefix_of_its_journal() {
 fn a_run_killed_for_real_resumes_to_the_same_bytes() {
     let place = Place::new();
     // Many iterations, so that there is time to kill.
-    let slow = ["--run-all-iterations", "--iterations", "3000", "--renew-order-every", "1"];
+    let slow = [
+        "--block",
+        "1",
+        "--run-all-iterations",
+        "--iterations",
+        "3000",
+        "--renew-order-every",
+        "1",
+    ];
     good(&strs(&place.label("whole", &slow)));
     let args = place.label("killed", &[slow.as_slice(), &["--resume"]].concat());
     let mut num_kills = 0;
