@@ -379,8 +379,12 @@ fn tell(
         voice.say(format_args!("  alpha chosen: {}", all.join(", ")));
     }
     if let Some(num @ 1..) = s.num_collapsed {
+        let or_calibrate = match calibration {
+            Calibration::None => " or `--calibrate batch`",
+            _ => "",
+        };
         voice.say(format_args!(
-            "warning: {num} of {} batches collapsed and were not searched further: nearly all examples got the same label\nhint: use a consistency rule or `--calibrate batch`, or try another seed",
+            "warning: {num} of {} batches collapsed and were not searched further: nearly all examples got the same label\nhint: use a consistency rule{or_calibrate}, or try another seed",
             s.num_batches.unwrap_or(num)
         ));
     }
@@ -403,8 +407,15 @@ fn tell(
         ));
     }
     if s.share.values().any(|x| number(x) > 0.95) && labelling.records.len() >= 8 {
+        let remedy = match calibration {
+            Calibration::None => {
+                "the model prefers its word: try `--calibrate batch`, a consistency rule, or other label words"
+            }
+            // That preference is taken off already.
+            _ => "try a consistency rule, other label words, or a larger model",
+        };
         voice.say(format_args!(
-            "warning: nearly all examples got the same label\nhint: right if one label is that frequent in your data; if not, the model prefers its word: try `--calibrate batch`, a consistency rule, or other label words"
+            "warning: nearly all examples got the same label\nhint: right if one label is that frequent in your data; if not, {remedy}"
         ));
     }
     voice.say(format_args!("  wrote {}", folder.file("labels.jsonl").display()));
