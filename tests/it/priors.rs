@@ -94,7 +94,7 @@ fn a_search_takes_given_and_estimated_shares() {
 fn one_label_for_all_names_no_remedy_that_is_in_use() {
     let place = Place::new();
     let line = |id: usize| format!("{{\"id\":{id},\"text\":\"a film\"}}\n");
-    let data = place.write("same.jsonl", &(0..8).map(line).collect::<String>());
+    let data = place.write("same.jsonl", (0..8).map(line).collect::<String>());
     let model = tiny("llama").display().to_string();
     for (calibrate, is_named) in [("none", true), ("batch", false), ("content-free", false)] {
         let out = place.path(calibrate);
