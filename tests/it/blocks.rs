@@ -43,6 +43,12 @@ fn u_of_a_joint_labelling_is_that_of_the_labels_alone_and_the_trace_adds_up() {
     for (block, seed) in [(Block::Auto, 0), (Block::Auto, 1), (Block::Size(3), 2)] {
         let found = search(IcmSettings { block, ..plain() }, 16, seed);
         assert!((found.score - score_by_formula(&SIGNS, &found.labels, 0.0)).abs() < 1e-9);
+        let sizes = found.events.iter().filter_map(|event| match event {
+            TraceEvent::Proposal { block, .. } => *block,
+            _ => None,
+        });
+        // An eighth of the examples to begin with.
+        assert_eq!(sizes.into_iter().next(), Some(if block == Block::Auto { 2 } else { 3 }));
         // Every labelling that was proposed, replayed from the trace, has the U that it says.
         let mut held: HashMap<String, String> = HashMap::new();
         let mut num_labelled = 0;

@@ -354,6 +354,28 @@ fn what_is_right_everywhere_has_the_interval_of_one_run() {
     }
 }
 
+/// Balanced accuracies of 1, .75 and .5: two draws of them have a mean of variance .0417 / 2, that of nine
+/// answers of which .75 are right. Three runs have Student's quantile of two degrees, 4.303 in the place of
+/// 1.96: as sure as 9 (1.96 / 4.303)^2 = 1.87 answers, of which Wilson's bounds are .189 and .975.
+#[test]
+fn runs_that_differ_widen_the_interval_of_balanced_accuracy() {
+    let run = |right: usize| {
+        let answer = |i: usize| Answer {
+            id: i.to_string(),
+            // Half of the items are of either class, and as many of both are right.
+            answer: Some(NAMES[usize::from((i % 2 == 1) == (i / 2 < right))].to_owned()),
+            logprobs: None,
+        };
+        (0..400).map(answer).collect()
+    };
+    let gold = (0..400).map(|i| (i.to_string(), NAMES[i % 2].to_owned())).collect();
+    let methods = [method("m", Role::Method, vec![run(200), run(150), run(100)])];
+    let found = column(&methods, gold, 4000, 0);
+    let of = found.methods[0].balanced_accuracy.expect("both classes are there");
+    assert!((of.value - 0.75).abs() < 1e-9, "{of:?}");
+    assert!((of.low - 0.189).abs() < 0.01 && (of.high - 0.975).abs() < 0.01, "{of:?}");
+}
+
 fn of_brier(found: &ColumnComparison) -> Estimate {
     found.methods[0].brier.expect("probabilities are there")
 }

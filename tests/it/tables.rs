@@ -127,7 +127,10 @@ fn damaged_and_boundless_parquet_is_one_error() {
     let output = w2s(&["data", "draw", "--data", &from, "--part", "a=1", "--out", &out]);
     let told = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{told}");
-    assert!(told.contains("cannot be read") && told.contains("line "), "{told}");
+    assert!(
+        told.contains("cannot be read") && told.contains("timestamp.parquet`, line 1\n"),
+        "{told}"
+    );
     refused(
         label(&place, "sentiment", &file("dictionary.parquet")),
         &["the Parquet reader fails on this file", "dictionary.parquet", "hint: "],
