@@ -98,7 +98,7 @@ fn all_labelled_examples_may_be_drawn() {
         by_majority(&method, &examples(6), 0, |_| -9.0).map(|(labelling, _)| labelling)
     };
     assert_eq!(drawn(6).unwrap().records.len(), 6);
-    let message = drawn(7).err().expect("too many").to_string();
+    let message = drawn(7).map(|_| ()).unwrap_err().to_string();
     assert!(message.contains("is 7, expected 2 to 6"), "{message}");
 }
 
