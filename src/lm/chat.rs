@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::jinja::{self, Moment};
 use crate::error::{Error, ErrorKind, Result};
+use crate::guard;
 
 /// One message of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -158,7 +159,14 @@ impl ChatTemplate {
         variables.insert("messages".to_owned(), messages.into());
         variables.insert("add_generation_prompt".to_owned(), answer_follows.into());
         let variables = minijinja::Value::from_serialize(&variables);
-        jinja::render(&self.source, variables, num_bytes, self.moment).map_err(|e| failed(&e))
+        match guard::caught(|| jinja::render(&self.source, variables, num_bytes, self.moment)) {
+            Ok(rendered) => rendered.map_err(|e| failed(&e)),
+            Err(panic) => Err(Error::new(
+                ErrorKind::Tokenizer,
+                format!("the chat template failed: its interpreter cannot cope with it: {panic}"),
+            )
+            .hint("check `chat_template.jinja` or `tokenizer_config.json`")),
+        }
     }
 }
 

@@ -90,6 +90,18 @@ fn gold_demonstrations_leave_the_example_out() {
     assert_eq!((many.num_batches, many.num_demonstrations), (1, 5));
 }
 
+/// As many demonstrations as there are labelled examples may be asked for, and no more.
+#[test]
+fn all_labelled_examples_may_be_drawn() {
+    let drawn = |wanted| {
+        let method = many_shot(DemonstrationLabels::Random, Some(wanted), FITTING);
+        by_majority(&method, &examples(6), 0, |_| -9.0).map(|(labelling, _)| labelling)
+    };
+    assert_eq!(drawn(6).unwrap().records.len(), 6);
+    let message = drawn(7).map(|_| ()).unwrap_err().to_string();
+    assert!(message.contains("is 7, expected 2 to 6"), "{message}");
+}
+
 #[test]
 fn random_demonstrations_are_balanced_and_the_seeds() {
     let method = many_shot(DemonstrationLabels::Random, None, BatchSize::Exactly(6));

@@ -81,3 +81,53 @@ fn special_tokens_come_from_the_map_of_older_saves() {
     let chat = ChatTemplate::open(folder.path()).unwrap().unwrap();
     assert_eq!(chat.render(&[], true).unwrap(), "<s><i>");
 }
+
+/// Each slice of `abcdef` is CPython's, and so is that of the list of 1 to 6.
+#[test]
+fn slices_and_whole_quotients_are_pythons() {
+    let render = |template: String| {
+        let chat = open(&serde_json::json!({ "chat_template": template }));
+        chat.render(&[], true).map_err(|e| e.to_string())
+    };
+    for (slice, expected) in [
+        ("[::-1]", "fedcba"),
+        // A stop at the first place is none that is left out.
+        ("[:0:-1]", "fedcb"),
+        ("[4:0:-2]", "ec"),
+        ("[5:1:-1]", "fedc"),
+        ("[1:5]", "bcde"),
+        ("[-3:]", "def"),
+        ("[:-2]", "abcd"),
+        ("[::2]", "ace"),
+        ("[-2::-1]", "edcba"),
+        ("[2:4:-1]", ""),
+        ("[:-9:-1]", "fedcba"),
+        ("[9::-4]", "fb"),
+        ("[-9:9]", "abcdef"),
+        ("[::-9223372036854775808]", "f"),
+        ("[::9223372036854775807]", "a"),
+        ("[::-99999999999999999999]", "f"),
+        ("[true:4]", "bcd"),
+        ("[3:3]", ""),
+        ("[none:2]", "ab"),
+    ] {
+        assert_eq!(render(format!("{{{{ 'abcdef'{slice} }}}}")).unwrap(), expected, "{slice}");
+        let numbers = expected.bytes().map(|b| char::from(b - b'a' + b'1')).collect::<String>();
+        let list = format!("{{% for n in [1, 2, 3, 4, 5, 6]{slice} %}}{{{{ n }}}}{{% endfor %}}");
+        assert_eq!(render(list).unwrap(), numbers, "{slice}");
+    }
+    for (a, b, expected) in [
+        ("7", "-2", "-4"),
+        ("-7", "2", "-4"),
+        ("-7", "-2", "3"),
+        ("7", "2", "3"),
+        ("7.5", "-2", "-4.0"),
+    ] {
+        let template = format!("{{% set a = {a} %}}{{{{ a // {b} }}}}");
+        assert_eq!(render(template).unwrap(), expected, "{a} // {b}");
+    }
+    for wrong in ["'ab'[::0]", "'ab'[0.5:]", "none[:1]", "nothing[:1]", "{'a': 1}[:1]", "1 // 0"] {
+        let error = render(format!("{{{{ {wrong} }}}}")).unwrap_err();
+        assert!(error.contains("the chat template failed"), "{wrong}: {error}");
+    }
+}

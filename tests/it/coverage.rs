@@ -2,10 +2,9 @@
 //!
 //! Items and seeds are crossed: an answer of seed `r` to item `i` is right where skill + item + seed + luck
 //! is above 0, all normal, luck with deviation 1. The truth is the share over all items and all seeds.
-//! The quick test holds bounds; the ignored one writes the table of data/measured/coverage.txt.
+//! The quick test holds bounds; the ignored ones write the tables data/measured/coverage*.txt.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 
 use rand::Rng;
 use w2s::data::WeakRecord;
@@ -355,17 +354,39 @@ fn what_is_right_everywhere_has_the_interval_of_one_run() {
     }
 }
 
+/// Balanced accuracies of 1, .75 and .5: two draws of them have a mean of variance .0417 / 2, that of nine
+/// answers of which .75 are right. Three runs have Student's quantile of two degrees, 4.303 in the place of
+/// 1.96: as sure as 9 (1.96 / 4.303)^2 = 1.87 answers, of which Wilson's bounds are .189 and .975.
+#[test]
+fn runs_that_differ_widen_the_interval_of_balanced_accuracy() {
+    let run = |right: usize| {
+        let answer = |i: usize| Answer {
+            id: i.to_string(),
+            // Half of the items are of either class, and as many of both are right.
+            answer: Some(NAMES[usize::from((i % 2 == 1) == (i / 2 < right))].to_owned()),
+            logprobs: None,
+        };
+        (0..400).map(answer).collect()
+    };
+    let gold = (0..400).map(|i| (i.to_string(), NAMES[i % 2].to_owned())).collect();
+    let methods = [method("m", Role::Method, vec![run(200), run(150), run(100)])];
+    let found = column(&methods, gold, 4000, 0);
+    let of = found.methods[0].balanced_accuracy.expect("both classes are there");
+    assert!((of.value - 0.75).abs() < 1e-9, "{of:?}");
+    assert!((of.low - 0.189).abs() < 0.01 && (of.high - 0.975).abs() < 0.01, "{of:?}");
+}
+
 fn of_brier(found: &ColumnComparison) -> Estimate {
     found.methods[0].brier.expect("probabilities are there")
 }
 
-fn table(num_draws: usize, num_resampled: usize) -> String {
+fn percent(num: usize, of: usize) -> f64 {
+    100.0 * num as f64 / of.max(1) as f64
+}
+
+fn table_of_accuracies(num_draws: usize) -> String {
     let mut text = format!(
-        "Coverage of 95 % intervals in percent, {num_draws} draws ({num_resampled} where intervals need \
-         resamples). The truth is over all items and seeds; see tests/it/coverage.rs.\n\
-         COVERAGE_DRAWS={num_draws} COVERAGE_RESAMPLED={num_resampled} cargo test --test it -- --ignored \
-         coverage_table\n\
-         One seed cannot tell how seeds differ: with it the interval speaks of that run alone, and covers \
+        "One seed cannot tell how seeds differ: with it the interval speaks of that run alone, and covers \
          the truth over all seeds only where these do not differ.\n\n\
          {:<22} {:>5} {:>5} {:>9} {:>11} {:>9} {:>13} {:>15}\n",
         "world",
@@ -382,7 +403,6 @@ fn table(num_draws: usize, num_resampled: usize) -> String {
         .flat_map(|world| [30, 100, 300].map(|n| (*world, n)))
         .flat_map(|(world, n)| [1, 3, 5].map(|s| (world, n, s)))
         .collect();
-    let percent = |num: usize, of: usize| 100.0 * num as f64 / of.max(1) as f64;
     let line = |&(world, n, s): &(World, usize, usize)| {
         let found = coverage(world, n, s, num_draws);
         format!(
@@ -395,32 +415,47 @@ fn table(num_draws: usize, num_resampled: usize) -> String {
             percent(found.refused_without_gap, num_draws)
         )
     };
-    for lines in in_two_threads(&settings, line) {
-        text += &lines;
-    }
-    let _ = write!(
-        text,
-        "\n{:<22} {:>5} {:>5} {:>9} {:>11} {:>9}\n",
-        "probabilities", "items", "seeds", "balanced", "AUROC", "Brier"
+    text.extend(in_two_threads(&settings, line));
+    text
+}
+
+fn table_of_probabilities(num_draws: usize) -> String {
+    let mut text = format!(
+        "200 resamples.\n\n{:>5} {:>5} {:>9} {:>11} {:>9}\n",
+        "items", "seeds", "balanced", "AUROC", "Brier"
     );
     let brier = true_brier();
     let settings: Vec<(usize, usize)> =
         [30, 100, 300].into_iter().flat_map(|n| [1, 3, 5].map(|s| (n, s))).collect();
     let line = |&(n, s): &(usize, usize)| {
-        let found =
-            of_probabilities(n, s, num_resampled, brier).map(|num| percent(num, num_resampled));
-        format!("{:<22} {n:>5} {s:>5} {:>9.1} {:>11.1} {:>9.1}\n", "", found[0], found[1], found[2])
+        let found = of_probabilities(n, s, num_draws, brier).map(|num| percent(num, num_draws));
+        format!("{n:>5} {s:>5} {:>9.1} {:>11.1} {:>9.1}\n", found[0], found[1], found[2])
     };
     text.extend(in_two_threads(&settings, line));
-    let _ = write!(text, "\n{:<22} {:>5} {:>9} {:>11}\n", "filter", "items", "gain", "AUROC");
-    let settings: Vec<(Filter, usize)> =
-        FILTERS.iter().flat_map(|filter| [30, 100, 300].map(|n| (*filter, n))).collect();
+    text
+}
+
+fn settings_of_filters() -> Vec<(Filter, usize)> {
+    FILTERS.iter().flat_map(|filter| [30, 100, 300].map(|n| (*filter, n))).collect()
+}
+
+fn table_of_gains(num_draws: usize) -> String {
+    let mut text = format!("\n{:<22} {:>5} {:>9}\n", "filter", "items", "gain");
     let line = |&(filter, n): &(Filter, usize)| {
         let gain = percent(filter.gain(n, num_draws), num_draws);
-        let auroc = percent(filter.auroc(n, num_resampled), num_resampled);
-        format!("{:<22} {n:>5} {gain:>9.1} {auroc:>11.1}\n", filter.name)
+        format!("{:<22} {n:>5} {gain:>9.1}\n", filter.name)
     };
-    text.extend(in_two_threads(&settings, line));
+    text.extend(in_two_threads(&settings_of_filters(), line));
+    text
+}
+
+fn table_of_entropies(num_draws: usize) -> String {
+    let mut text = format!("2000 resamples.\n\n{:<22} {:>5} {:>9}\n", "filter", "items", "AUROC");
+    let line = |&(filter, n): &(Filter, usize)| {
+        let auroc = percent(filter.auroc(n, num_draws), num_draws);
+        format!("{:<22} {n:>5} {auroc:>9.1}\n", filter.name)
+    };
+    text.extend(in_two_threads(&settings_of_filters(), line));
     text
 }
 
@@ -444,13 +479,40 @@ fn in_two_threads<T: Sync>(settings: &[T], line: impl Fn(&T) -> String + Sync) -
     lines
 }
 
+/// Writes one of the tables, of `COVERAGE_DRAWS` draws.
+fn write_table(name: &str, file: &str, table: impl Fn(usize) -> String) {
+    let draws = std::env::var("COVERAGE_DRAWS").ok().and_then(|text| text.parse().ok());
+    let draws = draws.unwrap_or(10_000);
+    let text = format!(
+        "Coverage of 95 % intervals in percent, {draws} draws; see tests/it/coverage.rs. The truth is over \
+         all items and seeds.\n\
+         COVERAGE_DRAWS={draws} cargo test --test it -- --ignored coverage_of_{name}\n{}",
+        table(draws)
+    );
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/data/measured");
+    std::fs::write(format!("{folder}/{file}"), text).expect("writable");
+}
+
 #[test]
 #[ignore = "a measurement of many minutes; it writes data/measured/coverage.txt"]
-fn coverage_table() {
-    let draws = |name: &str, otherwise: usize| {
-        std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
-    };
-    let text = table(draws("COVERAGE_DRAWS", 10_000), draws("COVERAGE_RESAMPLED", 10_000));
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/data/measured/coverage.txt");
-    std::fs::write(path, &text).expect("writable");
+fn coverage_of_accuracies() {
+    write_table("accuracies", "coverage.txt", table_of_accuracies);
+}
+
+#[test]
+#[ignore = "a measurement of many minutes; it writes data/measured/coverage-probabilities.txt"]
+fn coverage_of_probabilities() {
+    write_table("probabilities", "coverage-probabilities.txt", table_of_probabilities);
+}
+
+#[test]
+#[ignore = "a measurement; it writes data/measured/coverage-gains.txt"]
+fn coverage_of_gains() {
+    write_table("gains", "coverage-gains.txt", table_of_gains);
+}
+
+#[test]
+#[ignore = "a measurement of many minutes; it writes data/measured/coverage-entropies.txt"]
+fn coverage_of_entropies() {
+    write_table("entropies", "coverage-entropies.txt", table_of_entropies);
 }

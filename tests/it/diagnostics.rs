@@ -107,6 +107,8 @@ fn sweeps_flips_acceptance_and_revisits_by_hand() {
     let expected =
         [(8.0, 2, 2, 1, 1), (2.0, 2, 0, 2, 0), (1.0, 1, 1, 0, 0), (0.0078125, 1, 1, 0, 0)];
     assert_eq!(bins, expected);
+    let ends: Vec<f64> = found.acceptance.iter().map(|bin| bin.high).collect();
+    assert_eq!(ends, [16.0, 4.0, 2.0, 0.015625]);
     // a and b were drawn while they had a label; c and d never again.
     let counts =
         |f: &SearchDiagnostics| (f.num_examples, f.num_ever_labelled, f.num_never_revisited);

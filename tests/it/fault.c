@@ -9,12 +9,18 @@
  *                  kill    the process ends before the call
  *                  torn    half is written, then the process ends
  *                  locks   (without a number) flock fails with ENOLCK
+ * W2S_FAULT_SERVE  if set, the program waits before its main function, when libraries are loaded, and runs
+ *                  once, in a process of its own, for each line "NUMBER KIND FOLDER" that comes in; with
+ *                  number 0 without a fault. Its words go to FOLDER.out and FOLDER.err, its changes to
+ *                  FOLDER.log, and its status, as of wait(2), is answered.
  */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +29,8 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -31,7 +39,7 @@ static int is_full;
 static const char *kind, *roots;
 static int log_fd = -1;
 
-__attribute__((constructor)) static void begin(void) {
+static void begin_here(void) {
     const char *number = getenv("W2S_FAULT_AT"), *path = getenv("W2S_FAULT_LOG");
     roots = getenv("W2S_FAULT_ROOTS");
     kind = getenv("W2S_FAULT_KIND");
@@ -39,6 +47,79 @@ __attribute__((constructor)) static void begin(void) {
     at = number ? atol(number) : 0;
     /* Truncated: the program starts itself again, and the second start counts. */
     if (path) log_fd = syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_APPEND, 0644);
+}
+
+__attribute__((constructor)) static void begin(void) {
+    if (!getenv("W2S_FAULT_SERVE")) begin_here();
+}
+
+/* A file that becomes a descriptor of the process. */
+static void becomes(int fd, const char *folder, const char *ending, int flags) {
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s%s", folder, ending);
+    int file = syscall(SYS_openat, AT_FDCWD, path, flags, 0644);
+    if (file < 0 || dup2(file, fd) < 0) _exit(125);
+    close(file);
+}
+
+static void set(const char *name, const char *folder, const char *ending) {
+    char text[PATH_MAX];
+    snprintf(text, sizeof text, "%s%s", folder, ending);
+    setenv(name, text, 1);
+}
+
+/* The longest that a run may take, in seconds. */
+#define LONGEST 120
+
+/* Runs until there are no more lines; returns in the process of each run. */
+static void serve(void) {
+    char line[PATH_MAX + 64], name[16], number[32], folder[PATH_MAX];
+    while (fgets(line, sizeof line, stdin)) {
+        if (sscanf(line, "%31s %15s %4095[^\n]", number, name, folder) != 3) _exit(125);
+        pid_t child = fork();
+        if (child == 0) {
+            unsetenv("W2S_FAULT_SERVE");
+            if (atol(number)) {
+                setenv("W2S_FAULT_KIND", name, 1);
+                setenv("W2S_FAULT_AT", number, 1);
+            }
+            set("W2S_FAULT_ROOTS", folder, "");
+            set("W2S_FAULT_LOG", folder, ".log");
+            set("XDG_CACHE_HOME", folder, "/cache");
+            if (chdir(folder)) _exit(125);
+            becomes(0, "/dev/null", "", O_RDONLY);
+            becomes(1, folder, ".out", O_WRONLY | O_CREAT | O_TRUNC);
+            becomes(2, folder, ".err", O_WRONLY | O_CREAT | O_TRUNC);
+            begin_here();
+            return;
+        }
+        int status = 0;
+        struct timespec pause = { 0, 1000000 };
+        time_t begun = time(NULL);
+        while (waitpid(child, &status, WNOHANG) == 0) {
+            if (time(NULL) - begun > LONGEST) kill(child, SIGKILL);
+            nanosleep(&pause, NULL);
+        }
+        printf("%d\n", status);
+        fflush(stdout);
+    }
+    _exit(0);
+}
+
+static int (*program)(int, char **, char **);
+
+static int serve_then_program(int argc, char **argv, char **envp) {
+    if (getenv("W2S_FAULT_SERVE")) serve();
+    (void)envp;
+    return program(argc, argv, environ);
+}
+
+int __libc_start_main(int (*start)(int, char **, char **), int argc, char **argv, void (*init)(void),
+                      void (*fini)(void), void (*loader_fini)(void), void *stack) {
+    int (*real)(int (*)(int, char **, char **), int, char **, void (*)(void), void (*)(void), void (*)(void), void *) =
+        dlsym(RTLD_NEXT, "__libc_start_main");
+    program = start;
+    return real(serve_then_program, argc, argv, init, fini, loader_fini, stack);
 }
 
 static int is_below(const char *path) {

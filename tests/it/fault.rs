@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
 
 use serde_json::Value;
@@ -72,6 +74,57 @@ fn library() -> &'static Path {
     })
 }
 
+/// A command line of `w2s`, to be run many times: the program is loaded once and runs in a copy of the
+/// process, as loading libtorch takes longer than all else that a run on a tiny model does.
+pub struct Runs {
+    process: Child,
+    orders: ChildStdin,
+    statuses: BufReader<ChildStdout>,
+}
+
+impl Runs {
+    pub fn new(args: &[String]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_w2s"));
+        command.args(args).envs(SETTINGS).env("LD_PRELOAD", library()).env("W2S_FAULT_SERVE", "1");
+        let mut process =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+        let orders = process.stdin.take().expect("piped");
+        let statuses = BufReader::new(process.stdout.take().expect("piped"));
+        Self { process, orders, statuses }
+    }
+
+    /// Runs in `folder`; with `fault` the change of that number becomes that. Killed after two minutes.
+    pub fn run(&mut self, folder: &Path, fault: Option<(Kind, usize)>) -> Output {
+        let folder = fs::canonicalize(folder).unwrap();
+        let (kind, at) = fault.map_or(("none", 0), |(kind, at)| (kind.name(), at));
+        writeln!(self.orders, "{at} {kind} {}", folder.display()).unwrap();
+        let mut status = String::new();
+        self.statuses.read_line(&mut status).unwrap();
+        let read = |ending: &str| fs::read(beside(&folder, ending)).unwrap();
+        Output {
+            status: ExitStatus::from_raw(status.trim().parse().unwrap()),
+            stdout: read(".out"),
+            stderr: read(".err"),
+        }
+    }
+}
+
+impl Drop for Runs {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// All that `w2s` would start itself again for, so that it need not.
+const SETTINGS: [(&str, &str); 5] = [
+    ("OMP_WAIT_POLICY", "passive"),
+    ("GOMP_SPINCOUNT", "5000"),
+    ("OMP_NUM_THREADS", "1"),
+    ("MALLOC_MMAP_THRESHOLD_", "33554432"),
+    ("MALLOC_TRIM_THRESHOLD_", "268435456"),
+];
+
 /// Runs `w2s` in `folder`; with `fault` the change of that number becomes that. Ended after two
 /// minutes, with status 124.
 pub fn run(folder: &Path, args: &[String], fault: Option<(Kind, usize)>) -> Output {
@@ -91,32 +144,26 @@ fn command(folder: &Path, args: &[String]) -> Command {
     let folder = fs::canonicalize(folder).unwrap();
     let mut command = Command::new("timeout");
     command.args(["-k", "5", "120", env!("CARGO_BIN_EXE_w2s")]).args(args).current_dir(&folder);
-    // All that `w2s` would start itself again for, so that it need not.
     command
-        .envs([
-            ("OMP_WAIT_POLICY", "passive"),
-            ("GOMP_SPINCOUNT", "5000"),
-            ("OMP_NUM_THREADS", "1"),
-        ])
-        .envs([("MALLOC_MMAP_THRESHOLD_", "33554432"), ("MALLOC_TRIM_THRESHOLD_", "268435456")])
+        .envs(SETTINGS)
         .env("XDG_CACHE_HOME", folder.join("cache"))
         .env("W2S_FAULT_ROOTS", &folder)
-        .env("W2S_FAULT_LOG", log_of(&folder))
+        .env("W2S_FAULT_LOG", beside(&folder, ".log"))
         .env("LD_PRELOAD", library());
     command
 }
 
-/// Beside the folder: what is in it is compared.
-fn log_of(folder: &Path) -> PathBuf {
+/// A file beside the folder: what is in it is compared.
+fn beside(folder: &Path, ending: &str) -> PathBuf {
     let mut name = folder.file_name().unwrap().to_os_string();
-    name.push(".log");
+    name.push(ending);
     folder.with_file_name(name)
 }
 
 /// The changes that the last run in `folder` made, in order.
 pub fn changes(folder: &Path) -> Vec<Change> {
     let folder = fs::canonicalize(folder).unwrap();
-    let text = fs::read_to_string(log_of(&folder)).unwrap();
+    let text = fs::read_to_string(beside(&folder, ".log")).unwrap();
     let root = format!("{}/", folder.display());
     let change = |line: &str| {
         let mut words = line.splitn(3, ' ').skip(1);

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::cli::text;
 use crate::common::tiny;
-use crate::fault::{self, Change, Kind};
+use crate::fault::{self, Change, Kind, Runs};
 use crate::server_stub::{ALL, Model, Say, Stub};
 
 /// Runs at a time.
@@ -107,37 +107,38 @@ impl Case {
     fn check(
         &self,
         place: &Path,
+        runs: &mut Runs,
         (kind, at): (Kind, usize),
         straight: &BTreeMap<String, Vec<u8>>,
     ) -> Result<(), String> {
         let folder = self.folder(place, &format!("{kind:?}-{at}"));
-        let output = fault::run(&folder, &self.args, Some((kind, at)));
-        let found = self.judge(&folder, kind, (&output, straight));
+        let output = runs.run(&folder, Some((kind, at)));
+        let found = judge(runs, &folder, kind, (&output, straight));
         if found.is_ok() {
             fs::remove_dir_all(&folder).unwrap();
         }
         found
     }
+}
 
-    fn judge(
-        &self,
-        folder: &Path,
-        kind: Kind,
-        (output, straight): (&std::process::Output, &BTreeMap<String, Vec<u8>>),
-    ) -> Result<(), String> {
-        let said = text(&output.stderr);
-        match (kind, output.status.code()) {
-            (Kind::Kill | Kind::Torn, Some(137)) => {}
-            (Kind::Error | Kind::Full, Some(1)) => one_clean_error(&said)?,
-            (Kind::Error | Kind::Full | Kind::Short, Some(0)) => same(folder, straight)?,
-            (_, status) => return Err(format!("status {status:?}: {said}")),
-        }
-        let output = fault::run(folder, &self.args, None);
-        if !output.status.success() {
-            return Err(format!("does not go on: {}", text(&output.stderr)));
-        }
-        same(folder, straight)
+fn judge(
+    runs: &mut Runs,
+    folder: &Path,
+    kind: Kind,
+    (output, straight): (&std::process::Output, &BTreeMap<String, Vec<u8>>),
+) -> Result<(), String> {
+    let said = text(&output.stderr);
+    match (kind, output.status.code()) {
+        (Kind::Kill | Kind::Torn, Some(137)) => {}
+        (Kind::Error | Kind::Full, Some(1)) => one_clean_error(&said)?,
+        (Kind::Error | Kind::Full | Kind::Short, Some(0)) => same(folder, straight)?,
+        (_, status) => return Err(format!("status {status:?}: {said}")),
     }
+    let output = runs.run(folder, None);
+    if !output.status.success() {
+        return Err(format!("does not go on: {}", text(&output.stderr)));
+    }
+    same(folder, straight)
 }
 
 /// One error that names a file and says what to do or what the system said; no word of a bug.
@@ -213,8 +214,9 @@ fn try_all(name: &'static str, args: &str) {
     std::thread::scope(|scope| {
         for _ in 0..WORKERS {
             scope.spawn(|| {
+                let mut runs = Runs::new(&case.args);
                 while let Some(&(kind, at)) = points.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if let Err(what) = case.check(place.path(), (kind, at), &straight) {
+                    if let Err(what) = case.check(place.path(), &mut runs, (kind, at), &straight) {
                         let change = &changes[at - 1];
                         let point = format!("{kind:?} at {at}, {} of {}", change.call, change.path);
                         failures.lock().unwrap().push(format!("{point}: {what}"));
@@ -324,12 +326,13 @@ fn every_reply_of_a_server() {
     let all = std::env::var("W2S_FAULT_STRIDE").is_ok_and(|text| text == "1");
     let step = if all { 1 } else { replies.div_ceil(5).max(1) };
     let (mut tried, mut failures) = (0, Vec::new());
+    let mut runs = Runs::new(&case.args);
     for at in (1..=replies).step_by(step) {
         for kind in 0..7 {
             num.store(0, Ordering::SeqCst);
             *fault.lock().unwrap() = (at, kind);
             let folder = case.folder(place.path(), &format!("{at}-{kind}"));
-            let output = fault::run(&folder, &case.args, None);
+            let output = runs.run(&folder, None);
             *fault.lock().unwrap() = (0, 0);
             tried += 1;
             let said = text(&output.stderr);
@@ -339,7 +342,7 @@ fn every_reply_of_a_server() {
                 Some(1) if errors == 1 && !said.contains("panicked") => {}
                 status => failures.push(format!("reply {at}, kind {kind}: {status:?}: {said}")),
             }
-            let again = fault::run(&folder, &case.args, None);
+            let again = runs.run(&folder, None);
             let end = match again.status.success() {
                 true => same(&folder, &straight),
                 false => Err(text(&again.stderr)),

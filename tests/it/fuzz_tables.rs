@@ -93,7 +93,7 @@ fn recipe_files() {
 }
 
 /// A Parquet file with a `text` of `size` bytes and a time in each of `num` rows.
-fn parquet(num: usize, size: usize, micros: i64) -> Vec<u8> {
+pub fn parquet(num: usize, size: usize, micros: i64) -> Vec<u8> {
     let schema =
         "message m { required binary text (UTF8); required int64 at (TIMESTAMP(MICROS,true)); }";
     let schema = Arc::new(parse_message_type(schema).unwrap());

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::cli::{Place, has, text, w2s};
+use crate::common::tiny;
 use w2s::data::{Example, Task};
 use w2s::label::{BatchSize, IcmSettings, Method, label};
 use w2s::run::SeedStream;
@@ -83,5 +85,36 @@ fn a_search_takes_given_and_estimated_shares() {
         // Under uneven shares one label for all is no coin toss, so it is shown.
         let constants = summary.constant_scores.unwrap();
         assert!(constants.values().all(|u| u.as_f64().unwrap() < summary.score.unwrap()));
+    }
+}
+
+/// Eight times the same text gets one label with any calibration; the way out that the warning names is not
+/// the calibration that the run has.
+#[test]
+fn one_label_for_all_names_no_remedy_that_is_in_use() {
+    let place = Place::new();
+    let line = |id: usize| format!("{{\"id\":{id},\"text\":\"a film\"}}\n");
+    let data = place.write("same.jsonl", (0..8).map(line).collect::<String>());
+    let model = tiny("llama").display().to_string();
+    for (calibrate, is_named) in [("none", true), ("batch", false), ("content-free", false)] {
+        let out = place.path(calibrate);
+        let told = w2s(&[
+            "label",
+            "--model",
+            &model,
+            "--task",
+            "sentiment",
+            "--data",
+            &data,
+            "--out",
+            &out,
+            "--method",
+            "zero-shot",
+            "--calibrate",
+            calibrate,
+        ]);
+        let told = text(&told.stderr);
+        has(&told, &["nearly all examples got the same label", "consistency rule"]);
+        assert_eq!(told.contains("try `--calibrate batch`"), is_named, "{calibrate}: {told}");
     }
 }

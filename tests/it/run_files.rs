@@ -281,9 +281,19 @@ fn links_in_a_run_folder_are_not_followed() {
         symlink(at(&place, "victim"), at(&place, "run").join(name)).unwrap();
         symlink(at(&place, "victim"), at(&place, "run").join(format!("{name}.partial"))).unwrap();
     }
+    // What seems left over in a folder that is elsewhere is none of the run's.
+    fs::create_dir_all(at(&place, "elsewhere")).unwrap();
+    place.write("elsewhere/trace.jsonl.partial", "safe");
+    fs::create_dir_all(at(&place, "run/restarts")).unwrap();
+    symlink(at(&place, "elsewhere"), at(&place, "run/restarts/0")).unwrap();
     args.push("--resume".into());
     good(&strs(&args));
     assert_eq!(place.read("victim"), "safe");
+    assert_eq!(place.read("elsewhere/trace.jsonl.partial"), "safe");
+    let timing: serde_json::Value = serde_json::from_str(&place.read("run/timing.json")).unwrap();
+    // libtorch alone takes some tens of MB.
+    let peak = timing["peak_memory_bytes"].as_u64().unwrap();
+    assert!((20 << 20..64 << 30).contains(&peak), "{peak}");
     assert_eq!(place.read("run/labels.jsonl").lines().count(), 6);
     assert!(!at(&place, "run/labels.jsonl").is_symlink());
     assert!(!at(&place, "run/labels.jsonl.partial").is_symlink(), "it was left over");

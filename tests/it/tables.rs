@@ -4,8 +4,9 @@
 
 use serde_json::Value;
 
-use crate::cli::{Place, text, w2s};
+use crate::cli::{Place, good, text, w2s};
 use crate::common::{project, tiny};
+use crate::fuzz_tables::parquet;
 
 /// Labels a file under a task; returns the ids of the labels, or the message.
 fn label(place: &Place, task: &str, data: &str) -> Result<Vec<String>, String> {
@@ -126,11 +127,22 @@ fn damaged_and_boundless_parquet_is_one_error() {
     let output = w2s(&["data", "draw", "--data", &from, "--part", "a=1", "--out", &out]);
     let told = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{told}");
-    assert!(told.contains("cannot be read") && told.contains("line "), "{told}");
+    assert!(
+        told.contains("cannot be read") && told.contains("timestamp.parquet`, line 1\n"),
+        "{told}"
+    );
     refused(
         label(&place, "sentiment", &file("dictionary.parquet")),
         &["the Parquet reader fails on this file", "dictionary.parquet", "hint: "],
     );
+    // A time within the calendar is read.
+    let data = place.folder.path().join("times.parquet");
+    std::fs::write(&data, parquet(2, 4, 1_000_000)).unwrap();
+    let out = place.path("times");
+    let data = data.display().to_string();
+    good(&["data", "draw", "--data", &data, "--part", "a=2", "--out", &out]);
+    let drawn = place.read("times/a.jsonl");
+    assert_eq!(drawn.matches("1970-01-01 00:00:01").count(), 2, "{drawn}");
     // 10 kB that would be 5 GB of rows.
     refused(
         label(&place, "sentiment", &file("many_rows.parquet")),

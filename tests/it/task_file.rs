@@ -339,6 +339,7 @@ fn wrong_variants_and_gold_are_refused_with_their_line() {
         (MORE.replace("then = \"yes\"", "then = \"y\""), 23, "`y` is no label"),
         (MORE.replace("otherwise = \"no\"\n", ""), 23, "know one label only"),
         (MORE.replace("above = 2\n", ""), 23, "takes `labels`, or `above`"),
+        (MORE.replace("above = 2", "contains = []"), 23, "takes `labels`, or `above`"),
         (MORE.replace("split = \"test\"", "split = \"train\""), 28, "split `train` has no file"),
         (
             MORE.replace("[variants.tight]", "[variants.tight]\nchat_request = \"{word}\""),

@@ -79,8 +79,12 @@ pub(in crate::cli) fn labelled(
         out.push(format!("  alpha chosen: {}", all.join(", ")));
     }
     if let Some(num @ 1..) = s.num_collapsed {
+        let or_calibrate = match calibration {
+            Calibration::None => " or `--calibrate batch`",
+            _ => "",
+        };
         out.push(format!(
-            "warning: {num} of {} batches collapsed and were not searched further: nearly all examples got the same label\nhint: use a consistency rule or `--calibrate batch`, or try another seed",
+            "warning: {num} of {} batches collapsed and were not searched further: nearly all examples got the same label\nhint: use a consistency rule{or_calibrate}, or try another seed",
             s.num_batches.unwrap_or(num)
         ));
     }
@@ -103,7 +107,16 @@ pub(in crate::cli) fn labelled(
         ));
     }
     if s.share.values().any(|x| number(x) > 0.95) && labelling.records.len() >= 8 {
-        out.push("warning: nearly all examples got the same label\nhint: right if one label is that frequent in your data; if not, the model prefers its word: try `--calibrate batch`, a consistency rule, or other label words".to_owned());
+        let remedy = match calibration {
+            Calibration::None => {
+                "the model prefers its word: try `--calibrate batch`, a consistency rule, or other label words"
+            }
+            // That preference is taken off already.
+            _ => "try a consistency rule, other label words, or a larger model",
+        };
+        out.push(format!(
+            "warning: nearly all examples got the same label\nhint: right if one label is that frequent in your data; if not, {remedy}"
+        ));
     }
     out.push(format!("  wrote {}", folder.file("labels.jsonl").display()));
     out

@@ -8,6 +8,7 @@ mod filters;
 mod generation;
 mod methods;
 mod python;
+mod slice;
 mod strftime;
 
 use std::sync::Arc;
@@ -76,20 +77,23 @@ pub fn render(
 }
 
 /// Names that no template can write, and the operators that they are.
-const OPERATORS: [&str; 4] = ["binary ~", "binary +", "binary *", "binary %"];
+const OPERATORS: [&str; 6] =
+    ["binary ~", "binary +", "binary *", "binary %", "binary //", "slice [::]"];
 
 /// Lets functions do what operators do otherwise, so that texts are Python's and are counted.
 fn replace_operators(instructions: &mut Instructions<'_>) {
     for place in 0..instructions.len() as u32 {
         let Some(instruction) = instructions.get_mut(place) else { return };
-        let name = match instruction {
-            Instruction::StringConcat => OPERATORS[0],
-            Instruction::Add => OPERATORS[1],
-            Instruction::Mul => OPERATORS[2],
-            Instruction::Rem => OPERATORS[3],
+        let (name, num_args) = match instruction {
+            Instruction::StringConcat => (OPERATORS[0], 2),
+            Instruction::Add => (OPERATORS[1], 2),
+            Instruction::Mul => (OPERATORS[2], 2),
+            Instruction::Rem => (OPERATORS[3], 2),
+            Instruction::IntDiv => (OPERATORS[4], 2),
+            Instruction::Slice => (OPERATORS[5], 4),
             _ => continue,
         };
-        *instruction = Instruction::CallFunction(name, Some(2));
+        *instruction = Instruction::CallFunction(name, Some(num_args));
     }
 }
 
@@ -175,6 +179,20 @@ fn operators(environment: &mut Environment<'_>, budget: &Budget) {
         };
         number(&left, &right, "%", floor, |a, b| a - b * (a / b).floor())
     });
+    environment.add_function(OPERATORS[4], |left: Value, right: Value| {
+        let floor = |a: i128, b: i128| {
+            let quotient = a.checked_div(b)?;
+            Some(if a % b != 0 && (a < 0) != (b < 0) { quotient - 1 } else { quotient })
+        };
+        number(&left, &right, "//", floor, |a, b| (a / b).floor())
+    });
+    let own = budget.clone();
+    environment.add_function(
+        OPERATORS[5],
+        move |value: Value, start: Value, stop: Value, step: Value| {
+            slice::slice(&value, [&start, &stop, &step], &own)
+        },
+    );
 }
 
 /// A number of two numbers, as Python has it: truth values count, and only two integers make one.
