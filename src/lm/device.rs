@@ -191,8 +191,11 @@ pub fn resolve(device: &DeviceChoice, dtype: DtypeChoice) -> Result<(Devices, Ki
     Ok((devices, kind))
 }
 
-/// Returns whether this processor multiplies bfloat16 by instructions of its own: AVX512_BF16, which
+/// Returns whether libtorch multiplies bfloat16 by instructions of this processor: AVX512_BF16, which
 /// all that have AMX_BF16 have too. Elsewhere bf16 is converted on the way and slower than f32.
+///
+/// `ATEN_CPU_CAPABILITY` and `ONEDNN_MAX_CPU_ISA`, by which a user takes instructions from libtorch, are
+/// heeded.
 ///
 /// On two cores with AMX, products of 512 rows run 4.8 to 6.9 times as fast as in f32, of 8 rows 3.8
 /// times.
@@ -201,7 +204,16 @@ pub fn cpu_has_bf16() -> bool {
     let has = std::arch::is_x86_feature_detected!("avx512bf16");
     #[cfg(not(target_arch = "x86_64"))]
     let has = false;
-    has
+    let limit = |name: &str| std::env::var(name).unwrap_or_default();
+    has && allow_bf16(&limit("ATEN_CPU_CAPABILITY"), &limit("ONEDNN_MAX_CPU_ISA"))
+}
+
+/// Whether the limits that a user sets libtorch leave it its products in bf16.
+fn allow_bf16(aten: &str, onednn: &str) -> bool {
+    let aten = matches!(aten.to_ascii_lowercase().as_str(), "" | "avx512");
+    let onednn = onednn.to_ascii_lowercase();
+    aten && (["", "default", "all"].contains(&onednn.as_str())
+        || ["bf16", "fp16", "amx", "avx10"].iter().any(|part| onednn.contains(part)))
 }
 
 /// Returns the CUDA device of this number, if it can be used.
@@ -285,4 +297,23 @@ fn dlopen(name: &CStr) -> Result<(), String> {
         }
     };
     Err(reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::allow_bf16;
+
+    #[test]
+    fn limits_of_libtorch_are_heeded() {
+        for (aten, onednn) in
+            [("", ""), ("avx512", "ALL"), ("", "AVX512_CORE_BF16"), ("AVX512", "avx512_core_amx")]
+        {
+            assert!(allow_bf16(aten, onednn), "{aten} {onednn}");
+        }
+        for (aten, onednn) in
+            [("avx2", ""), ("default", ""), ("", "AVX2"), ("", "AVX512_CORE"), ("avx512", "sse41")]
+        {
+            assert!(!allow_bf16(aten, onednn), "{aten} {onednn}");
+        }
+    }
 }
