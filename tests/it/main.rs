@@ -69,6 +69,7 @@ mod server;
 mod server_answers;
 mod server_cache;
 mod server_cli;
+mod server_recorded;
 mod server_routes;
 mod server_stale;
 mod server_stub;
