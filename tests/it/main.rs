@@ -73,6 +73,7 @@ mod server_recorded;
 mod server_routes;
 mod server_stale;
 mod server_stub;
+mod server_tls;
 mod spread;
 mod store_damage;
 mod tables;
