@@ -128,10 +128,10 @@ impl Service {
         let owner = text("owned_by");
         let software = Software::find(&client, address, owner.as_deref());
         // vLLM lists adapters with the model that they belong to.
-        let parent = text("parent").and_then(|parent| {
+        let parent = text("parent").map(|parent| {
             let entry = entries.iter().find(|entry| id(entry).as_ref() == Some(&parent));
             let root = entry.and_then(|entry| entry.get("root")).and_then(Value::as_str);
-            Some(root.map_or(parent.clone(), str::to_owned))
+            root.map_or(parent.clone(), str::to_owned)
         });
         let files = match parent {
             Some(model) => Files { model: Some(model), adapter: text("root") },
