@@ -10,18 +10,19 @@ use w2s::pipeline::{count, within};
 
 use super::terminal;
 use w2s::error::Result;
-use w2s::score::{LocalTokenizer, Route};
+use w2s::score::{LocalTokenizer, RouteKind};
 use w2s::server::{
     Abilities, ApiKey, ClientOptions, DEADLINES, Meter, Pace, Probe, ServerAddress, Service,
-    ServiceOptions, Verdict, agreement, pace,
+    ServiceOptions, Software, Verdict, agreement, pace,
 };
 
 /// Say what a server can do, and how to start one
 ///
 /// Tries every route to log-probabilities and holds their numbers against each other, compares the
 /// server's tokens with those of a local tokenizer (needed for labels of several tokens on the route
-/// top-k), times requests, and sees whether a shared beginning saves time. Sends about forty
-/// requests, of which ten are long; none is kept.
+/// top-k), times requests, and sees whether the server's prefix cache is read: by the counters of
+/// `/metrics`, by what it says of each request, or by the time. Sends about forty requests, of which
+/// ten are long; none is kept.
 ///
 /// Examples:
 ///   w2s serve-check http://localhost:8000/v1
@@ -68,7 +69,9 @@ pub(super) fn run(args: ServeCheckArgs) -> Result<()> {
         terminal::print(format_args!("context: {} tokens", count(most as u64)))?;
     }
     let spinner = terminal::wait("trying the routes");
-    let mut probe = Probe::new(&service, args.top_k.get(), local.is_some());
+    let mut probe =
+        Probe::new(&service, args.top_k.get(), local.as_ref().map(LocalTokenizer::tokenizer));
+    probe.named()?;
     probe.echo()?;
     probe.prompt_logprobs()?;
     probe.next_tokens()?;
@@ -92,22 +95,24 @@ pub(super) fn run(args: ServeCheckArgs) -> Result<()> {
     advise(&service, best)
 }
 
-fn tell_routes(found: &Abilities) -> Result<Option<Route>> {
+fn tell_routes(found: &Abilities) -> Result<Option<RouteKind>> {
     let say = |verdict: &Option<Verdict>, more: String| match verdict {
         Some(Verdict::Yes) => format!("yes{more}"),
         Some(Verdict::No(why)) => format!("no: {why}"),
         None => "not tried".into(),
     };
     let exact = || ", exact".to_owned();
+    let by = found.named_by.map_or_else(String::new, |way| format!(" by {way}"));
     let top = |num: usize| format!(", the {num} most likely tokens");
-    let routes = [
-        (Route::Echo, &found.echo, exact()),
-        (Route::PromptLogprobs, &found.prompt_logprobs, exact()),
-        (Route::TopK, &found.next_tokens, top(found.top_k_given)),
-        (Route::Chat, &found.chat, top(found.chat_top_k_given)),
-    ];
     let mut best = None;
-    for (route, verdict, more) in routes {
+    for route in RouteKind::ALL {
+        let verdict = route.verdict(found);
+        let more = match route {
+            RouteKind::TokenIds => format!("{}{by}", exact()),
+            RouteKind::Echo | RouteKind::PromptLogprobs => exact(),
+            RouteKind::TopK => top(found.top_k_given),
+            RouteKind::Chat => top(found.chat_top_k_given),
+        };
         if best.is_none() && *verdict == Some(Verdict::Yes) {
             best = Some(route);
         }
@@ -151,9 +156,17 @@ fn tell_pace(pace: &Pace) -> Result<()> {
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     terminal::print(format_args!("latency: {:.0} ms, short prompts", ms(pace.short)))?;
     let verdict = if pace.has_prefix_cache() { "works" } else { "not seen" };
-    let said = pace.remembered.map_or_else(String::new, |num| {
-        format!("; the server says that it remembered {} tokens", count(num))
-    });
+    let said = match (pace.counted, pace.remembered) {
+        (Some(counted), _) => format!(
+            "; /metrics counts {} of {} tokens as known",
+            count(counted.hits),
+            count(counted.queries)
+        ),
+        (None, Some(num)) => {
+            format!("; the server says that it remembered {} tokens", count(num))
+        }
+        (None, None) => "; judged by the time, for the server counts nothing".to_owned(),
+    };
     terminal::print(format_args!(
         "prefix cache: {verdict}; prompts of {} tokens take {:.0} ms, with a known beginning {:.0} ms{said}",
         count(pace.num_tokens),
@@ -162,22 +175,47 @@ fn tell_pace(pace: &Pace) -> Result<()> {
     ))
 }
 
-/// How to start a server for this.
-fn advise(service: &Service, best: Option<Route>) -> Result<()> {
+/// Requests side by side that an advised llama.cpp has room for: it shares its context out among them.
+const SLOTS: usize = 4;
+
+/// How to start the server for this, with the files that it says it has.
+fn advise(service: &Service, best: Option<RouteKind>) -> Result<()> {
     let most = service.max_tokens().unwrap_or(8192);
-    terminal::print(format_args!(
-        "to start vLLM: vllm serve {} --enable-prefix-caching --tensor-parallel-size NUM_GPUS --max-logprobs 100 --max-model-len {most}",
-        service.model()
-    ))?;
-    let is_vllm = service.software().is_some_and(w2s::server::Software::is_vllm);
-    if is_vllm && best.is_some_and(Route::is_exact) {
+    let files = service.files();
+    let path = files.model.as_deref().unwrap_or(service.model());
+    let software = service.software();
+    let is_vllm = software.is_some_and(Software::is_vllm);
+    if software.is_some_and(Software::is_llama_cpp) {
         terminal::print(format_args!(
-            "note: vLLM computes log-probabilities of prompts without its prefix cache; for many demonstrations `--route top-k --top-k 100 --tokenizer FILE` is faster, and exact where no label is missed"
+            "to start llama.cpp: llama-server --model {path} --alias {} --ctx-size {} --parallel {SLOTS} --metrics",
+            service.model(),
+            most * SLOTS
+        ))?;
+    } else if software.is_some_and(Software::is_sglang) {
+        terminal::print(format_args!(
+            "to start SGLang: python -m sglang.launch_server --model-path {path} --served-model-name {} --context-length {most} --tp NUM_GPUS --enable-metrics",
+            service.model()
+        ))?;
+    } else {
+        let names = match &files.adapter {
+            Some(adapter) => {
+                format!(" --enable-lora --lora-modules {}={adapter}", service.model())
+            }
+            None if path == service.model() => String::new(),
+            None => format!(" --served-model-name {}", service.model()),
+        };
+        terminal::print(format_args!(
+            "to start vLLM: vllm serve {path}{names} --enable-prefix-caching --enable-prompt-tokens-details --tensor-parallel-size NUM_GPUS --max-model-len {most}"
+        ))?;
+    }
+    if is_vllm && best.is_some_and(|route| route != RouteKind::TokenIds) {
+        terminal::print(format_args!(
+            "note: this vLLM computes log-probabilities of prompts without its prefix cache; a newer one has the route token-ids, which reads it"
         ))?;
     }
     if best.is_none_or(|route| !route.is_exact()) && !is_vllm {
         terminal::print(format_args!(
-            "note: vLLM has exact routes; llama-cpp-python gives log-probabilities with `--logits_all true`"
+            "note: vLLM, SGLang and llama.cpp have exact routes; llama-cpp-python gives log-probabilities with `--logits_all true`"
         ))?;
     }
     Ok(())

@@ -12,7 +12,7 @@ use crate::lm::Moment;
 use crate::run::files::SERVER;
 use crate::run::{Input, RunDir};
 use crate::score::{
-    Generator, HttpScorer, LabelScores, LmScorer, PromptTree, Route, Scorer, Usage, Written,
+    Generator, HttpScorer, LabelScores, LmScorer, PromptTree, RouteKind, Scorer, Usage, Written,
 };
 use crate::server::ServerAddress;
 
@@ -75,6 +75,12 @@ impl Backend {
         let max_misses = server.max_misses();
         let served = Served { scorer, max_misses, max_context: args.max_context() };
         served.tell_route(&session.voice);
+        if let Some(what) = served.scorer.service().change()? {
+            session.voice.say(format_args!(
+                "warning: another model than before stands behind {}: {what}\n  the answers that were kept of it are not used",
+                served.scorer.service().address()
+            ));
+        }
         Ok(Self::Server(Box::new(served)))
     }
 
@@ -185,9 +191,13 @@ impl Served {
         let name = service.software().map_or("an unknown server", |s| s.name.as_str());
         let found = self.scorer.found();
         let how = match self.scorer.route_taken() {
+            Some(route @ RouteKind::TokenIds) => {
+                let by = found.named_by.map_or_else(String::new, |way| format!(", by {way}"));
+                format!("route {route} (exact{by})")
+            }
             Some(route) if route.is_exact() => format!("route {route} (exact)"),
-            Some(Route::Chat) => format!("route chat-top-k, {} tokens", found.chat_top_k_given),
-            Some(route) => format!("route {route}, {} tokens", found.top_k_given),
+            Some(RouteKind::Chat) => format!("route chat-top-k, {} tokens", found.chat_top_k_given),
+            Some(route) => format!("route {route}, {} tokens or more", found.top_k_given),
             None => "texts only".to_owned(),
         };
         voice.say(format_args!("{} by {name}: {how}", service.address()));
@@ -201,7 +211,7 @@ impl Served {
         if let Some(route) = self.scorer.route_taken() {
             server["route"] = route.name().into();
             let found = self.scorer.found();
-            if route == Route::Chat {
+            if route == RouteKind::Chat {
                 server["top_k"] = found.chat_top_k.into();
                 let begins = found.prefill == Some(crate::server::Verdict::Yes);
                 server["prefill"] = begins.into();

@@ -13,7 +13,7 @@ use super::observer::Voice;
 use super::server::ServerOptions;
 use super::session::Session;
 use crate::error::{Error, ErrorKind, Result};
-use crate::score::{PromptTree, Scorer};
+use crate::score::{LabelScores, PromptTree, Scorer};
 
 /// Write the log-probabilities of label words after prompts
 ///
@@ -62,38 +62,46 @@ pub(super) fn run(args: ScoreJob, session: &mut Session) -> Result<()> {
     let lines = read(&args.input)?;
     warn_of_beginnings(&lines, &session.voice);
     let mut scorer = Backend::open(&args.model, &args.server, Need::Scores, session)?;
-    for chunk in lines.chunks(CHUNK) {
+    // A server remembers what was asked last: lines that begin alike go together.
+    let mut order: Vec<usize> = (0..lines.len()).collect();
+    if matches!(scorer, Backend::Server(_)) {
+        order.sort_by(|&a, &b| lines[a].prompt.cmp(&lines[b].prompt));
+    }
+    let mut answers: Vec<Option<LabelScores>> = lines.iter().map(|_| None).collect();
+    let mut num_written = 0;
+    for chunk in order.chunks(CHUNK) {
         let mut tree = PromptTree::new();
-        for line in chunk {
+        for &at in chunk {
+            let line = &lines[at];
             let node = tree.child(PromptTree::ROOT, line.prompt.as_str());
             let labels = PromptTree::labels(line.labels.iter().cloned());
             tree.ask(node, name(&line.id), &labels);
         }
         let (scores, _) = scorer.score(&tree)?;
-        for (line, score) in chunk.iter().zip(scores) {
-            let answer = Answer {
-                id: &line.id,
-                logprobs: line
-                    .labels
-                    .iter()
-                    .cloned()
-                    .zip(score.logprobs.into_iter().map(Into::into))
-                    .collect(),
-                num_tokens: line
-                    .labels
-                    .iter()
-                    .cloned()
-                    .zip(score.num_tokens.into_iter().map(Into::into))
-                    .collect(),
-            };
-            let text = serde_json::to_string(&answer)
-                .map_err(|e| Error::new(ErrorKind::Internal, format!("cannot write: {e}")))?;
-            session.voice.print(format_args!("{text}"))?;
+        for (&at, score) in chunk.iter().zip(scores) {
+            answers[at] = Some(score);
+        }
+        // In the order of the file, as far as there are no gaps.
+        while let Some(Some(score)) = answers.get_mut(num_written).map(Option::take) {
+            session.voice.print(format_args!("{}", written(&lines[num_written], &score)?))?;
+            num_written += 1;
         }
     }
     scorer.tell_cost(&session.voice);
     scorer.give_back(session);
     Ok(())
+}
+
+/// The line of an answer.
+fn written(line: &Line, score: &LabelScores) -> Result<String> {
+    let values = |values: Vec<serde_json::Value>| line.labels.iter().cloned().zip(values).collect();
+    let answer = Answer {
+        id: &line.id,
+        logprobs: values(score.logprobs.iter().map(|&x| x.into()).collect()),
+        num_tokens: values(score.num_tokens.iter().map(|&x| x.into()).collect()),
+    };
+    serde_json::to_string(&answer)
+        .map_err(|e| Error::new(ErrorKind::Internal, format!("cannot write: {e}")))
 }
 
 /// Warns of labels that begin others, once for all lines.

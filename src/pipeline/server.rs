@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 use super::given::first_given;
 use super::usage::wrong;
 use crate::error::Result;
-use crate::score::{HttpScorer, HttpScorerOptions, Route};
+use crate::score::{HttpScorer, HttpScorerOptions, RouteKind};
 use crate::server::{
     AnswerStore, ApiKey, ClientOptions, DEADLINES, Meter, PACES, Prices, ServerAddress, Service,
     ServiceOptions,
@@ -23,19 +23,22 @@ use crate::server::{
     next_help_heading = "Server (with `--model http://HOST:8000/v1#NAME`; the API key is read from W2S_API_KEY or OPENAI_API_KEY)"
 )]
 pub struct ServerOptions {
-    /// How log-probabilities are got: auto takes the best that works, in this order: echo and
-    /// prompt-logprobs (exact), top-k (the label must be among the most likely next tokens),
-    /// chat-top-k (among the first tokens of a chat's answer) [default: auto]
+    /// How to obtain log-probabilities: auto takes the best that works, in this order: token-ids (exact,
+    /// and the server's prefix cache is read; the tokens come from --tokenizer or from the server), echo
+    /// and prompt-logprobs (exact, the whole prompt is computed for every label), top-k (the label must
+    /// be among the most likely next tokens), chat-top-k (among the first tokens of a chat's answer)
+    /// [default: auto]
     #[arg(long, value_name = "ROUTE", value_parser = route)]
     pub route: Option<RouteChoice>,
-    /// Next tokens to ask for on the routes top-k and chat-top-k [default: 20]
+    /// Next tokens to ask for on the routes top-k and chat-top-k; where a label is not among them, more
+    /// are asked for, as far as the server gives them [default: 20]
     #[arg(long, value_name = "K")]
     pub top_k: Option<NonZeroUsize>,
     /// Share of labels that may be missing among these; more stop the run [default: 0.05]
     #[arg(long, value_name = "SHARE")]
     pub max_misses: Option<f64>,
-    /// The served model's tokenizer.json, or its folder: exact borders of labels, labels of several
-    /// tokens on the route top-k, and the chat template where there is one [default: none]
+    /// The served model's tokenizer.json, or its folder: exact borders of labels, the tokens
+    /// of the route token-ids, labels of several tokens on the route top-k, and the chat template where there is one [default: none]
     #[arg(long, value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
     /// File that holds the API key and nothing else [default: the environment]
@@ -71,7 +74,7 @@ pub struct ServerOptions {
 
 /// A route, or the best there is.
 #[derive(Clone, Copy, Debug)]
-pub struct RouteChoice(pub Option<Route>);
+pub struct RouteChoice(pub Option<RouteKind>);
 
 impl Serialize for RouteChoice {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {

@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::metrics::PrefixCounters;
+use super::request::Request;
 use super::service::Service;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::Tokenizer;
@@ -32,11 +34,17 @@ pub struct Pace {
     pub num_tokens: u64,
     /// Tokens of the latter that the server says it remembered.
     pub remembered: Option<u64>,
+    /// What the counters of `/metrics` moved by while prompts with a known beginning were asked.
+    pub counted: Option<PrefixCounters>,
 }
 
 impl Pace {
-    /// Returns whether a shared beginning saves time, or the server says that it does.
+    /// Returns whether the server computes a known beginning once: by the counters of `/metrics`, else
+    /// by what it says of a request, else by the time.
     pub fn has_prefix_cache(&self) -> bool {
+        if let Some(counted) = self.counted {
+            return 2 * counted.hits > counted.queries;
+        }
         self.remembered.is_some_and(|num| 2 * num > self.num_tokens)
             || self.shared.as_secs_f64() < 0.6 * self.fresh.as_secs_f64()
     }
@@ -65,7 +73,7 @@ pub fn agreement(service: &Service, tokenizer: &Tokenizer) -> Result<Agreement> 
     let mut found = Agreement { num_texts: TEXTS.len(), by_tokens: true, differ: Vec::new() };
     for text in TEXTS {
         let ours = tokenizer.encode(text)?.ids;
-        if let Some(theirs) = tokenize(service, text) {
+        if let Some(theirs) = service.tokenize(text, false) {
             // Some add the begin token here, whatever they are told.
             let bare = theirs.strip_prefix(tokenizer.prefix()).unwrap_or(&theirs);
             if bare != ours {
@@ -74,7 +82,7 @@ pub fn agreement(service: &Service, tokenizer: &Tokenizer) -> Result<Agreement> 
             continue;
         }
         found.by_tokens = false;
-        let asked = service.ask_completion(text, &json!({ "max_tokens": 1 }), false)?;
+        let asked = service.ask(&Request::completion(text, &json!({ "max_tokens": 1 })), false)?;
         let reply = asked.map_err(|answer| service.refused(&answer))?;
         let Some(theirs) = reply.tokens_in.map(|num| num as usize) else {
             return Err(Error::new(ErrorKind::Server, "the server does not count tokens"));
@@ -84,31 +92,6 @@ pub fn agreement(service: &Service, tokenizer: &Tokenizer) -> Result<Agreement> 
         }
     }
     Ok(found)
-}
-
-/// The tokens of a text by the server's own word, where it has one: vLLM, llama.cpp,
-/// llama-cpp-python.
-fn tokenize(service: &Service, text: &str) -> Option<Vec<u32>> {
-    let model = service.model();
-    let ways = [
-        (
-            "/tokenize",
-            json!({ "model": model, "prompt": text, "add_special_tokens": false,
-            "content": text, "add_special": false }),
-        ),
-        ("/extras/tokenize", json!({ "model": model, "input": text })),
-    ];
-    for (path, body) in ways {
-        let url = format!("{}{path}", service.address().root());
-        let Some(answer) = service.client().try_once(&url, Some(&body)) else { continue };
-        let Ok(json) = answer.json() else { continue };
-        let tokens = json.get("tokens").and_then(Value::as_array);
-        let id = |value: &Value| value.as_u64().map(|id| id as u32);
-        if let Some(ids) = tokens.and_then(|tokens| tokens.iter().map(id).collect()) {
-            return Some(ids);
-        }
-    }
-    None
 }
 
 /// Returns how long requests take; sends some twenty.
@@ -124,14 +107,14 @@ pub fn pace(service: &Service) -> Result<Pace> {
         (0..most).map(word).collect()
     };
     let more = json!({ "max_tokens": 1, "temperature": 0 });
-    let by_chat = service.ask_completion("Hello", &more, false)?.is_err();
+    let by_chat = service.ask(&Request::completion("Hello", &more), false)?.is_err();
     let sent = |prompt: &str| -> Result<(Duration, super::Reply)> {
         let began = Instant::now();
         let asked = if by_chat {
             let messages = json!([{ "role": "user", "content": prompt }]);
-            service.ask_chat(&messages, &more, false)?
+            service.ask(&Request::chat(&messages, &more), false)?
         } else {
-            service.ask_completion(prompt, &more, false)?
+            service.ask(&Request::completion(prompt, &more), false)?
         };
         let reply = asked.map_err(|answer| service.refused(&answer))?;
         Ok((began.elapsed(), reply))
@@ -143,20 +126,26 @@ pub fn pace(service: &Service) -> Result<Pace> {
         short.push(sent(&format!("{salt} {i} is a number"))?.0);
     }
     let (mut fresh, mut shared) = (Vec::new(), Vec::new());
-    let (mut num_tokens, mut remembered) = (0, None);
+    let (mut num_tokens, mut remembered, mut counted) = (0, None, None);
     for i in 0..NUM_TIMED as u32 {
         let beginning = format!("{} {}", salt.wrapping_add(i * 7919), words(salt.wrapping_add(i)));
         let (time, reply) = sent(&format!("{beginning} one"))?;
         fresh.push(time);
         num_tokens = reply.tokens_in.unwrap_or(0);
+        let before = PrefixCounters::read(service);
         let (time, reply) = sent(&format!("{beginning} two"))?;
         shared.push(time);
         remembered = remembered.max(reply.tokens_remembered);
+        let after = PrefixCounters::read(service);
+        counted = match (counted, before, after) {
+            (counted, Some(before), Some(after)) => Some(after.since(before).and(counted)),
+            (counted, ..) => counted,
+        };
     }
     let median = |mut times: Vec<Duration>| {
         times.sort();
         times[times.len() / 2]
     };
     let (short, fresh, shared) = (median(short), median(fresh), median(shared));
-    Ok(Pace { short, fresh, shared, num_tokens, remembered })
+    Ok(Pace { short, fresh, shared, num_tokens, remembered, counted })
 }

@@ -12,13 +12,15 @@ pub struct Software {
     pub name: String,
     /// The longest prompt in tokens, where this is how it says so.
     pub max_tokens: Option<usize>,
+    /// Where it has the model's files, where it says so.
+    pub path: Option<String>,
 }
 
 impl Software {
     /// Returns what the server says it is; asks for what costs nothing.
     pub fn find(client: &Client, address: &ServerAddress, owner: Option<&str>) -> Option<Self> {
         let root = address.root();
-        let named = |name: String| Some(Self { name, max_tokens: None });
+        let named = |name: String| Some(Self { name, max_tokens: None, path: None });
         if root.contains("openrouter.ai") {
             return named("OpenRouter".into());
         }
@@ -35,8 +37,9 @@ impl Software {
             return named(with_version("vLLM", version));
         }
         if owner == Some("sglang") {
-            let version = get("/get_server_info").and_then(|(json, _)| text(&json, "/version"));
-            return named(with_version("SGLang", version));
+            let info = get("/get_server_info").map(|(json, _)| json).unwrap_or_default();
+            let name = with_version("SGLang", text(&info, "/version"));
+            return Some(Self { name, max_tokens: None, path: path_of(&info) });
         }
         if owner == Some("llamacpp") {
             let props = get("/props").map(|(json, _)| json).unwrap_or_default();
@@ -45,7 +48,7 @@ impl Software {
                 .and_then(Value::as_u64)
                 .map(|n| n as usize);
             let name = with_version("llama.cpp", text(&props, "/build_info"));
-            return Some(Self { name, max_tokens });
+            return Some(Self { name, max_tokens, path: path_of(&props) });
         }
         // FastAPI describes itself; llama-cpp-python is known by it.
         let (json, _) = get("/openapi.json")?;
@@ -61,10 +64,29 @@ impl Software {
     pub fn is_vllm(&self) -> bool {
         self.name.starts_with("vLLM")
     }
+
+    /// Returns whether it is SGLang.
+    pub fn is_sglang(&self) -> bool {
+        self.name.starts_with("SGLang")
+    }
+
+    /// Returns whether it is llama.cpp's own server.
+    pub fn is_llama_cpp(&self) -> bool {
+        self.name == "llama.cpp" || self.name.starts_with("llama.cpp ")
+    }
+
+    /// Returns whether it is a service that is known to have OpenAI's endpoints alone.
+    pub fn is_hosted(&self) -> bool {
+        matches!(self.name.as_str(), "OpenRouter" | "OpenAI")
+    }
 }
 
 fn text(json: &Value, pointer: &str) -> Option<String> {
     json.pointer(pointer).and_then(Value::as_str).map(|text| text.chars().take(80).collect())
+}
+
+fn path_of(json: &Value) -> Option<String> {
+    json.get("model_path").and_then(Value::as_str).map(str::to_owned)
 }
 
 fn with_version(name: &str, version: Option<String>) -> String {

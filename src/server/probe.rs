@@ -8,9 +8,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::answer::Answer;
+use super::canary;
+use super::named::NamedBy;
 use super::reply::{Reply, ReplyToken};
+use super::request::Request;
 use super::service::Service;
 use crate::error::Result;
+use crate::lm::Tokenizer;
 
 /// Whether a server can do a thing, or why not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +32,7 @@ impl Verdict {
         *self == Self::Yes
     }
 
-    fn no(why: impl Into<String>) -> Self {
+    pub(super) fn no(why: impl Into<String>) -> Self {
         Self::No(why.into())
     }
 }
@@ -36,6 +40,12 @@ impl Verdict {
 /// What a server can do. What was not tried is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Abilities {
+    /// Log-probabilities of named tokens.
+    #[serde(default)]
+    pub named: Option<Verdict>,
+    /// The way to these.
+    #[serde(default)]
+    pub named_by: Option<NamedBy>,
     /// Log-probabilities of the most likely next tokens.
     pub next_tokens: Option<Verdict>,
     /// How many of them it can be asked for, up to what is wanted.
@@ -64,26 +74,28 @@ pub struct Abilities {
 const TEXT: &str = "1, 2, 3, 4, 5, 6, 7,";
 /// How far two numbers of one thing may lie apart, in nats. In half precision they differ with the
 /// batch; those of another token or place differ by nats.
-const TOLERANCE: f64 = 0.15;
+pub(super) const TOLERANCE: f64 = 0.15;
+/// Tokens that a chat writes to show whether it goes on with what was begun.
+const PREFILL_TOKENS: u32 = 4;
 /// Tokens of the top that are tried.
 const CANDIDATES: usize = 5;
 
 /// Tries what a server can do.
 #[derive(Debug)]
 pub struct Probe<'a> {
-    service: &'a Service,
+    pub(super) service: &'a Service,
     /// Most next tokens to ask for.
     top_k: usize,
-    /// Whether to ask for the numbers of tokens.
-    wants_ids: bool,
-    found: Abilities,
+    /// The model's tokenizer, if there is one here.
+    pub(super) tokenizer: Option<&'a Tokenizer>,
+    pub(super) found: Abilities,
 }
 
 impl<'a> Probe<'a> {
     /// Returns a probe that asks for up to `top_k` next tokens, and for the numbers of tokens where
-    /// they can be used.
-    pub fn new(service: &'a Service, top_k: usize, wants_ids: bool) -> Self {
-        Self { service, top_k, wants_ids, found: Abilities::default() }
+    /// there is a tokenizer to use them with.
+    pub fn new(service: &'a Service, top_k: usize, tokenizer: Option<&'a Tokenizer>) -> Self {
+        Self { service, top_k, tokenizer, found: Abilities::default() }
     }
 
     /// Goes on from what was found within a day.
@@ -91,7 +103,7 @@ impl<'a> Probe<'a> {
     /// # Errors
     /// When the store cannot be read.
     pub fn recall(mut self) -> Result<Self> {
-        if let Some(found) = self.service.remembered(&self.what())? {
+        if let Some(found) = self.service.remembered(&self.what()?)? {
             self.found = found;
         }
         Ok(self)
@@ -102,12 +114,16 @@ impl<'a> Probe<'a> {
         &self.found
     }
 
-    fn what(&self) -> Value {
-        json!([self.top_k, self.wants_ids])
+    /// What is found depends on the tokenizer: it may be that of another model.
+    fn what(&self) -> Result<Value> {
+        let ids = self.tokenizer.map(|tokenizer| tokenizer.encode(canary::TEXT)).transpose()?;
+        let ids = ids.map(|tokens| tokens.ids);
+        let prefix = self.tokenizer.map(Tokenizer::prefix);
+        Ok(json!(["routes 2", self.top_k, prefix, ids]))
     }
 
-    fn keep(&self) -> Result<()> {
-        self.service.remember(&self.what(), &self.found)
+    pub(super) fn keep(&self) -> Result<()> {
+        self.service.remember(&self.what()?, &self.found)
     }
 
     /// Tries the next tokens of a text.
@@ -118,7 +134,7 @@ impl<'a> Probe<'a> {
         if let Some(verdict) = &self.found.next_tokens {
             return Ok(verdict.is_yes());
         }
-        let verdict = match self.top(self.wants_ids)? {
+        let verdict = match self.top(TEXT, self.tokenizer.is_some())? {
             Ok((reply, asked)) => match reply.written.first() {
                 Some(token) if !token.top.is_empty() => {
                     self.found.top_k = asked;
@@ -136,8 +152,8 @@ impl<'a> Probe<'a> {
         Ok(is_yes)
     }
 
-    /// The next tokens of the text, as many as the server gives, by their numbers if it can.
-    fn top(&mut self, by_id: bool) -> Result<Result<(Reply, usize), String>> {
+    /// The next tokens of a text, as many as the server gives, by their numbers if it can.
+    pub(super) fn top(&self, text: &str, by_id: bool) -> Result<Result<(Reply, usize), String>> {
         let mut why = String::new();
         for ids in [true, false] {
             if ids && !by_id {
@@ -148,7 +164,7 @@ impl<'a> Probe<'a> {
                 if ids {
                     more["return_tokens_as_token_ids"] = true.into();
                 }
-                match self.service.ask_completion(TEXT, &more, false)? {
+                match self.service.ask(&Request::completion(text, &more), false)? {
                     Ok(reply) => return Ok(Ok((reply, top_k))),
                     Err(answer) => why = self.why(&answer)?,
                 }
@@ -161,7 +177,7 @@ impl<'a> Probe<'a> {
     }
 
     /// What a refusal says; a wrong key is an error of its own.
-    fn why(&self, answer: &Answer) -> Result<String> {
+    pub(super) fn why(&self, answer: &Answer) -> Result<String> {
         match answer.status {
             401 | 403 => Err(self.service.refused(answer)),
             status if answer.fault.is_some() => {
@@ -213,7 +229,7 @@ impl<'a> Probe<'a> {
     /// Holds the log-probability of a token at the end of a prompt against that of the same token as
     /// the next one.
     fn compare(&mut self, more: &Value) -> Result<Verdict> {
-        let next = match self.top(false)? {
+        let next = match self.top(TEXT, false)? {
             Ok((reply, _)) => reply,
             Err(why) => return Ok(Verdict::No(why)),
         };
@@ -225,7 +241,7 @@ impl<'a> Probe<'a> {
         let mut verdict = Verdict::no("it writes nothing after a text that could be compared");
         for token in top.into_iter().take(CANDIDATES) {
             let text = format!("{TEXT}{}", token.text);
-            let reply = match self.service.ask_completion(&text, more, false)? {
+            let reply = match self.service.ask(&Request::completion(&text, more), false)? {
                 Ok(reply) => reply,
                 Err(answer) => return Ok(Verdict::No(self.why(&answer)?)),
             };
@@ -264,7 +280,7 @@ impl<'a> Probe<'a> {
         let mut verdict = Verdict::no("it was not tried");
         for top_k in counts(self.top_k) {
             let more = chat_parameters(top_k);
-            match self.service.ask_chat(&messages, &more, false)? {
+            match self.service.ask(&Request::chat(&messages, &more), false)? {
                 Ok(reply) => match reply.written.first() {
                     Some(token) if !token.top.is_empty() => {
                         self.found.chat_top_k = top_k;
@@ -299,16 +315,16 @@ impl<'a> Probe<'a> {
             { "role": "user", "content": "Count to ten." },
             { "role": "assistant", "content": TEXT },
         ]);
-        let mut more = chat_parameters(self.found.chat_top_k);
+        let mut more = chat_parameters(1);
+        // Some tokenizers cut ` 8` in two.
+        more["max_tokens"] = PREFILL_TOKENS.into();
         prefill_parameters(&mut more);
-        let verdict = match self.service.ask_chat(&messages, &more, false)? {
-            Ok(reply) => match reply.written.first() {
-                Some(token) if token.text.trim() == "8" => Verdict::Yes,
-                _ => Verdict::no(format!(
-                    "it does not go on with an answer that was begun, but says `{}`",
-                    reply.text.escape_debug()
-                )),
-            },
+        let verdict = match self.service.ask(&Request::chat(&messages, &more), false)? {
+            Ok(reply) if goes_on(&reply.text) => Verdict::Yes,
+            Ok(reply) => Verdict::no(format!(
+                "it does not go on with an answer that was begun, but says `{}`",
+                reply.text.escape_debug()
+            )),
             Err(answer) => Verdict::No(self.why(&answer)?),
         };
         let is_yes = verdict.is_yes();
@@ -316,6 +332,12 @@ impl<'a> Probe<'a> {
         self.keep()?;
         Ok(is_yes)
     }
+}
+
+/// Whether a text goes on with that of the probe.
+fn goes_on(text: &str) -> bool {
+    let rest = text.trim_start().strip_prefix('8');
+    rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()))
 }
 
 /// The parameters of a chat whose next token is asked for.
@@ -337,6 +359,6 @@ fn counts(most: usize) -> Vec<usize> {
     counts
 }
 
-fn is_plain(text: &str) -> bool {
+pub(super) fn is_plain(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c == ' ' || c.is_ascii_alphanumeric())
 }

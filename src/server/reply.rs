@@ -29,6 +29,22 @@ pub struct ReplyToken {
     /// The most likely tokens at its place.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub top: Vec<TopToken>,
+    /// What was said of those that were left out, if any were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole: Option<WholeTop>,
+}
+
+/// A list of most likely tokens of which a part was kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WholeTop {
+    /// How many tokens there were.
+    pub num: usize,
+    /// The log-probability of the least likely, in nats.
+    pub least: f64,
+    /// The probability of all together.
+    pub sum: f64,
+    /// The SHA-256 of the list: texts, numbers and log-probabilities, the likeliest first.
+    pub digest: String,
 }
 
 /// An answer to a completion or a chat completion.
@@ -72,7 +88,12 @@ impl Reply {
         let rest = whole.strip_prefix(prompt).filter(|_| echoed);
         reply.text = rest.unwrap_or(whole).to_owned();
         let mut tokens = logprobs(choice.get("logprobs").unwrap_or(&Value::Null))?;
-        if echoed {
+        // Together: the prompt has a place of its own.
+        let apart = json.pointer("/prompt/0/logprobs").filter(|value| echoed && value.is_object());
+        if let Some(apart) = apart {
+            reply.written = tokens;
+            reply.keep_prompt(logprobs(apart)?);
+        } else if echoed {
             // The server's count of what it wrote; without it, whether there is anything.
             let num_written = match reply.tokens_out {
                 Some(num) => num as usize,
@@ -163,15 +184,18 @@ fn logprobs(value: &Value) -> Result<Vec<ReplyToken>, String> {
         .filter(|list| list.len() == tokens.len())
         .ok_or("`token_logprobs` is not as long as `tokens`")?;
     let top = value.get("top_logprobs").and_then(Value::as_array);
+    let ids = value.get("token_ids").and_then(Value::as_array);
     let mut read = Vec::with_capacity(tokens.len());
     for (at, (token, logprob)) in tokens.iter().zip(logprobs).enumerate() {
         let (text, id) = named(text_of(token)?);
+        let id = id.or_else(|| number_of(ids?.get(at)));
         let top = match top.and_then(|top| top.get(at)) {
             Some(Value::Object(map)) => top_of_map(map)?,
             Some(Value::Array(list)) => top_of_list(list)?,
             _ => Vec::new(),
         };
-        read.push(ReplyToken { text, id, logprob: logprob_of(logprob)?, top });
+        let logprob = logprob_of(logprob)?;
+        read.push(ReplyToken { text, id, logprob, top, whole: None });
     }
     Ok(read)
 }
@@ -183,7 +207,7 @@ const ROUNDING: f64 = 1e-3;
 ///
 /// # Errors
 /// Of a number above 0: it is no log-probability, and nobody knows what it is.
-fn logprob_of(value: &Value) -> Result<Option<f64>, String> {
+pub(super) fn logprob_of(value: &Value) -> Result<Option<f64>, String> {
     let Some(logprob) = value.as_f64().filter(|number| !number.is_nan()) else { return Ok(None) };
     if logprob > ROUNDING {
         return Err(format!("a log-probability is {logprob}, expected at most 0"));
@@ -209,7 +233,7 @@ fn named(text: &str) -> (String, Option<u32>) {
     }
 }
 
-fn number_of(value: Option<&Value>) -> Option<u32> {
+pub(super) fn number_of(value: Option<&Value>) -> Option<u32> {
     value.and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok())
 }
 
@@ -246,7 +270,7 @@ fn content_token(value: &Value) -> Result<ReplyToken, String> {
         Some(list) => top_of_list(list)?,
         None => Vec::new(),
     };
-    Ok(ReplyToken { text, id, logprob, top })
+    Ok(ReplyToken { text, id, logprob, top, whole: None })
 }
 
 /// One place of vLLM's `prompt_logprobs`: by number, the token that is there and the most likely ones.
@@ -261,7 +285,7 @@ fn prompt_logprob(value: &Value) -> Result<ReplyToken, String> {
     let text = entry.get("decoded_token").and_then(Value::as_str).unwrap_or_default();
     // Older vLLM: the number alone.
     let logprob = logprob_of(entry.get("logprob").unwrap_or(entry))?;
-    Ok(ReplyToken { text: text.to_owned(), id: id.parse().ok(), logprob, top: Vec::new() })
+    Ok(ReplyToken { text: text.to_owned(), id: id.parse().ok(), logprob, ..ReplyToken::default() })
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! One model of one server, with its store of answers and its meter.
 
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -8,10 +9,12 @@ use serde_json::{Value, json};
 
 use super::address::ServerAddress;
 use super::answer::Answer;
+use super::canary::{self, Canary, Epoch};
 use super::client::{Client, ClientOptions, FEW_TRIES};
 use super::cost::Meter;
 use super::kind::Software;
 use super::reply::Reply;
+use super::request::{Endpoint, Prompt, Request};
 use super::store::AnswerStore;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -39,10 +42,31 @@ pub struct Service {
     /// same name later.
     identity: Value,
     software: Option<Software>,
+    files: Files,
     max_tokens: Option<usize>,
     concurrency: usize,
     store: Option<AnswerStore>,
     meter: Meter,
+    /// Which model it is that stands behind the name now, once it was asked.
+    now: Mutex<Option<Now>>,
+}
+
+/// Where a server says that its files are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Files {
+    /// The model's folder or file, or its name on the hub.
+    pub model: Option<String>,
+    /// The adapter's, where the model's name is one's.
+    pub adapter: Option<String>,
+}
+
+/// The model behind a name, now.
+#[derive(Clone, Debug)]
+struct Now {
+    /// Part of the keys of its answers.
+    epoch: String,
+    /// Why those that were kept before are not used.
+    change: Option<String>,
 }
 
 impl fmt::Debug for Service {
@@ -103,6 +127,19 @@ impl Service {
         let text = |name: &str| entry?.get(name)?.as_str().map(str::to_owned);
         let owner = text("owned_by");
         let software = Software::find(&client, address, owner.as_deref());
+        // vLLM lists adapters with the model that they belong to.
+        let parent = text("parent").map(|parent| {
+            let entry = entries.iter().find(|entry| id(entry).as_ref() == Some(&parent));
+            let root = entry.and_then(|entry| entry.get("root")).and_then(Value::as_str);
+            root.map_or(parent.clone(), str::to_owned)
+        });
+        let files = match parent {
+            Some(model) => Files { model: Some(model), adapter: text("root") },
+            None => {
+                let model = software.as_ref().and_then(|software| software.path.clone());
+                Files { model: model.or_else(|| text("root")), adapter: None }
+            }
+        };
         let number = |name: &str| entry?.get(name)?.as_u64().map(|n| n as usize);
         let max_tokens = number("max_model_len")
             .or_else(|| number("context_length"))
@@ -114,10 +151,12 @@ impl Service {
             aliases: ["root", "canonical_slug"].into_iter().filter_map(text).collect(),
             identity: json!([text("root"), entry.and_then(|entry| entry.get("meta"))]),
             software,
+            files,
             max_tokens,
             concurrency: options.concurrency.max(1),
             store: options.store,
             meter: options.meter,
+            now: Mutex::new(None),
         })
     }
 
@@ -150,6 +189,11 @@ impl Service {
         self.software.as_ref()
     }
 
+    /// Returns where the server says that the model's files are.
+    pub fn files(&self) -> &Files {
+        &self.files
+    }
+
     /// Returns the longest prompt in tokens, where the server says so.
     pub fn max_tokens(&self) -> Option<usize> {
         self.max_tokens
@@ -176,7 +220,7 @@ impl Service {
     /// [`ErrorKind::Server`] when there is none, or one that cannot be read; [`ErrorKind::Context`]
     /// when the prompt is too long for the server.
     pub fn completion(&self, prompt: &str, more: &Value) -> Result<Reply> {
-        self.ask_completion(prompt, more, true)?.map_err(|answer| self.refused(&answer))
+        self.answer(&Request::completion(prompt, more))
     }
 
     /// Returns the answer to a chat completion of `messages`.
@@ -184,25 +228,12 @@ impl Service {
     /// # Errors
     /// As [`Service::completion`].
     pub fn chat(&self, messages: &Value, more: &Value) -> Result<Reply> {
-        self.ask_chat(messages, more, true)?.map_err(|answer| self.refused(&answer))
+        self.answer(&Request::chat(messages, more))
     }
 
-    pub(crate) fn ask_completion(&self, prompt: &str, more: &Value, kept: bool) -> Result<Asked> {
-        let mut body = json!({ "model": self.model, "prompt": prompt });
-        extend(&mut body, more);
-        self.extend_for_provider(&mut body);
-        let echoed = body.get("echo").and_then(Value::as_bool).unwrap_or(false);
-        self.ask("completions", &body, prompt.len(), kept, |json| {
-            Reply::completion(json, prompt, echoed)
-        })
-    }
-
-    pub(crate) fn ask_chat(&self, messages: &Value, more: &Value, kept: bool) -> Result<Asked> {
-        let mut body = json!({ "model": self.model, "messages": messages });
-        extend(&mut body, more);
-        self.extend_for_provider(&mut body);
-        let length = messages.to_string().len();
-        self.ask("chat/completions", &body, length, kept, Reply::chat)
+    /// Returns the answer to a request, which is kept.
+    pub(crate) fn answer(&self, request: &Request) -> Result<Reply> {
+        self.ask(request, true)?.map_err(|answer| self.refused(&answer))
     }
 
     /// OpenRouter sends requests to providers that ignore what they do not know, unless it is told not
@@ -214,46 +245,65 @@ impl Service {
         }
     }
 
-    fn ask(
-        &self,
-        endpoint: &str,
-        body: &Value,
-        num_bytes: usize,
-        kept: bool,
-        read: impl Fn(&Value) -> Result<Reply, String>,
-    ) -> Result<Asked> {
+    /// Returns the answer to a request, from those that are kept where `kept` says so, or what the
+    /// server says against it.
+    pub(crate) fn ask(&self, request: &Request, kept: bool) -> Result<Asked> {
+        let mut body = request.body(&self.model);
+        if matches!(request.endpoint, Endpoint::Completions | Endpoint::Chat) {
+            self.extend_for_provider(&mut body);
+        }
         let store = self.store.as_ref().filter(|_| kept);
-        let key = AnswerStore::key(
-            &self.address.url,
-            &self.model,
-            &json!([endpoint, body, self.identity]),
-        );
-        if let Some(reply) = store.map(|store| store.get(&key, None)).transpose()?.flatten() {
+        let Some(store) = store else { return self.paid(request, &body, kept) };
+        let epoch = self.now()?.epoch;
+        let (_, path) = request.path();
+        let asked = json!([path, body, request.wanted.key(), self.identity, epoch]);
+        let key = AnswerStore::key(&self.address.url, &self.model, &asked);
+        if let Some(reply) = store.get(&key, None)? {
             self.meter.count_kept();
             return Ok(Ok(reply));
         }
-        let most_out = body.get("max_tokens").and_then(Value::as_u64).unwrap_or(1);
-        // A token has a byte at least.
-        let reserved = self.meter.reserve(num_bytes as u64 + MOST_ADDED, most_out)?;
-        // What is only tried may be what the server cannot do.
-        let most_forms = if kept { u32::MAX } else { FEW_TRIES };
-        let asked = self.send(endpoint, body, most_forms, read);
-        self.meter.settle(&reserved, asked.as_ref().ok().and_then(|asked| asked.as_ref().ok()));
-        let asked = asked?;
-        if let (Ok(reply), Some(store)) = (&asked, store) {
+        let asked = self.paid(request, &body, kept)?;
+        if let Ok(reply) = &asked {
             store.put(&key, (&self.address.url, &self.model), reply)?;
         }
         Ok(asked)
     }
 
-    fn send(
-        &self,
-        endpoint: &str,
-        body: &Value,
-        most_forms: u32,
-        read: impl Fn(&Value) -> Result<Reply, String>,
-    ) -> Result<Asked> {
-        let url = format!("{}/{endpoint}", self.address.url);
+    /// Sends a request, whatever is kept.
+    fn paid(&self, request: &Request, body: &Value, kept: bool) -> Result<Asked> {
+        let reserved =
+            self.meter.reserve(request.most_tokens() + MOST_ADDED, request.most_written())?;
+        // What is only tried may be what the server cannot do.
+        let most_forms = if kept { u32::MAX } else { FEW_TRIES };
+        let asked = self.send(request, body, most_forms);
+        self.meter.settle(&reserved, asked.as_ref().ok().and_then(|asked| asked.as_ref().ok()));
+        let mut asked = asked?;
+        if let Ok(reply) = &mut asked {
+            reply.reduce(&request.wanted);
+        }
+        Ok(asked)
+    }
+
+    fn send(&self, request: &Request, body: &Value, most_forms: u32) -> Result<Asked> {
+        let (at_root, path) = request.path();
+        let base = if at_root { self.address.root() } else { &self.address.url };
+        let url = format!("{base}/{path}");
+        let echoed = body.get("echo").and_then(Value::as_bool).unwrap_or(false);
+        let labels: Vec<u32> = body
+            .get("label_token_ids")
+            .and_then(Value::as_array)
+            .map(|ids| ids.iter().filter_map(|id| id.as_u64().map(|id| id as u32)).collect())
+            .unwrap_or_default();
+        let text = match &request.prompt {
+            Prompt::Text(text) => text.as_str(),
+            _ => "",
+        };
+        let read = |json: &Value| match request.endpoint {
+            Endpoint::Completions => Reply::completion(json, text, echoed),
+            Endpoint::Chat => Reply::chat(json),
+            Endpoint::Generate => Reply::generated(json),
+            Endpoint::Score => Reply::scored(json, &labels),
+        };
         let reply = match self.client.ask(&url, Some(body), most_forms, read)? {
             Ok(reply) => reply,
             Err(answer) => return Ok(Err(answer)),
@@ -268,6 +318,103 @@ impl Service {
             ));
         }
         Ok(Ok(reply))
+    }
+
+    /// Returns why answers that were kept are not used: another model stands behind the name now.
+    /// `None` if they are, or if there are none. Sends one request if that is not known yet.
+    ///
+    /// # Errors
+    /// When the server cannot be reached, or the store cannot be used.
+    pub fn change(&self) -> Result<Option<String>> {
+        if self.store.is_none() {
+            return Ok(None);
+        }
+        Ok(self.now()?.change)
+    }
+
+    /// Which model it is, by the canary: asked once a run.
+    fn now(&self) -> Result<Now> {
+        let mut held = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(now) = &*held {
+            return Ok(now.clone());
+        }
+        let now = self.look()?;
+        *held = Some(now.clone());
+        Ok(now)
+    }
+
+    fn look(&self) -> Result<Now> {
+        let Some(store) = &self.store else {
+            return Ok(Now { epoch: String::new(), change: None });
+        };
+        let key =
+            AnswerStore::key(&self.address.url, &self.model, &json!(["canary", self.identity]));
+        let mut epochs: Vec<Epoch> = store.get(&key, None)?.unwrap_or_default();
+        let Some(canary) = self.canary(epochs.last().map(|epoch| &epoch.canary))? else {
+            // A server without log-probabilities: nothing to compare by.
+            let what = "it gives no log-probabilities any more to know the model by";
+            let change = (!epochs.is_empty()).then(|| what.to_owned());
+            return Ok(Now { epoch: String::new(), change });
+        };
+        let mut change = None;
+        // The newest first: what a message tells is how it differs from that.
+        for epoch in epochs.iter().rev() {
+            match epoch.canary.moved(&canary) {
+                None => return Ok(Now { epoch: epoch.name.clone(), change: None }),
+                Some(what) => change = change.or(Some(what)),
+            }
+        }
+        let epoch = canary.name();
+        epochs.push(Epoch { name: epoch.clone(), canary });
+        store.put(&key, (&self.address.url, &self.model), &epochs)?;
+        Ok(Now { epoch, change })
+    }
+
+    /// The next tokens of the canary's text, asked as the last time first.
+    fn canary(&self, last: Option<&Canary>) -> Result<Option<Canary>> {
+        let by_chat = last.is_some_and(|last| last.by_chat);
+        let messages = json!([{ "role": "user", "content": canary::TEXT }]);
+        for by_chat in [by_chat, !by_chat] {
+            let counts = last.map(|last| last.top_k).into_iter().chain(canary::COUNTS);
+            let mut tried = Vec::new();
+            for top_k in counts {
+                if tried.contains(&top_k) {
+                    continue;
+                }
+                tried.push(top_k);
+                let mut request = match by_chat {
+                    true => Request::chat(&messages, &super::probe::chat_parameters(top_k)),
+                    false => {
+                        let more = json!({ "max_tokens": 1, "temperature": 0, "logprobs": top_k });
+                        Request::completion(canary::TEXT, &more)
+                    }
+                };
+                self.skip_cache(&mut request.more);
+                match self.ask(&request, false)? {
+                    Ok(reply) => match Canary::new(&reply, top_k, by_chat) {
+                        Some(canary) => return Ok(Some(canary)),
+                        // It does not give any here.
+                        None => break,
+                    },
+                    Err(answer) if matches!(answer.status, 401 | 403) => {
+                        return Err(self.refused(&answer));
+                    }
+                    Err(answer) if matches!(answer.status, 404 | 405) => break,
+                    Err(_) => {}
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Says that the server should compute the prompt anew, where it is known how.
+    fn skip_cache(&self, more: &mut Value) {
+        let Some(software) = &self.software else { return };
+        if software.is_vllm() {
+            more["cache_salt"] = format!("{:032x}", rand::random::<u128>()).into();
+        } else if software.is_llama_cpp() {
+            more["cache_prompt"] = false.into();
+        }
     }
 
     /// Whether a name may stand for the model: the name itself, a version of it, or the path of its
@@ -320,32 +467,23 @@ impl Service {
         }
     }
 
-    /// What was found out about the server lately.
+    /// What was found out about the server lately, and while the same model stood behind the name.
     pub(super) fn remembered<T: for<'a> Deserialize<'a>>(&self, what: &Value) -> Result<Option<T>> {
         const MOST: Duration = Duration::from_secs(24 * 3600);
         let Some(store) = &self.store else { return Ok(None) };
-        store.get(&self.fact_key(what), Some(MOST))
+        store.get(&self.fact_key(what)?, Some(MOST))
     }
 
     /// Keeps what was found out about the server.
     pub(super) fn remember<T: Serialize>(&self, what: &Value, found: &T) -> Result<()> {
         let Some(store) = &self.store else { return Ok(()) };
-        store.put(&self.fact_key(what), (&self.address.url, &self.model), found)
+        store.put(&self.fact_key(what)?, (&self.address.url, &self.model), found)
     }
 
-    fn fact_key(&self, what: &Value) -> super::store::Key {
+    fn fact_key(&self, what: &Value) -> Result<super::store::Key> {
         let software = self.software.as_ref().map(|software| &software.name);
-        AnswerStore::key(
-            &self.address.url,
-            &self.model,
-            &json!(["found", software, what, self.identity]),
-        )
-    }
-}
-
-fn extend(body: &mut Value, more: &Value) {
-    if let (Value::Object(body), Value::Object(more)) = (body, more) {
-        body.extend(more.clone());
+        let fact = json!(["found", software, what, self.identity, self.now()?.epoch]);
+        Ok(AnswerStore::key(&self.address.url, &self.model, &fact))
     }
 }
 

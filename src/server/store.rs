@@ -21,10 +21,14 @@ use crate::guard::caught;
 
 const ANSWERS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("answers");
 /// Changes when answers of older versions cannot be used any more.
-const VERSION: &str = "w2s answers 1";
+const VERSION: &str = "w2s answers 2";
 const FILE: &str = "answers.redb";
 /// How long another process may hold the file: it checks all of it once.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// What an entry begins with: its form, and so many bytes of the SHA-256 of its key and of what
+/// follows. Those of older versions are JSON alone.
+const FORM: u8 = 2;
+const CHECKSUM: usize = 8;
 /// Between two looks whether it still does.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -191,8 +195,11 @@ impl AnswerStore {
                 Err(e) => Err(e.into()),
             }
         })?;
-        // What an older version wrote and this one cannot read is asked again.
-        let entry = bytes.and_then(|bytes| serde_json::from_slice::<Entry<T>>(&bytes).ok());
+        let Some(bytes) = bytes else { return Ok(None) };
+        let text =
+            whole(key, &bytes).ok_or_else(|| self.damaged("an answer is not what was written"))?;
+        // What another version wrote and this one cannot read is asked again.
+        let entry = serde_json::from_slice::<Entry<T>>(text).ok();
         let age = |at: u64| Duration::from_secs(now().saturating_sub(at));
         Ok(entry.filter(|entry| most.is_none_or(|most| age(entry.at) < most)).map(|e| e.value))
     }
@@ -205,8 +212,9 @@ impl AnswerStore {
         value: &T,
     ) -> Result<()> {
         let entry = Entry { at: now(), server: server.into(), model: model.into(), value };
-        let bytes = serde_json::to_vec(&entry)
+        let text = serde_json::to_vec(&entry)
             .map_err(|e| Error::new(ErrorKind::Internal, format!("cannot write: {e}")))?;
+        let bytes = [&[FORM], checksum(key, &text).as_slice(), &text].concat();
         self.with(|database| {
             let mut transaction = database.begin_write()?;
             // Without it a killed process makes the next one read the whole file.
@@ -295,7 +303,8 @@ impl AnswerStore {
                     model: String::new(),
                     value: serde::de::IgnoredAny,
                 };
-                let entry = serde_json::from_slice(bytes).unwrap_or_else(|_| unknown());
+                let text = whole(key.value(), bytes).unwrap_or(bytes);
+                let entry = serde_json::from_slice(text).unwrap_or_else(|_| unknown());
                 visit(key.value(), &entry, bytes.len() as u64);
             }
             Ok(())
@@ -348,6 +357,17 @@ impl AnswerStore {
             .at(&self.path)
             .hint(format!("something other than w2s changed the file, and it was left as it is; move it aside (`mv {path} {path}.damaged`) to begin a new one, put a copy in its place, or name another folder with `--response-cache`"))
     }
+}
+
+fn checksum(key: &[u8], text: &[u8]) -> [u8; CHECKSUM] {
+    let digest = Sha256::new().chain_update(key).chain_update(text).finalize();
+    std::array::from_fn(|at| digest[at])
+}
+
+/// What was written in an entry; `None` if it is something else.
+fn whole<'a>(key: &[u8], bytes: &'a [u8]) -> Option<&'a [u8]> {
+    let (sum, text) = bytes.strip_prefix(&[FORM])?.split_at_checked(CHECKSUM)?;
+    (checksum(key, text) == sum).then_some(text)
 }
 
 fn now() -> u64 {
@@ -405,6 +425,49 @@ mod tests {
         // What is asked has a part in the key, and who is asked.
         let other = AnswerStore::key("http://a/v1", "m2", &json!({ "prompt": "x" }));
         assert_ne!(key("x"), other);
+    }
+
+    /// Whatever changes in an entry is an error, and so is an entry under another's key.
+    #[test]
+    fn entries_are_checked() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = AnswerStore::open(folder.path()).unwrap();
+        let key = AnswerStore::key("http://a/v1", "m", &json!("x"));
+        store.put(&key, ("http://a/v1", "m"), &"answer").unwrap();
+        let insert = |key: &Key, bytes: &[u8]| {
+            store
+                .with(|database| {
+                    let transaction = database.begin_write()?;
+                    transaction.open_table(ANSWERS)?.insert(key.as_slice(), bytes)?;
+                    Ok(transaction.commit()?)
+                })
+                .unwrap();
+        };
+        let written = store.with(|database| {
+            let transaction = database.begin_read()?;
+            Ok(transaction.open_table(ANSWERS)?.get(key.as_slice())?.unwrap().value().to_vec())
+        });
+        let written = written.unwrap();
+        let damaged = |key: &Key| {
+            let error = store.get::<String>(key, None).unwrap_err().to_string();
+            assert!(error.contains("damaged: an answer is not what was written"), "{error}");
+            assert!(error.contains("--response-cache"), "{error}");
+        };
+        for at in 0..written.len() {
+            let mut bytes = written.clone();
+            bytes[at] ^= 4;
+            insert(&key, &bytes);
+            damaged(&key);
+        }
+        for num in [0, 1, 8, written.len() - 1] {
+            insert(&key, &written[..num]);
+            damaged(&key);
+        }
+        let other = AnswerStore::key("http://a/v1", "m", &json!("y"));
+        insert(&other, &written);
+        damaged(&other);
+        insert(&key, &written);
+        assert_eq!(store.get::<String>(&key, None).unwrap().as_deref(), Some("answer"));
     }
 
     #[test]

@@ -4,8 +4,9 @@ use serde::Deserialize;
 use w2s::error::ErrorKind;
 use w2s::lm::{Tokenizer, Tokens, question_boundary};
 use w2s::score::{
-    HttpScorerOptions, LabelScores, LmScorer, LmScorerOptions, PromptTree, Route, Scorer,
+    HttpScorerOptions, LabelScores, LmScorer, LmScorerOptions, PromptTree, RouteKind, Scorer,
 };
+use w2s::server::NamedBy;
 use w2s::train::{ItemBuilder, TooLong};
 
 use crate::common::{model, project, tiny};
@@ -147,14 +148,19 @@ fn servers_sum_from_where_the_model_here_does() {
     for name in ["llama", "gpt2"] {
         let expected = ask(&mut local(name), &MIXED);
         let texts = Has { no_ids: true, ..ALL };
+        let named = |way: &'static [NamedBy]| Has { named: way, tokenizes: true, ..ALL };
         for (route, has, tokenizer) in [
-            (Route::Echo, ALL, true),
-            (Route::Echo, ALL, false),
-            (Route::Echo, texts, false),
-            (Route::PromptLogprobs, ALL, true),
-            (Route::PromptLogprobs, ALL, false),
-            (Route::TopK, ALL, true),
-            (Route::TopK, texts, true),
+            (RouteKind::TokenIds, named(&[NamedBy::LogprobTokenIds]), true),
+            (RouteKind::TokenIds, named(&[NamedBy::LogprobTokenIds]), false),
+            (RouteKind::TokenIds, named(&[NamedBy::Grammar]), false),
+            (RouteKind::TokenIds, named(&[NamedBy::LogitBias]), true),
+            (RouteKind::Echo, ALL, true),
+            (RouteKind::Echo, ALL, false),
+            (RouteKind::Echo, texts, false),
+            (RouteKind::PromptLogprobs, ALL, true),
+            (RouteKind::PromptLogprobs, ALL, false),
+            (RouteKind::TopK, ALL, true),
+            (RouteKind::TopK, texts, true),
         ] {
             let what = format!("{name}, {route}, tokenizer {tokenizer}");
             let options = HttpScorerOptions {

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::json;
 use w2s::hub::listed;
-use w2s::score::{HttpScorer, HttpScorerOptions, Route};
+use w2s::score::{HttpScorer, HttpScorerOptions, RouteKind};
 use w2s::server::{Answer, AnswerStore, Prices, Reply, ServerAddress};
 
 use crate::mutate::run;
@@ -111,7 +111,8 @@ pub fn store_with_answers(folder: &std::path::Path) {
     let stub = of_model("llama", ALL);
     let store = AnswerStore::open(folder).unwrap();
     let service = connect(&stub, at_once(), Some(store)).unwrap();
-    let options = HttpScorerOptions { route: Some(Route::Echo), ..HttpScorerOptions::default() };
+    let options =
+        HttpScorerOptions { route: Some(RouteKind::Echo), ..HttpScorerOptions::default() };
     let tree = crate::server_answers::questions(6);
     score(&mut HttpScorer::new(service, options).unwrap(), &tree).unwrap();
 }

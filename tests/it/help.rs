@@ -12,15 +12,27 @@ use crate::cli::text;
 use crate::common::project;
 
 /// Options of other programs that our texts name.
-const FOREIGN: [(&str, &str); 8] = [
+const FOREIGN: [(&str, &str); 20] = [
+    ("--alias", "llama.cpp"),
+    ("--context-length", "SGLang"),
+    ("--ctx-size", "llama.cpp"),
+    ("--enable-lora", "vLLM"),
+    ("--enable-metrics", "SGLang"),
     ("--enable-prefix-caching", "vLLM"),
+    ("--enable-prompt-tokens-details", "vLLM"),
     ("--logits_all", "llama-cpp-python"),
     ("--logprobs-mode", "vLLM"),
+    ("--lora-modules", "vLLM"),
     ("--max-logprobs", "vLLM"),
     ("--max-model-len", "vLLM"),
+    ("--metrics", "llama.cpp"),
+    ("--model-path", "SGLang"),
     ("--no-python", "torchrun"),
     ("--nproc-per-node", "torchrun"),
+    ("--parallel", "llama.cpp"),
+    ("--served-model-name", "vLLM"),
     ("--tensor-parallel-size", "vLLM"),
+    ("--tp", "SGLang"),
 ];
 
 fn w2s(args: &[&str]) -> std::process::Output {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use w2s::error::{Error, ErrorKind};
-use w2s::score::{Generator, HttpScorer, HttpScorerOptions, LabelScores, PromptTree, Route};
+use w2s::score::{Generator, HttpScorer, HttpScorerOptions, LabelScores, PromptTree, RouteKind};
 use w2s::server::{AnswerStore, ApiKey, ClientOptions};
 
 use crate::server_stub::{NAME, Say, Stub, at_once, connect, models, score};
@@ -40,6 +40,7 @@ fn server(mut fault: impl FnMut(usize) -> Option<Say> + Send + 'static) -> Stub 
     let mut num = 0;
     Stub::new(move |asked| match asked.path.as_str() {
         "/v1/models" => models(),
+        "/v1/completions" if asked.is_canary() => Say::Json(good(asked.prompt())),
         "/v1/completions" => {
             num += 1;
             fault(num).unwrap_or_else(|| Say::Json(good(asked.prompt())))
@@ -49,7 +50,11 @@ fn server(mut fault: impl FnMut(usize) -> Option<Say> + Send + 'static) -> Stub 
 }
 
 fn top_k() -> HttpScorerOptions {
-    HttpScorerOptions { route: Some(Route::TopK), max_misses: 0.0, ..HttpScorerOptions::default() }
+    HttpScorerOptions {
+        route: Some(RouteKind::TopK),
+        max_misses: 0.0,
+        ..HttpScorerOptions::default()
+    }
 }
 
 fn ask(
@@ -169,8 +174,8 @@ fn refusals_are_final_and_say_their_own_code() {
         assert!(error.to_string().contains(code), "{error}");
         assert!(stub.num_paid() <= 4, "{code}: {}", stub.num_paid());
         let kept = AnswerStore::open(folder.path()).unwrap().sizes().unwrap();
-        // What the probe found.
-        assert_eq!(kept.iter().map(|size| size.num_answers).sum::<u64>(), 1, "{code}");
+        // Which model it is, and what the probe found.
+        assert_eq!(kept.iter().map(|size| size.num_answers).sum::<u64>(), 2, "{code}");
     }
     let long = json!({ "error": { "message": "This model's maximum context length is 8 tokens", "code": 400 } });
     let stub = server(move |num| (num > 1).then(|| Say::Json(long.clone())));

@@ -384,7 +384,7 @@ fn options_that_have_no_effect_are_refused() {
     bad(with("train", model, &["--labels", &data]), &["needs a model folder, not a server"]);
     bad(with("loop", model, &[]), &["a loop trains its model"]);
     bad(with("label", "http://me:sk-1234@h/v1", &[]), &["holds a password", "W2S_API_KEY"]);
-    bad(with("label", model, &["--route", "best"]), &["expected auto, echo"]);
+    bad(with("label", model, &["--route", "best"]), &["expected auto, token-ids, echo"]);
     assert!(!place.path("run").exists());
 }
 
@@ -402,6 +402,7 @@ fn serve_check_says_what_a_server_can_do() {
         "server: Thing 1.2 at http://127.0.0.1:",
         "model: org/tiny",
         "context: 500 tokens",
+        "route token-ids: no: logprob_token_ids: it has no number for a token that was named; /generate: 404",
         "route echo: no: its numbers are wrong",
         "route prompt-logprobs: yes, exact",
         "route top-k: yes, the 20 most likely tokens",
@@ -410,7 +411,8 @@ fn serve_check_says_what_a_server_can_do() {
         "tokenizer: agrees, numbers of tokens of 8 texts",
         "latency: ",
         "prefix cache: ",
-        "vllm serve org/tiny --enable-prefix-caching --tensor-parallel-size NUM_GPUS --max-logprobs 100",
+        "judged by the time",
+        "vllm serve org/tiny --enable-prefix-caching --enable-prompt-tokens-details --tensor-parallel-size NUM_GPUS --max-model-len 500",
     ] {
         assert!(stdout.contains(line), "{line}: {stdout}");
     }
@@ -419,6 +421,42 @@ fn serve_check_says_what_a_server_can_do() {
     let (stdout, _) =
         place.good(&["serve-check", &stub.model(), "--tokenizer", other, "--no-timing"]);
     assert!(stdout.contains("tokenizer: DIFFERS"), "{stdout}");
+}
+
+/// A server that says where its files are and counts what it remembered.
+#[test]
+fn serve_check_reads_what_a_server_tells() {
+    let place = Place::new();
+    let has = Has { named: &[w2s::server::NamedBy::LogprobTokenIds], tokenizes: true, ..ALL };
+    let model = Model::new("llama", has);
+    let (mut num, mut known) = (0, 0);
+    let stub = Stub::new(move |asked| match asked.path.as_str() {
+        "/v1/models" => Say::Json(json!({ "data": [{ "id": NAME, "owned_by": "vllm",
+            "root": "/models/tiny", "parent": null, "max_model_len": 500 }] })),
+        "/version" => Say::Json(json!({ "version": "0.32.0" })),
+        "/metrics" => Say::Page(format!(
+            "# TYPE vllm:prefix_cache_queries_total counter\nvllm:prefix_cache_queries_total{{engine=\"0\"}} {num}.0\nvllm:prefix_cache_hits_total{{engine=\"0\"}} {known}.0\n"
+        )),
+        _ => {
+            // What goes on as the prompt before did was there.
+            num += asked.prompt().len();
+            known += if asked.prompt().ends_with(" two") { asked.prompt().len() - 9 } else { 0 };
+            model.answer(asked)
+        }
+    });
+    let (stdout, _) = place.good(&["serve-check", &stub.model()]);
+    for line in [
+        "server: vLLM 0.32.0 at http://127.0.0.1:",
+        "route token-ids: yes, exact by logprob_token_ids",
+        "route echo: yes, exact",
+        "best route: token-ids",
+        "prefix cache: works; ",
+        "; /metrics counts ",
+        "to start vLLM: vllm serve /models/tiny --served-model-name org/tiny --enable-prefix-caching",
+    ] {
+        assert!(stdout.contains(line), "{line}: {stdout}");
+    }
+    assert!(!stdout.contains("note:"), "{stdout}");
 }
 
 /// A chat model's words on a run, in the report; and the run's labels for other trainers.

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use tch::Tensor;
 use w2s::lm::{DeviceChoice, DtypeChoice, NewTokens};
 use w2s::score::{HttpScorer, HttpScorerOptions, LmScorer, LmScorerOptions, Scorer};
+use w2s::server::NamedBy;
 use w2s::server::{AnswerStore, ClientOptions, Meter, ServerAddress, Service, ServiceOptions};
 
 use crate::common::tiny;
@@ -25,8 +26,22 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// Whether it only asks which model it is, as each run with a store does once.
+    pub fn is_canary(&self) -> bool {
+        let text = "Question: Does the moon";
+        let chat = self.body["messages"][0]["content"].as_str().unwrap_or_default();
+        // As a text; as tokens it is one of the probe's.
+        self.prompt().starts_with(text) || chat.starts_with(text)
+    }
+
+    /// Whether it asks for what a run wants.
     pub fn is_paid(&self) -> bool {
+        !self.is_canary() && self.is_endpoint()
+    }
+
+    fn is_endpoint(&self) -> bool {
         self.path.ends_with("completions")
+            || ["/generate", "/v1/score"].contains(&self.path.as_str())
     }
 
     pub fn prompt(&self) -> &str {
@@ -39,6 +54,7 @@ pub enum Say {
     Json(Value),
     Status(u16, &'static str, Value),
     Text(&'static str),
+    Page(String),
     /// Half an answer, and the line is cut.
     Cut,
     /// No answer at all, ever.
@@ -68,6 +84,7 @@ impl Stub {
                         send(&mut stream, status, head, &body.to_string());
                     }
                     Say::Text(body) => send(&mut stream, 200, "", body),
+                    Say::Page(body) => send(&mut stream, 200, "", &body),
                     Say::Cut => {
                         let head = "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{\"choices\"";
                         let _ = stream.write_all(head.as_bytes());
@@ -138,6 +155,12 @@ pub struct Has {
     pub chat: bool,
     /// Whether tokens have texts only.
     pub no_ids: bool,
+    /// Ways to name tokens.
+    pub named: &'static [NamedBy],
+    /// Whether `logit_bias` is in the numbers, as with OpenAI.
+    pub bias_is_in: bool,
+    /// Whether it tells the tokens of a text.
+    pub tokenizes: bool,
 }
 
 pub const ALL: Has = Has {
@@ -148,6 +171,9 @@ pub const ALL: Has = Has {
     completions: true,
     chat: false,
     no_ids: false,
+    named: &[],
+    bias_is_in: false,
+    tokenizes: false,
 };
 
 /// A local model as its server sees it.
@@ -167,6 +193,11 @@ impl Model {
             "/v1/models" => models(),
             "/v1/completions" if self.has.completions => self.completion(&asked.body),
             "/v1/chat/completions" if self.has.chat => self.chat(&asked.body),
+            "/tokenize" if self.has.tokenizes => self.tokenize(&asked.body),
+            "/generate" if self.has.named.contains(&NamedBy::Generate) => {
+                self.generate(&asked.body)
+            }
+            "/v1/score" if self.has.named.contains(&NamedBy::Score) => self.score(&asked.body),
             _ => Say::Status(404, "", json!({ "detail": "Not Found" })),
         }
     }
@@ -182,11 +213,19 @@ impl Model {
         }
     }
 
-    /// Tokens with special ones before them, and all log-probabilities after each.
-    fn run(&self, text: &str) -> (Vec<u32>, Tensor) {
-        let (decoder, tokenizer) = (self.lm.decoder(), self.lm.tokenizer());
-        let tokens = tokenizer.encode(text).unwrap();
-        let ids: Vec<u32> = [tokenizer.prefix(), &tokens.ids].concat();
+    /// The tokens of a prompt: as they were sent, or of a text with the special ones before it.
+    fn ids(&self, prompt: &Value) -> Vec<u32> {
+        if let Some(ids) = prompt.as_array() {
+            return ids.iter().map(|id| id.as_u64().unwrap() as u32).collect();
+        }
+        let tokenizer = self.lm.tokenizer();
+        let tokens = tokenizer.encode(prompt.as_str().unwrap()).unwrap();
+        [tokenizer.prefix(), &tokens.ids].concat()
+    }
+
+    /// The tokens of a prompt, and all log-probabilities after each.
+    fn run(&self, prompt: &Value) -> (Vec<u32>, Tensor) {
+        let (decoder, ids) = (self.lm.decoder(), self.ids(prompt));
         let parents: Vec<Option<usize>> = (0..ids.len()).map(|i| i.checked_sub(1)).collect();
         let new = NewTokens { ids: &ids, parents: &parents };
         let _no_grad = tch::no_grad_guard();
@@ -208,13 +247,19 @@ impl Model {
             |what: &str| Say::Status(400, "", json!({ "error": { "message": what, "code": 400 } }));
         let num_top = body["logprobs"].as_u64().unwrap_or(0) as usize;
         if num_top > self.has.most_top {
-            return refuse("logprobs is too large");
+            let most = self.has.most_top;
+            return refuse(&format!(
+                "Requested sample logprobs of {num_top}, which is greater than max allowed: {most}"
+            ));
         }
         if body["echo"] == true && !self.has.echo {
             return refuse("echo is not supported");
         }
-        let prompt = body["prompt"].as_str().unwrap();
-        let (ids, logprobs_lv) = self.run(prompt);
+        if let Some(say) = self.named(body) {
+            return say;
+        }
+        let prompt = body["prompt"].as_str().unwrap_or_default();
+        let (ids, logprobs_lv) = self.run(&body["prompt"]);
         if ids.len() > 500 {
             return refuse("This model's maximum context length is 500 tokens.");
         }
@@ -270,9 +315,107 @@ impl Model {
         }))
     }
 
+    fn tokenize(&self, body: &Value) -> Say {
+        let ids = self.ids(&body["prompt"]);
+        let skipped = match body["add_special_tokens"] == false {
+            true => self.lm.tokenizer().prefix().len(),
+            false => 0,
+        };
+        Say::Json(json!({ "count": ids.len() - skipped, "max_model_len": 500,
+            "tokens": &ids[skipped..] }))
+    }
+
+    fn after(&self, prompt: &Value) -> (Vec<u32>, impl Fn(u32) -> f64 + use<>) {
+        let (ids, logprobs_lv) = self.run(prompt);
+        let last = ids.len() as i64 - 1;
+        (ids, move |id: u32| logprobs_lv.double_value(&[last, i64::from(id)]))
+    }
+
+    /// An answer by one of the ways to name tokens, if the request is one and the server has it; it is
+    /// not looked at if not.
+    fn named(&self, body: &Value) -> Option<Say> {
+        let has =
+            |way: NamedBy, name: &str| self.has.named.contains(&way) && body[name] != Value::Null;
+        let list = |name: &str| -> Vec<u32> {
+            let ids = body[name].as_array().into_iter().flatten();
+            ids.map(|id| id.as_u64().unwrap() as u32).collect()
+        };
+        let mut prompt: Vec<u32> = self.ids(&body["prompt"]);
+        let num_in = prompt.len();
+        let after = |prompt: &[u32]| self.after(&json!(prompt)).1;
+        let (mut written, mut top) = (Vec::new(), Map::new());
+        if has(NamedBy::LogprobTokenIds, "logprob_token_ids") {
+            // The token that is written, and those that are named.
+            let (_, all) = self.run(&body["prompt"]);
+            let (first, logprob) = self.top(&all, num_in - 1, 1)[0];
+            let value = after(&prompt);
+            written.push((first, logprob));
+            for id in list("logprob_token_ids").into_iter().chain([first]) {
+                top.insert(self.name_of(id, body), value(id).into());
+            }
+        } else if has(NamedBy::AllowedTokenIds, "allowed_token_ids") {
+            let id = list("allowed_token_ids")[0];
+            written.push((id, after(&prompt)(id)));
+        } else if has(NamedBy::LogitBias, "logit_bias") {
+            let id =
+                body["logit_bias"].as_object().unwrap().keys().next().unwrap().parse().unwrap();
+            let raw = after(&prompt)(id);
+            written.push((id, if self.has.bias_is_in { -1e-9 } else { raw }));
+        } else if has(NamedBy::Grammar, "grammar") {
+            for part in body["grammar"].as_str().unwrap().split("<[").skip(1) {
+                let id = part.split(']').next().unwrap().parse().unwrap();
+                written.push((id, after(&prompt)(id)));
+                prompt.push(id);
+            }
+        } else {
+            return None;
+        }
+        let entry = |(id, logprob): &(u32, f64)| {
+            json!({ "id": id, "token": self.text_of(*id),
+            "logprob": logprob, "top_logprobs": [] })
+        };
+        let logprobs = match has(NamedBy::Grammar, "grammar") {
+            true => json!({ "content": written.iter().map(entry).collect::<Vec<_>>() }),
+            false => json!({ "tokens": [self.name_of(written[0].0, body)],
+                "token_logprobs": [written[0].1], "top_logprobs": [top] }),
+        };
+        Some(Say::Json(json!({
+            "model": NAME,
+            "choices": [{ "text": self.text_of(written[0].0), "finish_reason": "length",
+                "logprobs": logprobs }],
+            "usage": { "prompt_tokens": num_in, "completion_tokens": written.len() },
+        })))
+    }
+
+    /// In the form of SGLang.
+    fn generate(&self, body: &Value) -> Say {
+        let (ids, value) = self.after(&body["input_ids"]);
+        let triple = |id: &Value| json!([value(id.as_u64().unwrap() as u32), id, null]);
+        let named: Vec<Value> =
+            body["token_ids_logprob"].as_array().unwrap().iter().map(triple).collect();
+        Say::Json(json!({ "text": "x", "output_ids": [7], "meta_info": {
+            "id": "1", "finish_reason": { "type": "length", "length": 1 },
+            "prompt_tokens": ids.len(), "weight_version": "default",
+            "input_token_logprobs": [], "output_token_logprobs": [[value(7), 7, null]],
+            "input_token_ids_logprobs": [], "output_token_ids_logprobs": [named],
+            "completion_tokens": 1, "cached_tokens": 0, "e2e_latency": 0.1 } }))
+    }
+
+    /// In the form of SGLang: probabilities.
+    fn score(&self, body: &Value) -> Say {
+        let joint = [&body["query"], &body["items"][0]];
+        let joint: Vec<Value> =
+            joint.iter().flat_map(|part| part.as_array().unwrap().clone()).collect();
+        let (ids, value) = self.after(&Value::Array(joint));
+        let score = |id: &Value| value(id.as_u64().unwrap() as u32).exp();
+        let scores: Vec<f64> =
+            body["label_token_ids"].as_array().unwrap().iter().map(score).collect();
+        Say::Json(json!({ "scores": [scores], "model": NAME, "object": "scoring",
+            "usage": { "prompt_tokens": ids.len(), "total_tokens": ids.len() } }))
+    }
+
     fn chat(&self, body: &Value) -> Say {
-        let text = body["messages"][0]["content"].as_str().unwrap();
-        let (ids, logprobs_lv) = self.run(text);
+        let (ids, logprobs_lv) = self.run(&body["messages"][0]["content"]);
         let num = body["top_logprobs"].as_u64().unwrap_or(1) as usize;
         let top = self.top(&logprobs_lv, ids.len() - 1, num.min(self.has.most_top));
         let entry = |(id, lp): &(u32, f64)| json!({ "token": self.text_of(*id), "logprob": lp });

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use rand::{Rng, SeedableRng};
 use w2s::error::Result;
-use w2s::score::{HttpScorer, HttpScorerOptions, LabelScores, Route};
+use w2s::score::{HttpScorer, HttpScorerOptions, LabelScores, RouteKind};
 use w2s::server::AnswerStore;
 
 use crate::common::project;
@@ -21,7 +21,8 @@ const PAGE: usize = 4096;
 
 fn ask(stub: &Stub, folder: &Path) -> Result<Vec<LabelScores>> {
     let service = connect(stub, at_once(), Some(AnswerStore::open(folder)?))?;
-    let options = HttpScorerOptions { route: Some(Route::Echo), ..HttpScorerOptions::default() };
+    let options =
+        HttpScorerOptions { route: Some(RouteKind::Echo), ..HttpScorerOptions::default() };
     score(&mut HttpScorer::new(service, options)?, &questions(6))
 }
 

@@ -2,15 +2,18 @@
 //!
 //! A tree of prompts is flattened depth first, so that a prefix cache on the server finds neighbours
 //! together, and each question becomes one request or a few. In which way numbers are got is the
-//! [`Route`]; which token is whose is settled by the rule of [`crate::lm::question_boundary`], on the
+//! [`RouteKind`]; which token is whose is settled by the rule of [`crate::lm::question_boundary`], on the
 //! server's tokens or those of a local tokenizer.
 
+mod chat;
+mod echo;
 mod ends;
 mod local;
 mod replies;
 mod request;
-mod requests;
 mod route;
+mod token_ids;
+mod top_k;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
@@ -19,20 +22,23 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_json::json;
 
+use request::Ask;
+
 pub use local::LocalTokenizer;
-pub use route::Route;
+pub use route::RouteKind;
+use top_k::Ladder;
 
 use super::generator::{Generator, Written, no_room};
-use super::{LabelScores, PromptTree, Scorer, Usage};
+use super::{LabelScores, PromptTree, Question, Scorer, Usage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::Moment;
-use crate::server::{Abilities, Job, Probe, Service, run_in_order};
+use crate::server::{Abilities, Job, Probe, Reply, Service, run_in_order};
 
 /// How a [`HttpScorer`] asks.
 #[derive(Clone, Debug)]
 pub struct HttpScorerOptions {
     /// The way numbers are got; `None`: the best that the server has.
-    pub route: Option<Route>,
+    pub route: Option<RouteKind>,
     /// Next tokens to ask for, where only the most likely ones can be had.
     pub top_k: usize,
     /// Share of labels that may lie outside of these.
@@ -69,11 +75,12 @@ pub struct HttpScorer {
     local: Option<LocalTokenizer>,
     found: RefCell<Abilities>,
     /// How plain prompts are scored.
-    route: OnceCell<Route>,
+    route: OnceCell<RouteKind>,
     /// Whether prompts of chats are put to the chat endpoint; else they are rendered here.
     chats_there: Cell<bool>,
     /// The messages of the prompts that [`Scorer::chat`] made for the chat endpoint.
     messages: RefCell<HashMap<String, String>>,
+    ladder: Ladder,
     misses: Misses,
 }
 
@@ -92,6 +99,7 @@ impl HttpScorer {
             route: OnceCell::new(),
             chats_there: Cell::new(false),
             messages: RefCell::new(HashMap::new()),
+            ladder: Ladder::default(),
             misses: Misses::default(),
         })
     }
@@ -124,8 +132,8 @@ impl HttpScorer {
     }
 
     /// Returns the route that numbers came by, if one was needed so far.
-    pub fn route_taken(&self) -> Option<Route> {
-        self.route.get().copied().or_else(|| self.chats_there.get().then_some(Route::Chat))
+    pub fn route_taken(&self) -> Option<RouteKind> {
+        self.route.get().copied().or_else(|| self.chats_there.get().then_some(RouteKind::Chat))
     }
 
     /// Returns how plain prompts are scored: the route that was asked for, or the best of those that
@@ -133,30 +141,21 @@ impl HttpScorer {
     ///
     /// # Errors
     /// [`ErrorKind::Server`] when there is none; says why for each.
-    pub fn route(&self) -> Result<Route> {
+    pub fn route(&self) -> Result<RouteKind> {
         if let Some(route) = self.route.get() {
             return Ok(*route);
         }
         let mut probe = self.probe()?;
         let tried = match self.options.route {
             Some(route) => vec![route],
-            None => Route::ALL.to_vec(),
+            None => RouteKind::ALL.to_vec(),
         };
         let mut route = None;
         for candidate in tried {
-            let works = match candidate {
-                Route::Echo => probe.echo()?,
-                Route::PromptLogprobs => probe.prompt_logprobs()?,
-                Route::TopK => probe.next_tokens()?,
-                Route::Chat => probe.chat()?,
-            };
-            if works {
+            if candidate.route().works(&mut probe)? {
                 route = Some(candidate);
                 break;
             }
-        }
-        if route == Some(Route::Chat) {
-            probe.prefill()?;
         }
         let found = probe.found().clone();
         *self.found.borrow_mut() = found.clone();
@@ -166,13 +165,30 @@ impl HttpScorer {
         }
     }
 
+    /// The requests that answer a question.
+    fn asks(&self, question: (usize, &Question), prompt: &str) -> Result<Vec<Ask>> {
+        if let Some(message) = self.messages.borrow().get(prompt) {
+            let messages = json!([{ "role": "user", "content": message }]);
+            return Ok(vec![chat::ask(self, question, prompt, &messages, false)]);
+        }
+        if prompt.is_empty() {
+            return Err(route::empty_prompt());
+        }
+        self.route()?.route().asks(self, question, prompt)
+    }
+
     fn probe(&self) -> Result<Probe<'_>> {
-        Probe::new(&self.service, self.options.top_k, self.local.is_some()).recall()
+        Probe::new(
+            &self.service,
+            self.options.top_k,
+            self.local.as_ref().map(LocalTokenizer::tokenizer),
+        )
+        .recall()
     }
 
     /// Whether texts are written by the chat endpoint, because there is no other.
     fn writes_by_chat(&self) -> Result<bool> {
-        if self.options.route == Some(Route::Chat) {
+        if self.options.route == Some(RouteKind::Chat) {
             return Ok(true);
         }
         let mut probe = self.probe()?;
@@ -201,37 +217,24 @@ impl HttpScorer {
                 self.options.max_misses
             ),
         )
-        .hint("raise `--top-k` if the server gives more (vLLM: `--max-logprobs`), give `--tokenizer FILE` if labels have several tokens, or use a server with an exact route (`w2s serve-check URL`)"))
+        .hint("the server gives no more of them (vLLM: start it with a larger `--max-logprobs`); give `--tokenizer FILE` if labels have several tokens, or use a server with an exact route (`w2s serve-check URL`)"))
     }
 
     fn num_next_tokens(&self) -> usize {
         let found = self.found.borrow();
-        match self.route_taken() {
-            Some(Route::Chat) => found.chat_top_k_given,
+        let at_first = match self.route_taken() {
+            Some(RouteKind::Chat) => found.chat_top_k_given,
             _ => found.top_k_given,
-        }
+        };
+        self.ladder.given().max(at_first)
     }
 }
 
-/// The questions of a tree in depth-first order, each with its prompt.
-fn depth_first(tree: &PromptTree) -> Vec<(usize, String)> {
-    let mut asked: Vec<Vec<usize>> = vec![Vec::new(); tree.num_nodes()];
-    for (index, question) in tree.questions().iter().enumerate() {
-        asked[PromptTree::node_index(question.node)].push(index);
-    }
-    let mut children: Vec<Vec<(usize, &str)>> = vec![Vec::new(); tree.num_nodes()];
-    for (node, parent, text) in tree.segments() {
-        children[PromptTree::node_index(parent)].push((PromptTree::node_index(node), text));
-    }
-    let mut order = Vec::with_capacity(tree.questions().len());
-    let mut stack = vec![(0_usize, "", 0_usize)];
-    let mut path = String::new();
-    while let Some((node, text, depth)) = stack.pop() {
-        path.truncate(depth);
-        path.push_str(text);
-        order.extend(asked[node].iter().map(|&index| (index, path.clone())));
-        stack.extend(children[node].iter().rev().map(|&(child, text)| (child, text, path.len())));
-    }
+/// The places of requests in depth-first order of their texts: those that begin alike stand together,
+/// whichever question and whichever tree they come from.
+fn depth_first(asks: &[Ask]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..asks.len()).collect();
+    order.sort_by(|&a, &b| asks[a].prompt.cmp(&asks[b].prompt));
     order
 }
 
@@ -240,31 +243,40 @@ fn shared(a: &str, b: &str) -> usize {
     a.bytes().zip(b.bytes()).take_while(|(a, b)| a == b).count()
 }
 
+/// Tokens that a server ran for a reply: not those that it remembered.
+fn tokens_computed(reply: &Reply) -> u64 {
+    let told = reply.tokens_in.unwrap_or(0);
+    told.saturating_sub(reply.tokens_remembered.unwrap_or(0)) + reply.tokens_out.unwrap_or(0)
+}
+
 impl Scorer for HttpScorer {
     fn score(&mut self, tree: &PromptTree) -> Result<(Vec<LabelScores>, Usage)> {
-        let order = depth_first(tree);
-        let mut jobs: Vec<Job<request::Ask>> = Vec::new();
-        for (index, prompt) in &order {
-            let question = &tree.questions()[*index];
-            let asks = self.asks(*index, question, prompt);
-            for ask in asks.map_err(|e| e.of(format_args!("example `{}`", question.id)))? {
-                let before = jobs.last().map_or(0, |job| shared(&job.what.prompt, &ask.prompt));
-                jobs.push(Job { what: ask, shared: before });
-            }
+        let mut asks: Vec<Ask> = Vec::new();
+        for (index, question) in tree.questions().iter().enumerate() {
+            let of_question = self.asks((index, question), &tree.text(question.node));
+            asks.extend(of_question.map_err(|e| e.of(format_args!("example `{}`", question.id)))?);
         }
-        let service = &self.service;
-        let replies = run_in_order(&jobs, service.concurrency(), |ask: &request::Ask| {
-            let reply = match &ask.messages {
-                Some(messages) => service.chat(messages, &ask.more),
-                None => service.completion(&ask.prompt, &ask.more),
-            };
-            reply.map_err(|e| match e.kind() {
-                ErrorKind::Context => {
-                    e.of(format_args!("example `{}`", tree.questions()[ask.question].id))
-                }
+        let order = depth_first(&asks);
+        let mut jobs: Vec<Job<&Ask>> = Vec::with_capacity(asks.len());
+        for &at in &order {
+            let before = jobs.last().map_or(0, |job| shared(&job.what.prompt, &asks[at].prompt));
+            jobs.push(Job { what: &asks[at], shared: before });
+        }
+        let (service, ladder) = (&self.service, &self.ladder);
+        let answered = run_in_order(&jobs, service.concurrency(), |ask: &&Ask| {
+            let question = &tree.questions()[ask.question];
+            ladder.climb(service, ask, question).map_err(|e| match e.kind() {
+                ErrorKind::Context => e.of(format_args!("example `{}`", question.id)),
                 _ => e,
             })
         })?;
+        let mut replies: Vec<Option<Reply>> = asks.iter().map(|_| None).collect();
+        let mut took = Vec::with_capacity(asks.len());
+        for (at, (reply, top_k)) in order.into_iter().zip(answered) {
+            replies[at] = Some(reply);
+            took.push(top_k);
+        }
+        ladder.learn(took);
         let mut scores: Vec<LabelScores> = tree
             .questions()
             .iter()
@@ -275,16 +287,18 @@ impl Scorer for HttpScorer {
             })
             .collect();
         let mut usage = Usage { num_questions: scores.len() as u64, ..Usage::default() };
-        let answered: Vec<(&request::Ask, &crate::server::Reply)> =
-            jobs.iter().map(|job| &job.what).zip(&replies).collect();
+        let answered: Vec<(&Ask, &Reply)> = asks
+            .iter()
+            .zip(&replies)
+            .filter_map(|(ask, reply)| Some((ask, reply.as_ref()?)))
+            .collect();
         for of_question in answered.chunk_by(|(a, _), (b, _)| a.question == b.question) {
             let index = of_question[0].0.question;
             let question = &tree.questions()[index];
             let named = |e: Error| e.of(format_args!("example `{}`", question.id));
             let nums = self.nums_of_labels(question, of_question).map_err(named)?;
             for (ask, reply) in of_question {
-                usage.tokens_computed +=
-                    reply.tokens_in.unwrap_or(0) + reply.tokens_out.unwrap_or(0);
+                usage.tokens_computed += tokens_computed(reply);
                 self.fold(question, (ask, &nums), reply, &mut scores[index]).map_err(named)?;
             }
         }
@@ -308,7 +322,7 @@ impl Scorer for HttpScorer {
     }
 
     fn chat(&self, message: &str) -> Result<String> {
-        if self.options.route != Some(Route::Chat)
+        if self.options.route != Some(RouteKind::Chat)
             && let Some(text) = self.local.as_ref().map(|l| l.chat(message)).transpose()?.flatten()
         {
             self.route()?;
@@ -317,7 +331,7 @@ impl Scorer for HttpScorer {
         let mut probe = self.probe()?;
         let works = probe.chat()?;
         let found = probe.found().clone();
-        let why = route::no_route(Some(Route::Chat), &found, self.service.address());
+        let why = route::no_route(Some(RouteKind::Chat), &found, self.service.address());
         *self.found.borrow_mut() = found;
         if !works {
             return Err(why);
@@ -355,7 +369,7 @@ impl Generator for HttpScorer {
             }
             service.completion(prompt, &more)
         })?;
-        let write = |(reply, prompt): (crate::server::Reply, &String)| {
+        let write = |(reply, prompt): (Reply, &String)| {
             let count = |text: &str| self.count_tokens(text);
             Ok(Written {
                 num_prompt_tokens: match reply.tokens_in {
@@ -376,22 +390,18 @@ impl Generator for HttpScorer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::Request;
 
     #[test]
-    fn trees_are_flattened_depth_first() {
-        let labels = PromptTree::labels(["a"]);
-        let mut tree = PromptTree::new();
-        let left = tree.child(PromptTree::ROOT, "l ");
-        let right = tree.child(PromptTree::ROOT, "r ");
-        let (deep, deeper) = (tree.child(left, "x "), tree.child(right, "y "));
-        let last = tree.child(left, "z ");
-        for node in [deeper, last, right, deep, left] {
-            tree.ask(node, "q", &labels);
-        }
-        let order = depth_first(&tree);
-        let texts: Vec<&str> = order.iter().map(|(_, text)| text.as_str()).collect();
-        assert_eq!(texts, ["l ", "l x ", "l z ", "r ", "r y "]);
-        assert_eq!(order.iter().map(|(i, _)| *i).collect::<Vec<_>>(), [4, 3, 1, 2, 0]);
-        assert!(order.iter().all(|(i, text)| *text == tree.text(tree.questions()[*i].node)));
+    fn requests_that_begin_alike_stand_together() {
+        let ask = |text: &str| Ask {
+            question: 0,
+            prompt: text.to_owned(),
+            request: Request::completion(text, &json!({})),
+            uses: Vec::new(),
+        };
+        let asks: Vec<Ask> = ["r y ", "l z ", "r ", "l x ", "l ", "l x "].map(ask).to_vec();
+        // Of two that are the same, the first stays first.
+        assert_eq!(depth_first(&asks), [4, 3, 5, 1, 2, 0]);
     }
 }

@@ -1,10 +1,10 @@
 //! Replies of a server as scores of labels.
 
-use super::request::{Ask, Part};
+use super::request::{Ask, Part, Use};
 use super::{HttpScorer, LocalTokenizer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::score::{LabelScores, Question};
-use crate::server::{Reply, ReplyToken, TopToken};
+use crate::server::{Prompt, Reply, ReplyToken, TopToken};
 
 /// vLLM gives this for minus infinity, which JSON does not know.
 const LEAST: f64 = -9000.0;
@@ -33,17 +33,28 @@ impl HttpScorer {
                     scores.num_prompt_tokens = scores.num_prompt_tokens.max(before);
                     (sum_of_end(reply, num, word)?, num)
                 }
-                Part::Next { text, id } => {
+                Part::Named { way, at, id, num_prompt } => {
+                    check_sent(ask, reply)?;
+                    let logprob = way.find(reply, *at, *id).ok_or_else(|| {
+                        let message =
+                            format!("the server gave no log-probability for label `{word}` by its number");
+                        Error::new(ErrorKind::Server, message).hint(
+                            "`w2s serve-check URL` says what the server can do; try another `--route`",
+                        )
+                    })?;
+                    scores.num_prompt_tokens = *num_prompt;
+                    (logprob, 1)
+                }
+                Part::Next { .. } => {
                     let token = next_token(reply);
                     token.map_or(Ok(()), |token| self.check_tokens(ask, reply, token))?;
-                    let found = token.and_then(|token| find(token, text, *id));
+                    let found = token.and_then(|token| found_in(token, question, used));
                     self.note_prompt(reply, &ask.prompt, scores)?;
                     (self.or_miss(found, token), 1)
                 }
                 Part::Word => {
                     let token = next_token(reply);
-                    let others: Vec<&str> = words_but(question, used.label);
-                    let found = token.and_then(|token| sum_of_word(token, word, &others));
+                    let found = token.and_then(|token| found_in(token, question, used));
                     self.note_prompt(reply, &ask.prompt, scores)?;
                     (self.or_miss(found, token), 1)
                 }
@@ -131,13 +142,37 @@ fn sum_of_end(reply: &Reply, num: usize, word: &str) -> Result<f64> {
 }
 
 /// The first token that was written, with what else could have been; `None` if the text ended there.
-fn next_token(reply: &Reply) -> Option<&ReplyToken> {
+pub(super) fn next_token(reply: &Reply) -> Option<&ReplyToken> {
     reply.written.first()
 }
 
 pub(super) fn no_logprobs(what: &str) -> Error {
     Error::new(ErrorKind::Server, format!("the server's answer lacks the log-probabilities of {what}"))
         .hint("the server dropped them without a word, as some providers do; `w2s serve-check URL` says what it can do")
+}
+
+/// What a place says of a label that is looked for there; `None` if it is not told of.
+pub(super) fn found_in(token: &ReplyToken, question: &Question, used: &Use) -> Option<f64> {
+    match &used.part {
+        Part::Next { text, id } => find(token, text, *id),
+        Part::Word => {
+            sum_of_word(token, &question.labels[used.label], &words_but(question, used.label))
+        }
+        Part::End { .. } | Part::Named { .. } => None,
+    }
+}
+
+/// Checks that the server counts as many tokens as were sent.
+fn check_sent(ask: &Ask, reply: &Reply) -> Result<()> {
+    let Prompt::Ids(ids) = &ask.request.prompt else { return Ok(()) };
+    match reply.tokens_in {
+        Some(num) if num as usize != ids.len() => Err(Error::new(
+            ErrorKind::Server,
+            format!("the server counts {num} tokens where {} were sent", ids.len()),
+        )
+        .hint("something between cuts or adds to prompts; try another `--route`")),
+        _ => Ok(()),
+    }
 }
 
 fn words_but(question: &Question, label: usize) -> Vec<&str> {
@@ -203,9 +238,14 @@ pub(super) fn mixed(local: &LocalTokenizer, what: String) -> Error {
 /// The most that the log-probability of a token can be which is not told of: no more than the least
 /// of those that are, and than what these leave.
 fn most_of_a_miss(token: &ReplyToken) -> f64 {
-    let least = told(token).map(|(.., lp)| lp).fold(0.0, f64::min);
-    let left = 1.0 - told(token).map(|(.., lp)| lp.exp()).sum::<f64>();
-    least.min(left.max(ROUNDING).ln())
+    let (least, sum) = match &token.whole {
+        Some(whole) => (whole.least, whole.sum),
+        None => (
+            told(token).map(|(.., lp)| lp).fold(0.0, f64::min),
+            told(token).map(|(.., lp)| lp.exp()).sum(),
+        ),
+    };
+    least.min((1.0 - sum).max(ROUNDING).ln())
 }
 
 #[cfg(test)]

@@ -1,18 +1,16 @@
 //! A request to a server, and what its reply is used for.
 
-use serde_json::Value;
+use crate::server::{NamedBy, Request};
 
 /// One request.
 #[derive(Clone, Debug)]
 pub(super) struct Ask {
     /// The question, by its place in the tree.
     pub(super) question: usize,
-    /// The text that is sent, or that stands for a chat.
+    /// The text that is sent, or that what is sent stands for.
     pub(super) prompt: String,
-    /// The messages of a chat.
-    pub(super) messages: Option<Value>,
-    /// The other parameters.
-    pub(super) more: Value,
+    /// What is sent.
+    pub(super) request: Request,
     /// What the reply is used for.
     pub(super) uses: Vec<Use>,
 }
@@ -29,6 +27,9 @@ pub(super) enum Part {
     /// The log-probabilities of the last tokens of what is sent, which ends in the label; the
     /// question's own prompt is so long.
     End { num_prompt_bytes: usize },
+    /// That of a token which the request names, at a place of what is written. The question's own
+    /// prompt has so many tokens.
+    Named { way: NamedBy, at: usize, id: u32, num_prompt: usize },
     /// That of a token among the next ones.
     Next { text: String, id: Option<u32> },
     /// That of a word among the first tokens of an answer.

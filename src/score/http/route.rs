@@ -5,12 +5,21 @@ use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
 
-use crate::error::{Error, ErrorKind};
-use crate::server::{Abilities, ServerAddress, Verdict};
+use super::HttpScorer;
+use super::chat::Chat;
+use super::echo::{Echo, PromptLogprobs};
+use super::request::Ask;
+use super::token_ids::TokenIds;
+use super::top_k::TopK;
+use crate::error::{Error, ErrorKind, Result};
+use crate::score::Question;
+use crate::server::{Abilities, Probe, ServerAddress, Verdict};
 
-/// A way to the log-probability of a label.
+/// A way to the log-probability of a label, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Route {
+pub enum RouteKind {
+    /// The tokens of the labels are named, and have their log-probabilities after the prompt: exact.
+    TokenIds,
     /// The prompt with the label comes back with the log-probabilities of its tokens: exact.
     Echo,
     /// As vLLM's `prompt_logprobs`: exact.
@@ -21,13 +30,32 @@ pub enum Route {
     Chat,
 }
 
-impl Route {
+/// A way to the log-probability of a label.
+pub(super) trait Route: fmt::Debug + Sync {
+    /// Finds out whether the server has it, and whether its numbers are right.
+    fn works(&self, probe: &mut Probe<'_>) -> Result<bool>;
+
+    /// What was found out.
+    fn verdict<'f>(&self, found: &'f Abilities) -> &'f Option<Verdict>;
+
+    /// The requests that answer a question: it, its place in the tree, and its prompt.
+    fn asks(
+        &self,
+        scorer: &HttpScorer,
+        question: (usize, &Question),
+        prompt: &str,
+    ) -> Result<Vec<Ask>>;
+}
+
+impl RouteKind {
     /// All routes, the best first.
-    pub const ALL: [Self; 4] = [Self::Echo, Self::PromptLogprobs, Self::TopK, Self::Chat];
+    pub const ALL: [Self; 5] =
+        [Self::TokenIds, Self::Echo, Self::PromptLogprobs, Self::TopK, Self::Chat];
 
     /// Returns its name on the command line and in manifests.
     pub fn name(self) -> &'static str {
         match self {
+            Self::TokenIds => "token-ids",
             Self::Echo => "echo",
             Self::PromptLogprobs => "prompt-logprobs",
             Self::TopK => "top-k",
@@ -37,20 +65,35 @@ impl Route {
 
     /// Returns whether every label gets its own log-probability.
     pub fn is_exact(self) -> bool {
-        matches!(self, Self::Echo | Self::PromptLogprobs)
+        matches!(self, Self::TokenIds | Self::Echo | Self::PromptLogprobs)
+    }
+
+    /// Returns what was found out about it.
+    pub fn verdict(self, found: &Abilities) -> &Option<Verdict> {
+        self.route().verdict(found)
+    }
+
+    pub(super) fn route(self) -> &'static dyn Route {
+        match self {
+            Self::TokenIds => &TokenIds,
+            Self::Echo => &Echo,
+            Self::PromptLogprobs => &PromptLogprobs,
+            Self::TopK => &TopK,
+            Self::Chat => &Chat,
+        }
     }
 }
 
-impl fmt::Display for Route {
+impl fmt::Display for RouteKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
 }
 
-impl FromStr for Route {
+impl FromStr for RouteKind {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
         Self::ALL.into_iter().find(|route| route.name() == text).ok_or_else(|| {
             let names: Vec<&str> = Self::ALL.iter().map(|route| route.name()).collect();
             format!("expected auto, {}", names.join(", "))
@@ -58,33 +101,36 @@ impl FromStr for Route {
     }
 }
 
-impl Serialize for Route {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+impl Serialize for RouteKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         serializer.serialize_str(self.name())
     }
 }
 
 /// The error of a server that does not have the route, or none at all.
-pub(super) fn no_route(wanted: Option<Route>, found: &Abilities, address: &ServerAddress) -> Error {
-    let why = |verdict: &Option<Verdict>| match verdict {
+pub(super) fn no_route(
+    wanted: Option<RouteKind>,
+    found: &Abilities,
+    address: &ServerAddress,
+) -> Error {
+    let of = |route: RouteKind| match route.verdict(found) {
         Some(Verdict::No(why)) => why.clone(),
         _ => "not tried".to_owned(),
-    };
-    let of = |route: Route| match route {
-        Route::Echo => why(&found.echo),
-        Route::PromptLogprobs => why(&found.prompt_logprobs),
-        Route::TopK => why(&found.next_tokens),
-        Route::Chat => why(&found.chat),
     };
     let message = match wanted {
         Some(route) => format!("{address} has no route `{route}`: {}", of(route)),
         None => {
             let all: Vec<String> =
-                Route::ALL.iter().map(|&route| format!("{route}: {}", of(route))).collect();
+                RouteKind::ALL.iter().map(|&route| format!("{route}: {}", of(route))).collect();
             format!("{address} gives no log-probabilities ({})", all.join("; "))
         }
     };
     Error::new(ErrorKind::Server, message).hint(
         "llama-cpp-python gives them with `--logits_all true`; providers behind OpenRouter differ; where there are none, `w2s filter --answers votes` works without",
     )
+}
+
+/// The error of a question with nothing before the label.
+pub(super) fn empty_prompt() -> Error {
+    Error::new(ErrorKind::Data, "the prompt is empty, so the label has nothing to follow")
 }
