@@ -73,6 +73,7 @@ gold=data/demo/reviews.gold.jsonl
 runs="runs/demo/zero-shot runs/demo/zero-shot-calibrated runs/demo/few-shot-gold runs/demo/icm"
 wanted="label --method zero-shot --calibrate none $model --out runs/demo/zero-shot
 label --method zero-shot $model --out runs/demo/zero-shot-calibrated
+eval --gold $gold runs/demo/zero-shot runs/demo/zero-shot-calibrated
 label --method few-shot --demonstrations $gold $model --out runs/demo/few-shot-gold
 label --method icm $model --out runs/demo/icm
 eval --gold $gold $runs
