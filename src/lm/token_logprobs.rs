@@ -10,6 +10,8 @@ use tch::{Device, IndexOp, Kind, Tensor};
 use super::decoder::Decoder;
 use crate::error::Result;
 
+/// Numbers of the head's rows that are held in f32 at once.
+const GATHERED_ELEMENTS: i64 = 1 << 23;
 /// Logits of a row that are formed again beside the targets.
 const NUM_LARGEST: i64 = 64;
 
@@ -49,11 +51,17 @@ impl Decoder {
         let num = NUM_LARGEST.min(head_vd.size()[0]);
         let (_, largest_rk) = rounded_rv.topk(num, -1, true, false);
         let x_rd = x_rd.to_kind(Kind::Float);
-        let weights_rkd = head_vd
-            .index_select(0, &largest_rk.flatten(0, -1))
-            .to_kind(Kind::Float)
-            .view([-1, num, head_vd.size()[1]]);
-        let largest_logits_rk = weights_rkd.bmm(&x_rd.unsqueeze(-1)).squeeze_dim(-1);
+        let width = head_vd.size()[1];
+        let rows = (GATHERED_ELEMENTS / (num * width)).max(1);
+        let parts = x_rd.split(rows, 0).into_iter().zip(largest_rk.split(rows, 0));
+        let again = parts.map(|(x_pd, largest_pk)| {
+            let weights_pkd = head_vd
+                .index_select(0, &largest_pk.flatten(0, -1))
+                .to_kind(Kind::Float)
+                .view([-1, num, width]);
+            weights_pkd.bmm(&x_pd.unsqueeze(-1)).squeeze_dim(-1)
+        });
+        let largest_logits_rk = Tensor::cat(&again.collect::<Vec<_>>(), 0);
         let mut logits_rv =
             rounded_rv.to_kind(Kind::Float).scatter_(1, &largest_rk, &largest_logits_rk);
         let weights_ad = head_vd.index_select(0, ids_a).to_kind(Kind::Float);
