@@ -11,7 +11,7 @@ use super::answer::Answer;
 use super::canary;
 use super::named::NamedBy;
 use super::reply::{Reply, ReplyToken};
-use super::request::Request;
+use super::request::{Request, chat_parameters, prefill_parameters};
 use super::service::Service;
 use crate::error::Result;
 use crate::lm::Tokenizer;
@@ -338,17 +338,6 @@ impl<'a> Probe<'a> {
 fn goes_on(text: &str) -> bool {
     let rest = text.trim_start().strip_prefix('8');
     rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()))
-}
-
-/// The parameters of a chat whose next token is asked for.
-pub(crate) fn chat_parameters(top_k: usize) -> Value {
-    json!({ "max_tokens": 1, "temperature": 0, "logprobs": true, "top_logprobs": top_k })
-}
-
-/// Adds what makes vLLM go on with the last message; other servers do so by themselves or not at all.
-pub(crate) fn prefill_parameters(more: &mut Value) {
-    more["continue_final_message"] = true.into();
-    more["add_generation_prompt"] = false.into();
 }
 
 /// The numbers of tokens to ask for, until the server agrees: OpenAI gives 5 of completions and 20 of

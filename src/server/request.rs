@@ -139,3 +139,14 @@ impl Wanted {
         id.is_some_and(|id| self.ids.contains(&id)) || self.words.iter().any(is_it)
     }
 }
+
+/// The parameters of a chat whose next token is asked for.
+pub(crate) fn chat_parameters(top_k: usize) -> Value {
+    json!({ "max_tokens": 1, "temperature": 0, "logprobs": true, "top_logprobs": top_k })
+}
+
+/// Adds what makes vLLM go on with the last message; other servers do so by themselves or not at all.
+pub(crate) fn prefill_parameters(more: &mut Value) {
+    more["continue_final_message"] = true.into();
+    more["add_generation_prompt"] = false.into();
+}

@@ -383,7 +383,7 @@ impl Service {
                 }
                 tried.push(top_k);
                 let mut request = match by_chat {
-                    true => Request::chat(&messages, &super::probe::chat_parameters(top_k)),
+                    true => Request::chat(&messages, &super::request::chat_parameters(top_k)),
                     false => {
                         let more = json!({ "max_tokens": 1, "temperature": 0, "logprobs": top_k });
                         Request::completion(canary::TEXT, &more)

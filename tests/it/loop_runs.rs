@@ -561,7 +561,7 @@ fn a_recipe_is_checked_by_file_and_line() {
 
     // A recipe and its flags are one; what is typed goes before.
     let recipe = "batches = 5\nheld-out = 0.2\nthreads = 1\nmax-flip-rate = 1\nmin-class-entropy = 0\n\
-        min-agreement = 0\n[label]\nnum-seed = 3\niterations = 8\ntrees = 1\nno-order-check = true\n\
+        min-agreement = 0\n[label]\nnum-seed = 3\nblock = 1\niterations = 8\ntrees = 1\nno-order-check = true\n\
         [train]\nbatch-size = 4\nlr = 5e-3\nepochs = 2\ncheckpoint-steps = 1\n";
     let output = run(recipe, &["--batches", "2"]);
     assert!(output.status.success(), "{}", text(&output.stderr));

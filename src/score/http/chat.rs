@@ -4,26 +4,23 @@ use serde_json::{Value, json};
 
 use super::HttpScorer;
 use super::request::{Ask, Part, Use};
-use super::route::{Route, empty_prompt};
+use super::route::empty_prompt;
+use super::way::Way;
 use crate::error::Result;
 use crate::score::Question;
-use crate::server::{Abilities, Probe, Request, Verdict, chat_parameters, prefill_parameters};
+use crate::server::{Probe, Request, Verdict, chat_parameters, prefill_parameters};
 
 /// Answers of a chat model.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Chat;
 
-impl Route for Chat {
+impl Way for Chat {
     fn works(&self, probe: &mut Probe<'_>) -> Result<bool> {
         let works = probe.chat()?;
         if works {
             probe.prefill()?;
         }
         Ok(works)
-    }
-
-    fn verdict<'f>(&self, found: &'f Abilities) -> &'f Option<Verdict> {
-        &found.chat
     }
 
     fn asks(

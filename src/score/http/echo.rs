@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 
 use super::HttpScorer;
 use super::request::{Ask, Part, Use};
-use super::route::Route;
+use super::way::Way;
 use crate::error::Result;
 use crate::score::Question;
-use crate::server::{Abilities, Probe, Request, Verdict};
+use crate::server::{Probe, Request};
 
 /// OpenAI's `echo`.
 #[derive(Clone, Copy, Debug)]
@@ -18,13 +18,9 @@ pub(super) struct Echo;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PromptLogprobs;
 
-impl Route for Echo {
+impl Way for Echo {
     fn works(&self, probe: &mut Probe<'_>) -> Result<bool> {
         probe.echo()
-    }
-
-    fn verdict<'f>(&self, found: &'f Abilities) -> &'f Option<Verdict> {
-        &found.echo
     }
 
     fn asks(&self, _: &HttpScorer, question: (usize, &Question), prompt: &str) -> Result<Vec<Ask>> {
@@ -33,13 +29,9 @@ impl Route for Echo {
     }
 }
 
-impl Route for PromptLogprobs {
+impl Way for PromptLogprobs {
     fn works(&self, probe: &mut Probe<'_>) -> Result<bool> {
         probe.prompt_logprobs()
-    }
-
-    fn verdict<'f>(&self, found: &'f Abilities) -> &'f Option<Verdict> {
-        &found.prompt_logprobs
     }
 
     fn asks(

@@ -5,15 +5,19 @@
 //! [`RouteKind`]; which token is whose is settled by the rule of [`crate::lm::question_boundary`], on the
 //! server's tokens or those of a local tokenizer.
 
+mod asks;
 mod chat;
 mod echo;
 mod ends;
+mod ladder;
 mod local;
+mod place;
 mod replies;
 mod request;
 mod route;
 mod token_ids;
 mod top_k;
+mod way;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
@@ -22,14 +26,14 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_json::json;
 
+use ladder::Ladder;
 use request::Ask;
 
 pub use local::LocalTokenizer;
 pub use route::RouteKind;
-use top_k::Ladder;
 
 use super::generator::{Generator, Written, no_room};
-use super::{LabelScores, PromptTree, Question, Scorer, Usage};
+use super::{LabelScores, PromptTree, Scorer, Usage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::Moment;
 use crate::server::{Abilities, Job, Probe, Reply, Service, run_in_order};
@@ -134,47 +138,6 @@ impl HttpScorer {
     /// Returns the route that numbers came by, if one was needed so far.
     pub fn route_taken(&self) -> Option<RouteKind> {
         self.route.get().copied().or_else(|| self.chats_there.get().then_some(RouteKind::Chat))
-    }
-
-    /// Returns how plain prompts are scored: the route that was asked for, or the best of those that
-    /// the server has.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Server`] when there is none; says why for each.
-    pub fn route(&self) -> Result<RouteKind> {
-        if let Some(route) = self.route.get() {
-            return Ok(*route);
-        }
-        let mut probe = self.probe()?;
-        let tried = match self.options.route {
-            Some(route) => vec![route],
-            None => RouteKind::ALL.to_vec(),
-        };
-        let mut route = None;
-        for candidate in tried {
-            if candidate.route().works(&mut probe)? {
-                route = Some(candidate);
-                break;
-            }
-        }
-        let found = probe.found().clone();
-        *self.found.borrow_mut() = found.clone();
-        match route {
-            Some(route) => Ok(*self.route.get_or_init(|| route)),
-            None => Err(route::no_route(self.options.route, &found, self.service.address())),
-        }
-    }
-
-    /// The requests that answer a question.
-    fn asks(&self, question: (usize, &Question), prompt: &str) -> Result<Vec<Ask>> {
-        if let Some(message) = self.messages.borrow().get(prompt) {
-            let messages = json!([{ "role": "user", "content": message }]);
-            return Ok(vec![chat::ask(self, question, prompt, &messages, false)]);
-        }
-        if prompt.is_empty() {
-            return Err(route::empty_prompt());
-        }
-        self.route()?.route().asks(self, question, prompt)
     }
 
     fn probe(&self) -> Result<Probe<'_>> {

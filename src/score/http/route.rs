@@ -5,15 +5,8 @@ use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
 
-use super::HttpScorer;
-use super::chat::Chat;
-use super::echo::{Echo, PromptLogprobs};
-use super::request::Ask;
-use super::token_ids::TokenIds;
-use super::top_k::TopK;
-use crate::error::{Error, ErrorKind, Result};
-use crate::score::Question;
-use crate::server::{Abilities, Probe, ServerAddress, Verdict};
+use crate::error::{Error, ErrorKind};
+use crate::server::{Abilities, ServerAddress, Verdict};
 
 /// A way to the log-probability of a label, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,23 +21,6 @@ pub enum RouteKind {
     TopK,
     /// The most likely first tokens of a chat model's answer, if the label is among them.
     Chat,
-}
-
-/// A way to the log-probability of a label.
-pub(super) trait Route: fmt::Debug + Sync {
-    /// Finds out whether the server has it, and whether its numbers are right.
-    fn works(&self, probe: &mut Probe<'_>) -> Result<bool>;
-
-    /// What was found out.
-    fn verdict<'f>(&self, found: &'f Abilities) -> &'f Option<Verdict>;
-
-    /// The requests that answer a question: it, its place in the tree, and its prompt.
-    fn asks(
-        &self,
-        scorer: &HttpScorer,
-        question: (usize, &Question),
-        prompt: &str,
-    ) -> Result<Vec<Ask>>;
 }
 
 impl RouteKind {
@@ -70,16 +46,12 @@ impl RouteKind {
 
     /// Returns what was found out about it.
     pub fn verdict(self, found: &Abilities) -> &Option<Verdict> {
-        self.route().verdict(found)
-    }
-
-    pub(super) fn route(self) -> &'static dyn Route {
         match self {
-            Self::TokenIds => &TokenIds,
-            Self::Echo => &Echo,
-            Self::PromptLogprobs => &PromptLogprobs,
-            Self::TopK => &TopK,
-            Self::Chat => &Chat,
+            Self::TokenIds => &found.named,
+            Self::Echo => &found.echo,
+            Self::PromptLogprobs => &found.prompt_logprobs,
+            Self::TopK => &found.next_tokens,
+            Self::Chat => &found.chat,
         }
     }
 }

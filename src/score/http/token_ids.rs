@@ -4,11 +4,11 @@
 
 use super::HttpScorer;
 use super::request::{Ask, Part, Use};
-use super::route::Route;
+use super::way::Way;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::first_difference;
 use crate::score::Question;
-use crate::server::{Abilities, MOST_NAMED, NamedBy, Probe, Verdict};
+use crate::server::{MOST_NAMED, NamedBy, Probe};
 
 /// Named tokens, in the way that the server has.
 #[derive(Clone, Copy, Debug)]
@@ -22,13 +22,9 @@ struct Cut {
     begin: usize,
 }
 
-impl Route for TokenIds {
+impl Way for TokenIds {
     fn works(&self, probe: &mut Probe<'_>) -> Result<bool> {
         probe.named()
-    }
-
-    fn verdict<'f>(&self, found: &'f Abilities) -> &'f Option<Verdict> {
-        &found.named
     }
 
     fn asks(
