@@ -65,7 +65,7 @@ impl fmt::Display for RouteKind {
 impl FromStr for RouteKind {
     type Err = String;
 
-    fn from_str(text: &str) -> std::result::Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, String> {
         Self::ALL.into_iter().find(|route| route.name() == text).ok_or_else(|| {
             let names: Vec<&str> = Self::ALL.iter().map(|route| route.name()).collect();
             format!("expected auto, {}", names.join(", "))
@@ -74,7 +74,7 @@ impl FromStr for RouteKind {
 }
 
 impl Serialize for RouteKind {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.name())
     }
 }
