@@ -28,7 +28,7 @@ impl HttpScorer {
     /// the server has.
     ///
     /// # Errors
-    /// [`ErrorKind::Server`] when there is none; says why for each.
+    /// [`ErrorKind::Server`](crate::error::ErrorKind::Server) when there is none; says why for each.
     pub fn route(&self) -> Result<RouteKind> {
         if let Some(route) = self.route.get() {
             return Ok(*route);
