@@ -86,11 +86,12 @@ class Transformers:
                 keep = shared[i]
                 if held[:keep] != ids[i][:keep]:
                     # Prompts before this one were left out: what is shared comes into the cache untimed.
-                    cache, held = transformers.DynamicCache(), []
+                    cache, held = transformers.DynamicCache(), ids[i][:keep]
                     if keep:
-                        self.run(ids[i][:keep], cache)
+                        self.run(held, cache)
                 began = time.perf_counter()
-                cache.crop(keep)
+                if len(held) > keep:
+                    cache.crop(keep - len(held))
                 row = self.run(ids[i][keep:], cache)
                 row.sum().item()
                 spent += time.perf_counter() - began

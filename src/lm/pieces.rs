@@ -14,7 +14,7 @@
 //!
 //! Every piece is attended to for itself and the results are merged by the logarithms of their sums of
 //! exponentials (as in flash-decoding and cascade attention): exact, and nothing is copied. Small trees
-//! stay one piece under a mask; a call costs as much as some thousand pairs.
+//! stay one piece under a mask; a call and its merging cost as much as many pairs.
 //!
 //! In a sliding window a rectangle loses the keys that no query sees, and has a mask only where some
 //! queries see what others do not.
@@ -29,8 +29,9 @@ use tch::{Device, Kind, Tensor};
 use super::masks::{Mask, Part, parts};
 use crate::error::Result;
 
-/// Pairs of a query and a key that cost as much as one more call.
-const PAIRS_OF_A_CALL: usize = 4096;
+/// Pairs of a query and a key that must be saved for each more call. With 4,096 a pass of 512 tokens by
+/// SmolLM2 135M was cut so often that it took a tenth longer than under its masks.
+const PAIRS_OF_A_CALL: usize = 65_536;
 
 /// Everything the queries of a pass see.
 #[derive(Debug)]
@@ -61,6 +62,7 @@ struct Tokens<'a> {
     past: usize,
     window: Option<usize>,
     kind: Kind,
+    pairs_of_a_call: usize,
 }
 
 impl Pieces {
@@ -72,7 +74,18 @@ impl Pieces {
         window: Option<usize>,
         kind: Kind,
     ) -> Result<Self> {
-        let tokens = Tokens { parents, positions, past, window, kind };
+        Self::cut(&Tokens {
+            parents,
+            positions,
+            past,
+            window,
+            kind,
+            pairs_of_a_call: PAIRS_OF_A_CALL,
+        })
+    }
+
+    fn cut(tokens: &Tokens<'_>) -> Result<Self> {
+        let &Tokens { parents, past, .. } = tokens;
         let mut pieces = Self { own: Vec::new(), shared: Vec::new() };
         for run in parts_of(parents, 0..parents.len()) {
             tokens.cut(run, &mut pieces)?;
@@ -207,7 +220,7 @@ impl Tokens<'_> {
             let below = parts_of(self.parents, head.end..run.end);
             let squares: usize = below.iter().map(|part| part.len().pow(2)).sum();
             let apart = head.len() * run.len() + squares;
-            if run.len().pow(2) > apart + (1 + below.len()) * PAIRS_OF_A_CALL {
+            if run.len().pow(2) > apart + (1 + below.len()) * self.pairs_of_a_call {
                 self.own(head.clone(), true, pieces)?;
                 let slots = self.past + head.start..self.past + head.end;
                 let first = self.positions[head.start];
@@ -346,15 +359,24 @@ mod tests {
         let masked = Visible::new(parents, &positions, past, wide, PLACE).unwrap();
         assert!(matches!(masked.seen, Seen::Mask(_)));
         let pieces = Visible::without_gradient(parents, &positions, past, window, PLACE).unwrap();
+        // Cut as often as it can be.
+        let (kind, pairs_of_a_call) = (Kind::Float, 0);
+        let tokens = Tokens { parents, positions: &positions, past, window, kind, pairs_of_a_call };
+        let cut = Visible { first: 0, seen: Seen::Pieces(Pieces::cut(&tokens).unwrap()) };
         let result = |visible: &Visible| {
             let at = Attend { layer: 0, visible, scale: 0.3, grouped: n != k };
             let first = visible.first as i64;
             let seen = |x_1ksh: &Tensor| x_1ksh.narrow(2, first, s - first);
             attend(&at, &q_nlh, &seen(&k_1ksh), &seen(&v_1ksh))
         };
-        let apart = (result(&pieces) - result(&masked)).abs().max().double_value(&[]);
-        // NaN is not below either.
-        assert!(apart < 1e-5, "{parents:?} behind {past} in {window:?}, {n} heads of {k}: {apart}");
+        for seen in [&pieces, &cut] {
+            let apart = (result(seen) - result(&masked)).abs().max().double_value(&[]);
+            // NaN is not below either.
+            assert!(
+                apart < 1e-5,
+                "{parents:?} behind {past} in {window:?}, {n} heads of {k}: {apart}"
+            );
+        }
     }
 
     #[test]
@@ -404,7 +426,10 @@ mod tests {
             let window = [None, Some(30), Some(200)][round / 3 % 3];
             hold(&parents, past, window, [4, 2]);
             let positions = positions(&parents, past);
-            let pieces = Pieces::new(&parents, &positions, past, window, Kind::Float).unwrap();
+            let (kind, pairs_of_a_call) = (Kind::Float, 4096);
+            let (parents, positions) = (&parents, &positions);
+            let tokens = Tokens { parents, positions, past, window, kind, pairs_of_a_call };
+            let pieces = Pieces::cut(&tokens).unwrap();
             num_cut += usize::from(pieces.shared.len() > 1);
             pairs += pieces.num_pairs();
             square += parents.len() * (past + parents.len());
