@@ -1,17 +1,17 @@
 //! Every verb on tiny models: the files of its run folders and what it prints are what they were.
 //!
 //! `tests/data/every_verb.txt` has a line a file, and a digest where its text says the same on every
-//! processor once numbers with fractions, times and ports are taken out. The texts themselves lie in
+//! processor once numbers with fractions, digests of such files, times and ports are taken out. The texts themselves lie in
 //! `target/tmp/every_verb` after a run, to be compared with those of another state of the code.
 //! `W2S_RENEW_VERBS=1` renews the table after an intended change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-use regex::Regex;
+use regex::{Captures, Regex};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -169,9 +169,10 @@ fn claims(first: usize) -> String {
     lines
 }
 
-/// A text without what depends on the machine: where the program lies, ports, versions, times and, but for
-/// settings, numbers with fractions.
-fn settled(text: &str, has_numbers: bool) -> String {
+/// A text without what depends on the machine: where the program lies, ports, versions, times, digests of
+/// what is not `known` and, but for settings, numbers with fractions.
+fn settled(text: &str, has_numbers: bool, known: &HashSet<String>) -> String {
+    static DIGEST: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\b[0-9a-f]{64}\b").unwrap());
     static RULES: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         [
             (r"127\.0\.0\.1:\d+", "SERVER"),
@@ -186,13 +187,17 @@ fn settled(text: &str, has_numbers: bool) -> String {
         .into()
     });
     let num = RULES.len() - usize::from(!has_numbers);
+    let text = DIGEST.replace_all(text, |found: &Captures| match known.contains(&found[0]) {
+        true => found[0].to_owned(),
+        false => "DIGEST".to_owned(),
+    });
     RULES[..num]
         .iter()
-        .fold(text.to_owned(), |text, (rule, by)| rule.replace_all(&text, *by).into_owned())
+        .fold(text.into_owned(), |text, (rule, by)| rule.replace_all(&text, *by).into_owned())
 }
 
 /// What stands for a file in the table: its text where that is the same on every processor.
-fn shown(path: &Path) -> Option<String> {
+fn shown(path: &Path, known: &HashSet<String>) -> Option<String> {
     let name = path.file_name()?.to_str()?;
     let is_text = [".json", ".jsonl", ".csv", ".md", ".toml", ".yaml"];
     let is_time = ["timing.json", "journal.jsonl", "metrics.jsonl"].contains(&name);
@@ -200,25 +205,31 @@ fn shown(path: &Path) -> Option<String> {
     if is_time || is_model || !is_text.iter().any(|end| name.ends_with(end)) {
         return None;
     }
-    Some(settled(&fs::read_to_string(path).unwrap(), name != "manifest.json"))
+    Some(settled(&fs::read_to_string(path).unwrap(), name != "manifest.json", known))
 }
 
-fn walk(root: &Path, folder: &Path, out: &mut BTreeMap<String, Option<String>>) {
+fn walk(
+    root: &Path,
+    folder: &Path,
+    known: &HashSet<String>,
+    out: &mut BTreeMap<String, Option<String>>,
+) {
     static EVENTS: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"tfevents\.\d+\.w2s\.\d+").unwrap());
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            walk(root, &path, out);
+            walk(root, &path, known, out);
             continue;
         }
         let name = path.strip_prefix(root).unwrap().display().to_string();
         let name = EVENTS.replace(&name, "tfevents.TIME.w2s.PID").into_owned();
-        out.insert(name, shown(&path));
+        out.insert(name, shown(&path, known));
     }
 }
 
-fn settle_place(place: &Path) {
+/// Writes what the runs begin with and returns its digests.
+fn settle_place(place: &Path) -> HashSet<String> {
     fs::create_dir(place.join("model")).unwrap();
     for file in ["config.json", "tokenizer.json", "model.safetensors"] {
         fs::copy(tiny("llama").join(file), place.join("model").join(file)).unwrap();
@@ -234,13 +245,19 @@ fn settle_place(place: &Path) {
     ] {
         fs::write(place.join(name), text).unwrap();
     }
+    ["config.json", "tokenizer.json", "model.safetensors"]
+        .map(|file| place.join("model").join(file))
+        .into_iter()
+        .chain(["claims.jsonl", "test.jsonl", "questions.jsonl"].map(|file| place.join(file)))
+        .map(|file| format!("{:x}", Sha256::digest(fs::read(file).unwrap())))
+        .collect()
 }
 
 #[test]
 fn runs_and_words_are_what_they_were() {
     let folder = tempfile::tempdir().unwrap();
     let place = folder.path();
-    settle_place(place);
+    let known = settle_place(place);
     let before: Vec<PathBuf> =
         fs::read_dir(place).unwrap().map(|entry| entry.unwrap().path()).collect();
     let stub = of_model("llama", ALL);
@@ -264,7 +281,7 @@ fn runs_and_words_are_what_they_were() {
             .output()
             .unwrap();
         let [said, printed] = [&output.stderr, &output.stdout]
-            .map(|bytes| settled(&String::from_utf8(bytes.clone()).unwrap(), true));
+            .map(|bytes| settled(&String::from_utf8(bytes.clone()).unwrap(), true, &known));
         if !output.status.success() {
             failed += &format!("{line}\n{said}\n");
         }
@@ -275,7 +292,7 @@ fn runs_and_words_are_what_they_were() {
     for entry in fs::read_dir(place).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() && !before.contains(&path) && !path.ends_with("cache") {
-            walk(place, &path, &mut found);
+            walk(place, &path, &known, &mut found);
         }
     }
     let texts = Path::new(env!("CARGO_TARGET_TMPDIR")).join("every_verb");
