@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Every piece is attended to for itself and the results are merged by the logarithms of their sums of
-//! exponentials (as in flash-decoding and cascade attention): exact, and nothing is copied. Small trees
+//! exponentials (as in flash-decoding and cascade attention): exact, and keys and values are not copied. Small trees
 //! stay one piece under a mask; a call and its merging cost as much as many pairs.
 //!
 //! In a sliding window a rectangle loses the keys that no query sees, and has a mask only where some
@@ -29,9 +29,10 @@ use tch::{Device, Kind, Tensor};
 use super::masks::{Mask, Part, parts};
 use crate::error::Result;
 
-/// Pairs of a query and a key that must be saved for each more call. With 4,096 a pass of 512 tokens by
-/// SmolLM2 135M was cut so often that it took a tenth longer than under its masks.
-const PAIRS_OF_A_CALL: usize = 65_536;
+/// Pairs of a query and a key that must be saved for each more call. In f32 and passes of 512 tokens it
+/// makes no difference that can be measured whether it is 4,096 or 65,536, and little whether anything is
+/// cut; the larger a pass, the more there is to save.
+const PAIRS_OF_A_CALL: usize = 16_384;
 
 /// Everything the queries of a pass see.
 #[derive(Debug)]
@@ -51,7 +52,7 @@ struct Rectangle {
     keys: Range<usize>,
     /// `[L, S]`; `None`: all see all.
     mask: Option<Tensor>,
-    /// `[L, 1]`, true for queries that see none of the keys.
+    /// `[L, 1, 1]`, true for queries that see none of the keys.
     blind: Option<Tensor>,
 }
 
@@ -121,8 +122,9 @@ impl Pieces {
         k_1ksh: &Tensor,
         v_1ksh: &Tensor,
     ) -> Tensor {
-        let [_, num_kv, s, _] = k_1ksh.size()[..] else { unreachable!("keys have four axes") };
-        let past = s - q_nlh.size()[1];
+        let [_, k, s, _] = k_1ksh.size()[..] else { unreachable!("keys have four axes") };
+        let [n, l, h] = q_nlh.size()[..] else { unreachable!("queries have three axes") };
+        let (past, g) = (s - l, n / k);
         let q_1nlh = q_nlh.unsqueeze(0);
         let own = self.own.iter().map(|part| {
             let (begin, len) = (part.tokens.start as i64, part.tokens.len() as i64);
@@ -147,17 +149,17 @@ impl Pieces {
         let kind = own_lnh.kind();
         // Several roundings to half precision would add up.
         let merged_lnh = if self.shared.len() > 1 { own_lnh.to_kind(Kind::Float) } else { own_lnh };
-        let lse_ln = lse_ln.contiguous();
+        let (merged_lkgh, lse_lkg) = (merged_lnh.view([l, k, g, h]), lse_ln.reshape([l, k, g]));
         for (number, piece) in self.shared.iter().enumerate() {
-            let (seen_lnh, seen_lse_ln) = piece.attend(scale, q_nlh, (k_1ksh, v_1ksh), num_kv);
+            let (seen_lkgh, seen_lse_lkg) = piece.attend(scale, q_nlh, (k_1ksh, v_1ksh), [k, g]);
             let (begin, len) = (piece.queries.start as i64, piece.queries.len() as i64);
-            let mut held_ln = lse_ln.narrow(0, begin, len);
-            let share_ln = (&seen_lse_ln - &held_ln).sigmoid_().to_kind(merged_lnh.kind());
-            let _ = merged_lnh
+            let mut held_lkg = lse_lkg.narrow(0, begin, len);
+            let share_lkg = (&seen_lse_lkg - &held_lkg).sigmoid_().to_kind(merged_lkgh.kind());
+            let _ = merged_lkgh
                 .narrow(0, begin, len)
-                .lerp_tensor_(&seen_lnh.to_kind(merged_lnh.kind()), &share_ln.unsqueeze(-1));
+                .lerp_tensor_(&seen_lkgh.to_kind(merged_lkgh.kind()), &share_lkg.unsqueeze(-1));
             if number + 1 < self.shared.len() {
-                held_ln.copy_(&held_ln.logaddexp(&seen_lse_ln));
+                held_lkg.copy_(&held_lkg.logaddexp(&seen_lse_lkg));
             }
         }
         merged_lnh.to_kind(kind).transpose(0, 1)
@@ -173,38 +175,33 @@ impl Pieces {
 }
 
 impl Rectangle {
-    /// Returns the attention of its queries over its keys, `[L, N, H]`, and the logarithms of the sums
-    /// of exponentials, `[L, N]`.
+    /// Returns the attention of its queries over its keys, `[L, K, G, H]`, and the logarithms of the
+    /// sums of exponentials, `[L, K, G]`, as views.
     fn attend(
         &self,
         scale: f64,
         q_nlh: &Tensor,
         (k_1ksh, v_1ksh): (&Tensor, &Tensor),
-        k: i64,
+        [k, g]: [i64; 2],
     ) -> (Tensor, Tensor) {
-        let [n, _, h] = q_nlh.size()[..] else { unreachable!("queries have three axes") };
-        let (begin, l) = (self.queries.start as i64, self.queries.len() as i64);
+        let (begin, l, h) = (self.queries.start as i64, self.queries.len() as i64, q_nlh.size()[2]);
         let (first, s) = (self.keys.start as i64, self.keys.len() as i64);
         let q_nlh = q_nlh.narrow(1, begin, l);
         let keys = k_1ksh.narrow(2, first, s);
         let values = v_1ksh.narrow(2, first, s);
-        if let Some(mask) = &self.mask {
-            let (seen, lse) =
-                flash(&q_nlh.unsqueeze(0), &keys, &values, (false, Some(mask)), scale);
-            let seen_lnh = seen.squeeze_dim(0).transpose(0, 1);
-            let lse_ln = lse.squeeze_dim(0).transpose(0, 1);
-            let lse_ln = match &self.blind {
-                Some(blind_l1) => lse_ln.masked_fill(blind_l1, f64::NEG_INFINITY),
-                None => lse_ln,
-            };
-            return (seen_lnh, lse_ln);
-        }
-        // All query heads of a key head are the rows of one product.
-        let g = n / k;
-        let rows = q_nlh.contiguous().view([1, k, g * l, h]);
-        let (seen, lse) = flash(&rows, &keys, &values, (false, None), scale);
-        let seen_lnh = seen.view([k, g, l, h]).permute([2, 0, 1, 3]).reshape([l, n, h]);
-        (seen_lnh, lse.view([k, g, l]).permute([2, 0, 1]).reshape([l, n]))
+        // Without a mask all query heads of a key head are the rows of one product.
+        let rows = match &self.mask {
+            Some(_) => q_nlh.unsqueeze(0),
+            None => q_nlh.contiguous().view([1, k, g * l, h]),
+        };
+        let (seen, lse) = flash(&rows, &keys, &values, (false, self.mask.as_ref()), scale);
+        let (seen_kglh, lse_kgl) = (seen.view([k, g, l, h]), lse.view([k, g, l]));
+        let lse_lkg = lse_kgl.permute([2, 0, 1]);
+        let lse_lkg = match &self.blind {
+            Some(blind_l11) => lse_lkg.masked_fill(blind_l11, f64::NEG_INFINITY),
+            None => lse_lkg,
+        };
+        (seen_kglh.permute([2, 0, 1, 3]), lse_lkg)
     }
 }
 
@@ -296,7 +293,7 @@ impl Tokens<'_> {
         }
         let mask = Some(mask.tensor(self.kind)?);
         let blind = match blind.contains(&true) {
-            true => Some(Tensor::f_from_slice(&blind)?.f_unsqueeze(1)?),
+            true => Some(Tensor::f_from_slice(&blind)?.f_view([-1, 1, 1])?),
             false => None,
         };
         Ok(Some(Rectangle { queries, keys, mask, blind }))

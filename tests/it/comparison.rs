@@ -257,6 +257,23 @@ fn runs_that_are_alike_add_no_width_and_one_run_has_wilsons_interval() {
     close(one.high, high, 1e-6);
 }
 
+/// Of two runs, one right everywhere and one wrong everywhere, a resample holds one; of a single run, all.
+#[test]
+fn a_resample_draws_one_run_less_than_there_are() {
+    let gold: Vec<usize> = (0..40).map(|i| i % 2).collect();
+    let answers =
+        |right: bool| run(&right.to_string(), gold.iter().map(|&g| if right { g } else { 1 - g }));
+    let of = |runs: Vec<AnsweredRun>| {
+        let methods = [method("m", Role::Method, runs)];
+        let balanced = column(&methods, &gold_of(&gold), 400).methods[0].balanced_accuracy.unwrap();
+        [balanced.low, balanced.value, balanced.high]
+    };
+    let [low, value, high] = of(vec![answers(true), answers(false)]);
+    assert!(low < 0.01 && value == 0.5 && high > 0.99, "{low} {value} {high}");
+    let [low, value, high] = of(vec![answers(true)]);
+    assert!(low > 0.9 && value == 1.0 && high == 1.0, "{low} {value} {high}");
+}
+
 /// A draw of right and wrong for two methods whose true accuracies are .70 and .76 on items that are
 /// hard for both; how often the interval of 95 % holds the true difference.
 #[test]

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 use w2s::data::{
-    Dataset, GoldLabels, LabelRecord, Rule, Task, read_demonstrations, read_label_records,
-    read_labels, write_labels,
+    Dataset, GoldLabels, LabelRecord, Rule, Task, by_question, read_demonstrations,
+    read_label_records, read_labels, write_labels,
 };
 use w2s::error::{Error, ErrorKind};
 
@@ -27,6 +27,13 @@ fn file(name: &str, bytes: impl AsRef<[u8]>) -> (tempfile::TempDir, PathBuf) {
 
 fn line(error: &Error) -> Option<usize> {
     error.place().and_then(|(_, line)| line)
+}
+
+#[test]
+fn records_come_together_by_question_in_the_order_of_their_first() {
+    let rows = [("b", 1), ("a", 2), ("b", 3), ("c", 4), ("a", 5)];
+    let questions = by_question(rows.to_vec(), |row| row.0);
+    assert_eq!(questions, [vec![("b", 1), ("b", 3)], vec![("a", 2), ("a", 5)], vec![("c", 4)]]);
 }
 
 /// The published formats, unchanged: columns, label types, keys and groups by hand.

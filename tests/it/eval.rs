@@ -208,6 +208,10 @@ fn calibration_by_hand_and_as_scikit_learn() {
     let bins: Vec<_> = got.bins.iter().map(|bin| (bin.num_examples, bin.accuracy)).collect();
     assert_eq!(bins, [(2, 1.0), (2, 0.5)]);
     close(got.bins[1].low, 0.9);
+    items.truncate(1);
+    let got = reliability(&items).expect("one is known");
+    assert_eq!(got.margin_wrong_nats, None, "none is wrong");
+    close(got.margin_right_nats.expect("one is right"), 2.9444389792);
     assert_eq!(reliability(&predictions(&[0], &[0])), None);
 }
 

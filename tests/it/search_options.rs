@@ -7,8 +7,8 @@ use std::sync::Arc;
 use serde_json::Value;
 use w2s::data::{Rule, Task};
 use w2s::label::{
-    Aggregate, BatchSize, GivenLabels, IcmSettings, Init, Labelling, Method, ScoreForm, TraceEvent,
-    label,
+    Aggregate, BatchSize, Block, GivenLabels, IcmSettings, Init, Labelling, Method, ScoreForm,
+    TraceEvent, label,
 };
 use w2s::run::SeedStream;
 use w2s::score::{Calibration, Question, TableScorer};
@@ -71,6 +71,64 @@ fn starts_differ_in_their_labels_only() {
     }
     // Three of six by fair coins in 20 of 64 cases: 13.75 of 20 draws are expected to be unequal.
     assert!((8..20).contains(&num_unbalanced), "{num_unbalanced}");
+}
+
+#[test]
+fn a_search_that_starts_where_nothing_changes_proposes_nothing() {
+    let data = examples(6);
+    let ends = |label: usize, block: Block| {
+        let labels = data.iter().map(|e| (e.id.clone(), label)).collect();
+        let init = Init::Given(GivenLabels { name: "golden".into(), labels: Arc::new(labels) });
+        let settings = IcmSettings { num_seed: 6, init, block, ..plain() };
+        // The model says positive whatever stands before.
+        let events = search(&data, settings, vec![], 0, |_| 2.0).1;
+        let is_proposal = |event: &&TraceEvent| matches!(event, TraceEvent::Proposal { .. });
+        let Some(TraceEvent::End { reason, .. }) = events.last() else { unreachable!() };
+        (events.iter().filter(is_proposal).count(), reason.clone())
+    };
+    for block in [Block::Size(1), Block::Auto] {
+        assert_eq!(ends(1, block), (0, "converged".to_owned()));
+        let (num_proposals, reason) = ends(0, block);
+        assert!(num_proposals > 0 && reason == "converged", "{num_proposals} {reason}");
+    }
+}
+
+#[test]
+fn all_iterations_are_made_where_a_change_was_refused() {
+    let data = examples(6);
+    // The first text is predicted positive, weakly; all others are surer while it is negative.
+    let log_odds = |prompt: &str| {
+        let (demonstrations, asked) = parse(prompt);
+        match asked == "text 0" {
+            true => 0.1,
+            false if demonstrations.contains(&("text 0".to_owned(), 0)) => 3.0,
+            false => 0.2,
+        }
+    };
+    let ends = |stop_when_stable: bool, block: Block| {
+        let labels = data.iter().map(|e| (e.id.clone(), usize::from(e.id != "e0"))).collect();
+        let init = Init::Given(GivenLabels { name: "golden".into(), labels: Arc::new(labels) });
+        let mut settings =
+            IcmSettings { num_seed: 6, iterations: 9, init, block, stop_when_stable, ..plain() };
+        settings.schedule.initial = 0.01;
+        let (found, events) = search(&data, settings, vec![], 0, log_odds);
+        let was_accepted = |event: &TraceEvent| match event {
+            TraceEvent::Proposal { accepted, .. } => Some(*accepted),
+            _ => None,
+        };
+        let proposals: Vec<bool> = events.iter().filter_map(was_accepted).collect();
+        let Some(TraceEvent::End { reason, .. }) = events.last() else { unreachable!() };
+        assert_eq!(found.unwrap().records[0].label, "negative");
+        (proposals, reason.clone())
+    };
+    let blocks = |stop_when_stable| ends(stop_when_stable, Block::Auto);
+    assert_eq!(blocks(true), (vec![false], "converged".to_owned()));
+    let (proposals, reason) = blocks(false);
+    // Every other iteration takes back what was refused.
+    assert_eq!((proposals, reason.as_str()), (vec![false; 5], "iterations"));
+    let (proposals, reason) = ends(false, Block::Size(1));
+    assert!(proposals.len() > 1 && !proposals.contains(&true), "{proposals:?}");
+    assert_eq!(reason, "iterations");
 }
 
 #[test]

@@ -202,6 +202,21 @@ fn wrong_task_files_are_refused_with_their_line() {
             25,
             "more than two labels",
         ),
+        (
+            format!(
+                "{WHOLE}reference = {{ columns = [\"v\"], by_label = {{ urgent = \"A\" }} }}\n"
+            ),
+            24,
+            "one key for each label",
+        ),
+        (
+            format!(
+                "{WHOLE}reference = {{ columns = [\"v\"], by_label = {{ normal = \"B\", urgent = \"A\", \
+                 hot = \"C\" }} }}\n"
+            ),
+            24,
+            "one key for each label",
+        ),
     ];
     for (toml, expected_line, words) in cases {
         let error = load(&toml).unwrap_err();

@@ -94,8 +94,13 @@ impl<S: Scorer + ?Sized> Icm<'_, S> {
             let drawn = self.draw_block(walk, &pace, &mut rng)?;
             let uniform = 1.0 - rng.random::<f64>();
             if drawn.is_empty() {
-                // Nothing that is left can change, also where all iterations were asked for.
-                return Ok("converged");
+                if self.settings.stop_when_stable || !walk.refused.contains(&true) {
+                    // No label is left that its prediction would change.
+                    return Ok("converged");
+                }
+                // All iterations are asked for: what was refused is tried again.
+                walk.refused.fill(false);
+                continue;
             }
             let before = pace.num_taken;
             let accepted = self.propose_block(walk, &mut pace, drawn, uniform, observe)?;
