@@ -1,9 +1,10 @@
 //! Block proposals: laws on scorers worked out by hand.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use w2s::data::{Rule, Task};
-use w2s::label::{Block, Consistency, IcmSettings, TraceEvent, label};
+use w2s::label::{Block, Consistency, GivenLabels, IcmSettings, Init, TraceEvent, label};
 use w2s::run::SeedStream;
 use w2s::score::{Question, TableScorer};
 
@@ -96,6 +97,32 @@ fn blocks_find_what_single_proposals_find_in_fewer_passes() {
     }
     println!("U {better:+.2}, passes {single} by one, {blocks} by blocks");
     assert!(better > -1.0 && 2 * blocks < single, "{better} {single} {blocks}");
+}
+
+/// The labels held say how many first labels are given at once; among labelled ones it is an eighth.
+#[test]
+fn changes_begin_with_an_eighth_of_the_examples() {
+    let (num, mut largest) = (16, 0);
+    let data = examples(num);
+    for seed in 0..8 {
+        // Every label is held and wrong: the model says positive whatever stands before.
+        let labels = data.iter().map(|e| (e.id.clone(), 0)).collect();
+        let init = Init::Given(GivenLabels { name: "golden".into(), labels: Arc::new(labels) });
+        let settings = IcmSettings { num_seed: num, init, block: Block::Auto, ..plain() };
+        let task = Task::load("sentiment").unwrap();
+        let mut scorer = TableScorer::new(|_: &str, _: &Question| binary(2.0));
+        let mut first = None;
+        let mut observe = |event: &TraceEvent| {
+            if let TraceEvent::Proposal { changes, .. } = event {
+                first.get_or_insert(changes.len());
+            }
+            Ok(())
+        };
+        let method = icm(settings, vec![]);
+        label(&task, &data, &method, SeedStream::new(seed), &mut scorer, &mut observe).unwrap();
+        largest = largest.max(first.expect("all labels change"));
+    }
+    assert_eq!(largest, num / 8);
 }
 
 #[test]

@@ -272,6 +272,12 @@ fn a_resample_draws_one_run_less_than_there_are() {
     assert!(low < 0.01 && value == 0.5 && high > 0.99, "{low} {value} {high}");
     let [low, value, high] = of(vec![answers(true)]);
     assert!(low > 0.9 && value == 1.0 && high == 1.0, "{low} {value} {high}");
+    // Half of 100 of one label and all of 4 of the other: a deviation of sqrt(.25 / 100) / 2 = .025.
+    let gold: Vec<usize> = (0..104).map(|i| usize::from(i < 100)).collect();
+    let methods =
+        [method("m", Role::Method, vec![run("r", (0..104).map(|i| usize::from(i < 50)))])];
+    let balanced = column(&methods, &gold_of(&gold), 2000).methods[0].balanced_accuracy.unwrap();
+    close(balanced.high - balanced.low, 2.0 * 1.96 * 0.025, 0.01);
 }
 
 /// A draw of right and wrong for two methods whose true accuracies are .70 and .76 on items that are
