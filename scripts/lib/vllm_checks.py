@@ -37,7 +37,7 @@ class Vllm:
         command = [
             python, "-m", "vllm.entrypoints.cli.main", "serve", MODEL, "--served-model-name", NAME,
             "--host", "127.0.0.1", "--port", port, "--dtype", "float32", "--max-model-len", 4096,
-            "--block-size", 32, "--max-num-seqs", 16, "--enforce-eager", *more,
+            "--block-size", 32, "--max-num-seqs", 16, "--enforce-eager", "--enable-prompt-tokens-details", *more,
         ]
         self.process = subprocess.Popen([str(part) for part in command], env=environment, cwd=log.parent,
                                         stdout=log.open("w"), stderr=subprocess.STDOUT)

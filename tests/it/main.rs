@@ -72,6 +72,7 @@ mod server_answers;
 mod server_cache;
 mod server_cli;
 mod server_recorded;
+mod server_replayed;
 mod server_routes;
 mod server_stale;
 mod server_stub;

@@ -10,12 +10,12 @@ use crate::server_stub::{ALL, Has, Model, NAME, Say, Stub, local, of_model};
 
 const KEY: &str = "sk-very-secret-0123456789";
 
-struct Place {
+pub struct Place {
     folder: tempfile::TempDir,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self { folder: tempfile::tempdir().unwrap() }
     }
 
@@ -34,7 +34,7 @@ impl Place {
         command.env("XDG_CACHE_HOME", self.path("cache")).args(args).output().unwrap()
     }
 
-    fn good(&self, args: &[&str]) -> (String, String) {
+    pub fn good(&self, args: &[&str]) -> (String, String) {
         let output = self.w2s(args);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));

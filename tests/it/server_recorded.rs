@@ -1,4 +1,4 @@
-//! What servers answer: bodies of a real llama.cpp, and the forms of servers that do not run here, after
+//! What servers answer: bodies of real llama.cpp and vLLM, and the forms of servers that do not run here, after
 //! their sources.
 
 use serde_json::Value;
