@@ -74,9 +74,12 @@ class Vllm:
 def adapter(w2s, place, seed):
     """Trains an adapter on eight reviews and returns its folder."""
     out = place / f"adapter-{seed}"
-    command = [w2s, "train", "--model", MODEL, "--task", "sentiment", "--data", ROOT / "data/demo/reviews.jsonl",
-               "--labels", "gold", "--limit", 8, "--epochs", 1, "--batch-size", 4, "--lr", "2e-3", "--lora-r", 4,
-               "--seed", seed, "--device", "cpu", "--dtype", "f32", "--out", out]
+    command = [
+        w2s, "train", "--model", MODEL, "--task", "sentiment", "--data", ROOT / "data/demo/reviews.jsonl",
+        "--labels", "gold", "--gold", ROOT / "data/demo/reviews.gold.jsonl", "--limit", 8, "--epochs", 1,
+        "--batch-size", 4, "--lr", "2e-3", "--lora-r", 4, "--seed", seed, "--device", "cpu", "--dtype", "f32",
+        "--out", out,
+    ]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(f"error: {' '.join(map(str, command))}\n{done.stderr}")
