@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::model::ModelOptions;
+use super::observer::Wait;
 use super::session::Session;
 use super::words::duration;
 use crate::error::{Error, ErrorKind, Result};
@@ -46,7 +47,7 @@ pub(super) fn run(args: MergeJob, session: &mut Session) -> Result<()> {
         return Err(Error::new(ErrorKind::Usage, "`--adapter` is missing")
             .hint("give the folder of the adapter to merge"));
     };
-    let spinner = session.voice.wait("opening the model");
+    let spinner = session.voice.wait(Wait::OpeningModel);
     let adapter = Adapter::open(adapter_folder)?;
     let in_f32 = args.model.in_f32();
     let device = in_f32.training_device(None)?;

@@ -9,9 +9,10 @@ use serde_json::Map;
 
 use super::backend::{Backend, Need};
 use super::model::ModelOptions;
-use super::observer::Voice;
 use super::server::ServerOptions;
 use super::session::Session;
+use super::voice::Voice;
+use super::warning::{Part, Warning};
 use crate::error::{Error, ErrorKind, Result};
 use crate::score::{LabelScores, PromptTree, Scorer};
 
@@ -114,12 +115,8 @@ fn warn_of_beginnings(lines: &[Line], voice: &Voice<'_>) {
     };
     let mut with = lines.iter().filter_map(begun);
     if let Some((word, longer)) = with.next() {
-        voice.say(format_args!(
-            "{}\n  {} of {} lines have such labels",
-            super::observer::begun_word(&word, &longer),
-            1 + with.count(),
-            lines.len()
-        ));
+        let lines = Some(Part { num: 1 + with.count(), of: lines.len() });
+        voice.warn(&Warning::BegunWord { word, longer, lines });
     }
 }
 

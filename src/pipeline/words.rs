@@ -22,10 +22,6 @@ pub fn count(n: u64) -> String {
     out
 }
 
-pub(super) fn percent(x: f64) -> f64 {
-    100.0 * x
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

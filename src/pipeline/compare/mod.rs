@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
+use super::note::Note;
 use super::observer::Event;
 use super::session::Session;
 use crate::error::{Error, ErrorKind, Result};
@@ -130,7 +131,7 @@ pub(super) fn run(args: CompareJob, session: &Session<'_>) -> Result<()> {
             is_first: index == 0,
         })?;
     }
-    session.voice.say(format_args!("wrote `{}` and its figures", path.display()));
+    session.voice.note(&Note::ComparisonWritten { path });
     Ok(())
 }
 

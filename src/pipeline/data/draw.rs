@@ -11,8 +11,10 @@ use serde_json::{Map, Value, json};
 use crate::data::{Task, join_records};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::field_values;
+use crate::pipeline::note::Note;
 use crate::pipeline::run_options::RunOptions;
 use crate::pipeline::session::Session;
+use crate::pipeline::warning::{Part, Warning};
 use crate::pipeline::words::count;
 use crate::run::{GoldUse, Manifest, RunDir, SeedStream};
 
@@ -81,9 +83,7 @@ pub(super) fn run(args: &DrawJob, session: &Session) -> Result<()> {
     let manifest = manifest(args, task.as_ref(), session)?;
     let folder = RunDir::open(&args.run.out, &manifest, args.run.mode())?;
     if folder.is_complete() {
-        session
-            .voice
-            .say(format_args!("the run in {} is complete; nothing to do", args.run.out.display()));
+        session.voice.note(&Note::RunComplete { folder: args.run.out.clone() });
         return Ok(());
     }
     let records = records(args, task.as_ref())?;
@@ -114,9 +114,8 @@ pub(super) fn run(args: &DrawJob, session: &Session) -> Result<()> {
             .hint("ask for fewer records, or raise `--max-chars`"));
         }
         if size < *num {
-            session
-                .voice
-                .say(format_args!("warning: part `{name}` has {size} records, fewer than {num}"));
+            let records = Part { num: size, of: *num };
+            session.voice.warn(&Warning::SmallPart { part: name.clone(), records });
         }
         sizes.insert(name.clone(), size.into());
         let name = format!("{name}.jsonl");

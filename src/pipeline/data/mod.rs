@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::observer::Voice;
+use super::note::Note;
 use super::session::Session;
+use super::voice::Voice;
 use crate::data::{Task, join_records};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hub::{HubDataset, HubSettings};
@@ -95,7 +96,7 @@ fn pull(args: &PullJob, voice: &Voice<'_>) -> Result<()> {
     for file in &files {
         let found = dataset.file(file, args.refresh)?;
         if found.was_cached {
-            voice.say(format_args!("{file}: from the cache"));
+            voice.note(&Note::FromCache { file: file.clone() });
         }
         paths.push(found.path);
     }

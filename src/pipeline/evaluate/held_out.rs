@@ -19,10 +19,12 @@ use crate::label::{Method, OrderOptions, TraceEvent, label};
 use crate::pipeline::backend::{Backend, Need};
 use crate::pipeline::finished::task_of;
 use crate::pipeline::model::ModelOptions;
+use crate::pipeline::note::Note;
+use crate::pipeline::observer::{Event, Resume, Wait};
 use crate::pipeline::prior::{self, PriorOptions};
 use crate::pipeline::server::ServerOptions;
 use crate::pipeline::session::Session;
-use crate::pipeline::words::{count, duration};
+use crate::pipeline::warning::Warning;
 use crate::run::files::LABELS;
 use crate::run::{GoldUse, Input, Manifest, OpenMode, RunDir, SeedStream};
 use crate::score::{Cached, Calibration, Journaled};
@@ -126,9 +128,7 @@ pub(super) fn label_test(
     let num_given = demonstrations.labelled.len();
     let num_shared = keep_apart(&mut demonstrations.labelled, &dataset);
     if num_shared > 0 {
-        session.voice.say(format_args!(
-            "warning: {num_shared} demonstrations have the text of a test example and are left out"
-        ));
+        session.voice.warn(&Warning::SharedTexts { num_demonstrations: num_shared });
     }
     draw(args, &mut demonstrations.labelled, streams)?;
     add_noise(args, &mut demonstrations, source, streams)?;
@@ -140,7 +140,7 @@ pub(super) fn label_test(
         // All test examples stand behind the same demonstrations, which are computed once.
         order: OrderOptions::DATASET,
     };
-    let spinner = session.voice.wait("opening the model");
+    let spinner = session.voice.wait(Wait::OpeningModel);
     let mut scorer = Backend::open(model, server, Need::Scores, session)?;
     let opened = (&*session, &scorer);
     let manifest = manifest(args, model, &demonstrations, &dataset, &method, opened, num_given)?;
@@ -152,20 +152,11 @@ pub(super) fn label_test(
     };
     let folder = RunDir::open(out, &manifest, mode)?;
     if folder.is_complete() {
-        session.voice.say(format_args!(
-            "the run in {} is complete; its labels are evaluated",
-            out.display()
-        ));
+        session.voice.note(&Note::HeldOutComplete { folder: out.clone() });
         scorer.give_back(session);
         return Ok(out.clone());
     }
-    session.voice.interruptible(
-        &format!(
-            "nothing is lost. Continue with the same command and --resume (run folder {})",
-            out.display()
-        ),
-        false,
-    );
+    session.voice.interruptible(Resume::Run { folder: out });
     let bar = session.voice.labelling(None, dataset.examples.len());
     let mut asked = Cached::new(Journaled::new(&mut scorer, folder.journal()?));
     let work_began = Instant::now();
@@ -193,14 +184,13 @@ pub(super) fn label_test(
     folder.write_json("summary.json", &labelling.summary)?;
     let seconds = began.elapsed().as_secs_f64();
     scorer.write_cost(&folder)?;
-    folder.finish(seconds, work_seconds)?;
-    session.voice.say(format_args!(
-        "labelled {} test examples behind {} demonstrations in {} ({} tokens computed)",
-        labelling.records.len(),
-        demonstrations.labelled.len(),
-        duration(seconds),
-        count(labelling.summary.tokens_computed)
-    ));
+    let folder = folder.finish(seconds, work_seconds)?;
+    session.voice.tell(&Event::LabelledTest {
+        labelling: &labelling,
+        num_demonstrations: demonstrations.labelled.len(),
+        seconds,
+        folder: &folder,
+    });
     scorer.tell_cost(&session.voice);
     scorer.give_back(session);
     Ok(out.clone())

@@ -14,10 +14,12 @@ use serde_json::Value;
 use super::finished::{complete_run, task_of};
 use super::label::restarts;
 use super::model::ModelOptions;
-use super::observer::{Event, Voice};
+use super::note::Note;
+use super::observer::Event;
 use super::server::ServerOptions;
 use super::session::Session;
-use super::words::percent;
+use super::voice::Voice;
+use super::warning::Warning;
 use crate::data::{GoldLabels, LabelRecord, read_label_records};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{
@@ -150,7 +152,7 @@ pub(super) fn run(args: EvaluateJob, session: &mut Session) -> Result<()> {
     }
     let found = find_basins(&done, args.basin_agreement)?;
     if let Some(found) = &found {
-        tell_basins(found, &session.voice);
+        session.voice.tell(&Event::EvaluatedSearches(found));
     }
     if let Some(path) = &args.basins {
         let found = found.ok_or_else(|| {
@@ -321,55 +323,17 @@ fn tell(done: &[(PathBuf, Evaluated)], per_label: bool, voice: &Voice<'_>) -> Re
     voice.event(&Event::Evaluated { runs: &runs, per_label })
 }
 
-/// Says what should make a reader doubt the labels, and which concept they come closest to.
+/// Tells what should make a reader doubt the labels, and which concept they come closest to.
 fn tell_doubts(run: &Path, evaluation: &Evaluation, diagnostics: &Diagnostics, voice: &Voice<'_>) {
-    let run = run.display();
     if let Some(closest) = evaluation.closest_column() {
-        let inverted = if closest.inverted { ", with the two labels exchanged" } else { "" };
-        voice.say(format_args!(
-            "{run}: the labels come closest to column `{}` (balanced accuracy {:.1} %{inverted})",
-            closest.column,
-            percent(closest.balanced_accuracy)
-        ));
+        voice.note(&Note::ClosestColumn { run: run.to_path_buf(), closest });
     }
     let Some(search) = &diagnostics.search else { return };
     for collapse in &search.collapses {
-        let end = if collapse.recovered { "; it recovered later" } else { " and stayed so" };
-        voice.say(format_args!(
-            "warning: {run}: batch {} collapsed from iteration {} on: {:.0} % are `{}` at iteration {} (entropy {:.3} nats, alarm below {:.3}){end}",
-            collapse.batch,
-            collapse.since_iteration,
-            percent(collapse.share),
-            collapse.label,
-            collapse.iteration,
-            collapse.entropy_nats,
-            search.collapse_below_nats
-        ));
-    }
-}
-
-fn tell_basins(found: &Basins, voice: &Voice<'_>) {
-    voice.say(format_args!(
-        "basins (runs with {:.0} % or more equal labels, up to a renaming of the labels):",
-        percent(found.threshold)
-    ));
-    for (i, basin) in found.basins.iter().enumerate() {
-        let mut text =
-            format!("  {}: {} of the runs ({})", i + 1, basin.runs.len(), basin.runs.join(", "));
-        if let Some(score) = basin.mean_score {
-            text += &format!("; mean score {score:.2}");
-        }
-        if let Some(within) = basin.agreement_within {
-            text += &format!("; {:.0} % equal within", percent(within));
-        }
-        for column in &basin.columns {
-            if let Some(agreement) = column.agreement {
-                text += &format!("; {} {:.1} %", column.column, percent(agreement));
-                if column.num_renamed > 0 {
-                    text += &format!(" ({} with other names)", column.num_renamed);
-                }
-            }
-        }
-        voice.say(format_args!("{text}"));
+        voice.warn(&Warning::Collapsed {
+            run: run.to_path_buf(),
+            collapse: collapse.clone(),
+            below_nats: search.collapse_below_nats,
+        });
     }
 }

@@ -14,10 +14,11 @@ use serde::Serialize;
 
 use super::job::Job;
 use super::model::ModelOptions;
-use super::observer::Voice;
+use super::observer::Wait;
 use super::session::Session;
 use super::step::{Step, run_step};
 use super::train::TrainJob;
+use super::voice::Voice;
 use super::words::{count, duration};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{Z_95, wilson};
@@ -122,7 +123,7 @@ fn counts(job: &Job) -> bool {
 fn count_steps(steps: &[(String, Step)], voice: &Voice<'_>) -> Result<Vec<Counted>> {
     let mut session = Session::default();
     session.count_only();
-    let spinner = voice.wait("counting");
+    let spinner = voice.wait(Wait::Counting);
     let mut all = Vec::new();
     for (of, step) in steps {
         if !counts(&step.job) {
@@ -170,7 +171,7 @@ fn planned(
             other.model.as_ref().is_some_and(|m| m.model == model.model)
                 && other.work.num_written > 0
         });
-        let spinner = voice.wait("measuring");
+        let spinner = voice.wait(Wait::Measuring);
         let seconds = args.measure / models.len() as f64;
         let speed = measure(model, train, writes, seconds, &mut session)?;
         spinner.end();

@@ -8,9 +8,11 @@ use serde::Serialize;
 
 use super::data::{DataCommand, DataJob};
 use super::job::Job;
-use super::observer::Voice;
+use super::note::Note;
+use super::observer::Resume;
 use super::session::Session;
 use super::step::{Step, run_steps};
+use super::voice::Voice;
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{Comparison, Role};
 use crate::recipe::{Expanded, Published, Recipe, RecipeStep};
@@ -112,14 +114,15 @@ pub(super) fn run(args: ReproduceJob, session: &mut Session) -> Result<()> {
         }
         return Ok(());
     }
-    session.voice.say(format_args!("{}\n{}\n{} steps", recipe.title, recipe.source, steps.len()));
+    session.voice.note(&Note::Recipe {
+        title: recipe.title.clone(),
+        source: recipe.source.clone(),
+        num_steps: steps.len(),
+    });
     args.place.prepare(&recipe, (&expanded, &steps), session)?;
     let around = args.reuse.clone().or_else(|| out.parent().map(Path::to_path_buf));
     session.reuse_from(around);
-    session.voice.interruptible(
-        &format!("nothing is lost. Continue with the same command (results in {})", out.display()),
-        true,
-    );
+    session.voice.interruptible(Resume::Recipe { folder: &out });
     run_steps(&steps, session)?;
     let results = results(&recipe, &expanded, &steps)?;
     write(&recipe, &args.place.scale, &results, &out, &session.voice)

@@ -19,7 +19,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::command_line::typed;
-use super::observer::Event;
+use super::note::Note;
+use super::observer::{Event, Resume, StepPlace};
 use super::relabel::{ChangeName, RelabelSummary as Looked};
 use super::session::Session;
 use super::step::{Step, run_step};
@@ -68,20 +69,14 @@ pub(super) fn run(args: LoopJob, session: &mut Session) -> Result<()> {
     let manifest = manifest(&settings, &task, &dataset, &parts, session);
     let folder = RunDir::open(&settings.out, &manifest, settings.mode)?;
     if folder.is_complete() {
-        session
-            .voice
-            .say(format_args!("the loop in {} is complete; nothing to do", settings.out.display()));
+        session.voice.note(&Note::LoopComplete { folder: settings.out.clone() });
         return Ok(());
     }
     session.tell_settings_of_all(&manifest);
-    if let GoldUse::Because(reason) = &manifest.gold_used {
-        session.voice.say(format_args!("gold is used: {reason}"));
-    }
+    session.voice.tell_gold(&manifest.gold_used);
     parts.write(&settings)?;
-    session.voice.interruptible(
-        &format!("nothing is lost. Continue the loop with: {}", again(&session.command_line())),
-        true,
-    );
+    let again = again(&session.command_line());
+    session.voice.interruptible(Resume::Loop { command: again.as_deref() });
     let mut work = Work {
         settings: &settings,
         task: &task,
@@ -106,19 +101,12 @@ pub(super) fn run(args: LoopJob, session: &mut Session) -> Result<()> {
     Ok(())
 }
 
-/// The command that goes on with the loop.
-fn again(words: &[String]) -> String {
-    let Some((_, words)) = words.split_first() else {
-        return "the same job, resumed".to_owned();
-    };
+/// The command that goes on with the loop; none for a loop that no command line began.
+fn again(words: &[String]) -> Option<String> {
+    let (_, words) = words.split_first()?;
     let words = words.iter().filter(|word| *word != "--resume" && *word != "--force").cloned();
-    typed(
-        &["w2s".to_owned()]
-            .into_iter()
-            .chain(words)
-            .chain(["--resume".to_owned()])
-            .collect::<Vec<_>>(),
-    )
+    let whole = ["w2s".to_owned()].into_iter().chain(words).chain(["--resume".to_owned()]);
+    Some(typed(&whole.collect::<Vec<_>>()))
 }
 
 /// Which examples are in which batch, and which are set aside.
@@ -282,7 +270,8 @@ impl Work<'_, '_> {
     /// Runs a step and returns its summary.
     fn step(&mut self, step: &Step) -> Result<Value> {
         self.num_steps += 1;
-        run_step(step, Some((self.num_steps, self.settings.most_steps())), self.session)?;
+        let place = StepPlace { number: self.num_steps, of: self.settings.most_steps() };
+        run_step(step, Some(place), self.session)?;
         let out = self.settings.folder(&step.name);
         let summary: Value = read_json(&out.join("summary.json"))?;
         let timing: Value = read_json(&out.join("timing.json"))?;
