@@ -66,7 +66,7 @@ pub(super) struct Terminal {
 
 impl Observer for Terminal {
     fn event(&mut self, event: &Event<'_>) -> Result<()> {
-        for line in words::lines(event) {
+        for line in words::lines(event)? {
             match line {
                 Line::Said(text) => self.above(|| complain(format_args!("{text}"))),
                 Line::Printed(text) => self.above(|| print(format_args!("{text}")))?,

@@ -40,6 +40,7 @@ mod prior;
 mod relabel;
 mod report;
 mod reproduce;
+mod results;
 mod rounds;
 mod run_labels;
 mod run_options;
@@ -51,7 +52,6 @@ mod train;
 mod usage;
 mod voice;
 mod warning;
-mod words;
 
 pub use compare::CompareJob;
 pub use data::{DataCommand, DataJob, DrawJob, PullJob};
@@ -70,11 +70,14 @@ pub use names::{InitName, PresetName, RuleChoice};
 pub use note::{LeftOut, Note, ServedRoute};
 pub use observer::{Event, Observer, Resume, Series, Silent, StepPlace, Wait};
 pub use outcome::Outcome;
-pub use plan::PlanJob;
+pub use plan::{Plan, PlanJob, PlannedInterval, PlannedStep, Speed};
 pub use prior::PriorOptions;
 pub use relabel::{ChangeName, RelabelJob, RelabelSummary};
 pub use report::ReportJob;
-pub use reproduce::{PlaceOptions, ReproduceJob};
+pub use reproduce::{PlaceOptions, RecipeListing, ReproduceJob, Reproduction};
+pub use results::{
+    DrawSummary, Evaluated, ExplainedGroup, Explanation, Exported, PromptScores, ScoredLabel,
+};
 pub use rounds::LoopJob;
 pub use run_options::RunOptions;
 pub use score::ScoreJob;
@@ -82,4 +85,3 @@ pub use server::{RouteChoice, ServerOptions, within};
 pub use session::Session;
 pub use train::{LossName, LossOptions, NormaliseName, TrainJob, TrainSummary};
 pub use warning::{IgnoredFlag, Part, Warning};
-pub use words::{count, duration};

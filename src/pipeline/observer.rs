@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use super::filter::FilterSummary;
 use super::note::Note;
+use super::plan::Plan;
 use super::relabel::RelabelSummary;
+use super::reproduce::Reproduction;
+use super::results::{Explanation, Exported, PromptScores};
 use super::train::TrainSummary;
 use super::warning::Warning;
 use crate::error::Result;
@@ -12,6 +15,7 @@ use crate::eval::{
     Basins, ColumnComparison, Comparison, Evaluation, LoopEvaluation, WeakEvaluation,
 };
 use crate::label::{Labelling, RestartSummary, TraceEvent};
+use crate::report::ReportSummary;
 use crate::run::{LoopRecord, Manifest, Round, RunDir};
 use crate::score::{Calibration, Prior};
 use crate::server::Spent;
@@ -51,10 +55,6 @@ impl Observer for Silent {
 /// its end all the same, so that the terminal has words for each or does not build.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// Lines for people: what is done, what is there, warnings (`warning: ..`, with a line `hint: ..`).
-    Message(&'a str),
-    /// A line of results, where a verb has no other.
-    Result(&'a str),
     /// Something that a person wants to know.
     Note(&'a Note),
     /// Something that should make a person look.
@@ -183,6 +183,46 @@ pub enum Event<'a> {
         /// Whether it is the first.
         is_first: bool,
     },
+    /// What a recipe or a job will cost.
+    Planned {
+        /// What was counted and measured.
+        plan: &'a Plan,
+        /// Hours that there are, if they were named.
+        most_hours: Option<f64>,
+        /// Whether JSON is asked for.
+        as_json: bool,
+    },
+    /// What a recipe came to, or which there are.
+    Reproduced(&'a Reproduction),
+    /// A prompt was answered; in the order of the file.
+    Scored(&'a PromptScores),
+    /// An adapter was merged into its model.
+    Merged {
+        /// Since the job began.
+        seconds: f64,
+        /// The folder of the merged model.
+        folder: &'a RunDir,
+    },
+    /// Files of a data set are here.
+    Pulled(&'a [PathBuf]),
+    /// A part of a data file was drawn and written.
+    Drawn {
+        /// The part's file.
+        file: &'a Path,
+        /// How many records it has.
+        num_records: usize,
+    },
+    /// A model put the concept behind labels in words.
+    Explained {
+        /// Its words, and what it was shown.
+        explanation: &'a Explanation,
+        /// Where they are written.
+        file: &'a Path,
+    },
+    /// A labelled set was written for another trainer.
+    Exported(&'a Exported),
+    /// Figures and pages were drawn.
+    Reported(&'a ReportSummary),
     /// What was begun by the last [`Waiting`](Event::Waiting), [`Labelling`](Event::Labelling) or
     /// [`Training`](Event::Training) has ended, well or not.
     Ended,

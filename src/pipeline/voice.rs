@@ -48,16 +48,6 @@ impl<'o> Voice<'o> {
         let _ = self.event(event);
     }
 
-    /// Tells people something.
-    pub(super) fn say(&self, text: std::fmt::Arguments<'_>) {
-        self.tell(&Event::Message(&text.to_string()));
-    }
-
-    /// Tells a line of results.
-    pub(super) fn print(&self, text: std::fmt::Arguments<'_>) -> Result<()> {
-        self.event(&Event::Result(&text.to_string()))
-    }
-
     pub(super) fn note(&self, note: &Note) {
         self.tell(&Event::Note(note));
     }
@@ -162,7 +152,7 @@ mod tests {
     fn what_an_observer_refuses_ends_the_work_only_at_steps_and_results() {
         let voice = Voice::new(|_: &Event<'_>| Err(Error::new(ErrorKind::Usage, "enough")));
         voice.tell_unused(1);
-        assert!(voice.event(&Event::Result("a line")).is_err());
+        assert!(voice.event(&Event::Pulled(&[])).is_err());
         let work = voice.labelling(None, 3);
         assert!(work.update(&TraceEvent::Scored { done: 1, total: 3 }).is_err());
     }

@@ -43,6 +43,7 @@ mod help;
 mod hub;
 mod hub_origin;
 mod imports;
+mod job_values;
 mod label_logits;
 mod loop_options;
 mod loop_runs;

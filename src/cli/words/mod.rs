@@ -6,16 +6,21 @@
 mod compare;
 mod evaluate;
 mod filter;
+mod folders;
 mod label;
 mod line;
 mod notes;
 mod numbers;
+mod plan;
 mod relabel;
+mod reproduce;
 mod rounds;
+mod score;
 mod train;
 mod warnings;
 mod working;
 
+use w2s::error::Result;
 use w2s::pipeline::Event;
 
 use super::settings_text;
@@ -34,10 +39,11 @@ fn printed(texts: impl IntoIterator<Item = String>) -> Vec<Line> {
 }
 
 /// Returns what is written of an event, in its order.
-pub(super) fn lines(event: &Event<'_>) -> Vec<Line> {
-    match *event {
-        Event::Message(text) => said([text.to_owned()]),
-        Event::Result(text) => printed([text.to_owned()]),
+///
+/// # Errors
+/// When a result cannot be written as JSON.
+pub(super) fn lines(event: &Event<'_>) -> Result<Vec<Line>> {
+    Ok(match *event {
         Event::Note(note) => said([notes::text(note)]),
         Event::Warning(warning) => said([warnings::text(warning)]),
         Event::Settings(of) => said([settings_text::block(&of.settings, of.seed)]),
@@ -70,6 +76,22 @@ pub(super) fn lines(event: &Event<'_>) -> Vec<Line> {
             lines.extend(said(compare::doubts(comparison, column)));
             lines
         }
+        Event::Planned { plan, most_hours: _, as_json: true } => printed([plan::json(plan)?]),
+        Event::Planned { plan, most_hours, as_json: false } => {
+            printed(plan::planned(plan, most_hours))
+        }
+        Event::Reproduced(done) => reproduce::reproduced(done),
+        Event::Scored(scores) => printed([score::scored(scores)]),
+        Event::Merged { seconds, folder } => said([folders::merged(seconds, folder)]),
+        Event::Pulled(files) => printed(files.iter().map(|file| file.display().to_string())),
+        Event::Drawn { file, num_records } => said([folders::drawn(file, num_records)]),
+        Event::Explained { explanation, file } => folders::explained(explanation, file),
+        Event::Exported(done) => folders::exported(done),
+        Event::Reported(summary) => {
+            let mut lines = said(summary.notes.iter().map(|note| format!("note: {note}")));
+            lines.extend(printed(summary.files.iter().map(|file| file.display().to_string())));
+            lines
+        }
         // Progress, which the terminal draws.
         Event::Interruptible(_)
         | Event::Waiting(_)
@@ -78,5 +100,5 @@ pub(super) fn lines(event: &Event<'_>) -> Vec<Line> {
         | Event::Training { .. }
         | Event::Step { .. }
         | Event::Ended => Vec::new(),
-    }
+    })
 }

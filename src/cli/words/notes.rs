@@ -24,7 +24,7 @@ pub(in crate::cli) fn text(note: &Note) -> String {
             format!("continuing after {num_passes} recorded passes")
         }
         Note::StepsContinued { step } => format!("continuing after step {step}"),
-        Note::GoldUsed { reason } => format!("gold is used: {reason}"),
+        Note::GoldUsed { reason } => gold_used(reason),
         Note::OtherKind { num_records } => {
             format!("{num_records} records of the data are not of the task's kind and are left out")
         }
@@ -58,6 +58,11 @@ pub(in crate::cli) fn text(note: &Note) -> String {
             format!("{title}\n{source}\n{num_steps} steps")
         }
     }
+}
+
+/// That gold has a part.
+pub(super) fn gold_used(reason: &str) -> String {
+    format!("gold is used: {reason}")
 }
 
 fn left_out(what: LeftOut) -> &'static str {

@@ -84,7 +84,7 @@ pub struct CompareJob {
 
 const JSON: &str = "comparison.json";
 
-pub(super) fn run(args: CompareJob, session: &Session<'_>) -> Result<()> {
+pub(super) fn run(args: CompareJob, session: &Session<'_>) -> Result<Comparison> {
     let path = args.out.join(JSON);
     if path.exists() && !args.force {
         return Err(Error::new(ErrorKind::Run, "the folder already holds a comparison")
@@ -132,7 +132,7 @@ pub(super) fn run(args: CompareJob, session: &Session<'_>) -> Result<()> {
         })?;
     }
     session.voice.note(&Note::ComparisonWritten { path });
-    Ok(())
+    Ok(comparison)
 }
 
 fn publish(methods: &mut [Named], published: &[String]) -> Result<()> {

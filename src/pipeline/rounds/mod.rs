@@ -21,6 +21,7 @@ use serde_json::{Map, Value, json};
 use super::command_line::typed;
 use super::note::Note;
 use super::observer::{Event, Resume, StepPlace};
+use super::outcome::Outcome;
 use super::relabel::{ChangeName, RelabelSummary as Looked};
 use super::session::Session;
 use super::step::{Step, run_step};
@@ -43,7 +44,7 @@ use steps::adapter;
 
 pub use options::LoopJob;
 
-pub(super) fn run(args: LoopJob, session: &mut Session) -> Result<()> {
+pub(super) fn run(args: LoopJob, session: &mut Session) -> Result<Outcome<LoopRecord>> {
     let began = Instant::now();
     let settings = args.settle()?;
     if ProcessRank::from_environment()?.is_some() {
@@ -70,7 +71,7 @@ pub(super) fn run(args: LoopJob, session: &mut Session) -> Result<()> {
     let folder = RunDir::open(&settings.out, &manifest, settings.mode)?;
     if folder.is_complete() {
         session.voice.note(&Note::LoopComplete { folder: settings.out.clone() });
-        return Ok(());
+        return Outcome::complete_of(folder, LOOP);
     }
     session.tell_settings_of_all(&manifest);
     session.voice.tell_gold(&manifest.gold_used);
@@ -96,9 +97,10 @@ pub(super) fn run(args: LoopJob, session: &mut Session) -> Result<()> {
     let record = work.finish(stopped.as_ref())?;
     let work_seconds = work.rounds.iter().map(|round| round.seconds).sum();
     let rounds = work.rounds;
-    let folder = folder.finish(began.elapsed().as_secs_f64(), work_seconds)?;
+    let seconds = began.elapsed().as_secs_f64();
+    let folder = folder.finish(seconds, work_seconds)?;
     session.voice.tell(&Event::Looped { record: &record, rounds: &rounds, folder: &folder });
-    Ok(())
+    Ok(Outcome { folder, summary: record, seconds, was_complete: false })
 }
 
 /// The command that goes on with the loop; none for a loop that no command line began.
