@@ -7,7 +7,7 @@
 
 use rand::seq::SliceRandom;
 
-use super::order::Items;
+use super::items::Items;
 use crate::run::SeedStream;
 use crate::score::{LabelScores, NodeId, PromptTree, QuestionId, Usage};
 

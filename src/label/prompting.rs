@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::batches::{self, BatchSize};
 use super::found::{Found, few_examples};
-use super::order::{Items, OrderOptions, OrderPlan};
+use super::items::Items;
+use super::order::{OrderOptions, OrderPlan};
 use super::trace::TraceEvent;
 use crate::data::Example;
 use crate::error::{Error, ErrorKind, Result};

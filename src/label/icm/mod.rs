@@ -46,7 +46,8 @@ use walk::Walk;
 
 use super::consistency::Consistency;
 use super::found::few_examples;
-use super::order::{Items, OrderPlan};
+use super::items::Items;
+use super::order::OrderPlan;
 use super::prequential::ChainPlan;
 use super::trace::{Change, TraceEvent};
 use crate::error::{Error, ErrorKind, Result};
