@@ -26,7 +26,7 @@ pub use consistency::Consistency;
 pub use icm::{Block, GivenLabels, Icm, IcmResult, IcmSettings, Init, OrderCheck};
 pub use items::Items;
 pub use objective::{Aggregate, Objective, Score, ScoreForm, accepts};
-pub use order::{Asked, Order, OrderOptions, OrderPlan};
+pub use order::{Asked, Epoch, Order, OrderOptions, OrderPlan};
 pub use prequential::{AskedChains, ChainPlan};
 pub use preset::Preset;
 pub use prompting::{DemonstrationLabels, ManyShot, ManyShotSummary};

@@ -79,6 +79,15 @@ impl Default for OrderOptions {
     }
 }
 
+/// A stretch of the search of a batch, which has its own orders.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Epoch {
+    /// The batch.
+    pub batch: u64,
+    /// Which of its stretches, from 0 on.
+    pub number: u64,
+}
+
 /// A fixed order for one stretch of the search: labellings are compared under the same one.
 #[derive(Clone, Debug)]
 pub struct OrderPlan {
@@ -131,14 +140,14 @@ impl Asked {
 }
 
 impl OrderPlan {
-    /// Returns the order of epoch `epoch` of batch `batch`: seeded permutations for `halving`, with
-    /// its anchors among the examples that `labels` labels.
+    /// Returns the order of an epoch: seeded permutations for `halving`, with its anchors among the
+    /// examples that `labels` labels.
     pub fn new(
         options: OrderOptions,
         items: &Items,
         labels: &[Option<usize>],
         streams: &SeedStream,
-        epoch: (u64, u64),
+        epoch: Epoch,
     ) -> Self {
         let is_drawn = options.order == Order::Halving || options.num_demonstrations.is_some();
         let sequences = sequences(options, items.len(), is_drawn, streams, epoch);
@@ -152,7 +161,7 @@ impl OrderPlan {
         items: &Items,
         labels: &[Option<usize>],
         streams: &SeedStream,
-        epoch: (u64, u64),
+        epoch: Epoch,
     ) -> Self {
         let sequences = sequences(options, items.len(), true, streams, epoch);
         Self::with_sequences(options, sequences, items, labels)
@@ -270,12 +279,12 @@ fn sequences(
     num: usize,
     is_drawn: bool,
     streams: &SeedStream,
-    (batch, epoch): (u64, u64),
+    epoch: Epoch,
 ) -> Vec<Vec<usize>> {
     let sequence = |tree| {
         let mut sequence: Vec<usize> = (0..num).collect();
         if is_drawn {
-            sequence.shuffle(&mut streams.rng("label/order", &[batch, epoch, tree]));
+            sequence.shuffle(&mut streams.rng("label/order", &[epoch.batch, epoch.number, tree]));
         }
         sequence
     };

@@ -10,7 +10,7 @@ use rand::Rng;
 use w2s::data::WeakRecord;
 use w2s::eval::{
     Answer, AnsweredRun, Binning, ColumnComparison, ComparedMethod, Estimate, Resampling, Role,
-    compare, evaluate_weak, filter_gain,
+    Tally, compare, evaluate_weak, filter_gain,
 };
 use w2s::run::SeedStream;
 
@@ -239,13 +239,13 @@ impl Filter {
         let mut covered = 0;
         for index in 0..num_draws {
             let mut rng = SeedStream::new(53).rng(self.name, &[num_items as u64, index as u64]);
-            let (mut kept, mut dropped) = ((0, 0), (0, 0));
+            let (mut kept, mut dropped) = (Tally::default(), Tally::default());
             for _ in 0..num_items {
                 let is_kept = rng.random_bool(self.share);
                 let side = if is_kept { &mut kept } else { &mut dropped };
                 let share = if is_kept { self.kept_right } else { self.dropped_right };
-                side.0 += usize::from(rng.random_bool(share));
-                side.1 += 1;
+                side.num_right += usize::from(rng.random_bool(share));
+                side.num += 1;
             }
             covered += usize::from(filter_gain(kept, dropped).is_none_or(|of| holds(of, gain)));
         }
