@@ -55,7 +55,7 @@ mod warning;
 
 pub use compare::CompareJob;
 pub use data::{DataCommand, DataJob, DrawJob, PullJob};
-pub use evaluate::{EvaluateJob, HeldOutOptions, NoiseName};
+pub use evaluate::{EvaluateJob, HeldOutOptions};
 pub use explain::ExplainJob;
 pub use export::{ExportJob, Format};
 pub use filter::{AnswerForm, CalibrateName, FilterJob, FilterSummary, WeightName};
@@ -78,10 +78,10 @@ pub use reproduce::{PlaceOptions, RecipeListing, ReproduceJob, Reproduction};
 pub use results::{
     DrawSummary, Evaluated, ExplainedGroup, Explanation, Exported, PromptScores, ScoredLabel,
 };
-pub use rounds::LoopJob;
+pub use rounds::{LaterName, LoopJob};
 pub use run_options::RunOptions;
 pub use score::ScoreJob;
 pub use server::{RouteChoice, ServerOptions, within};
 pub use session::Session;
-pub use train::{LossName, LossOptions, NormaliseName, TrainJob, TrainSummary};
+pub use train::{LossName, LossOptions, TrainJob, TrainSummary};
 pub use warning::{IgnoredFlag, Part, Warning};

@@ -52,7 +52,7 @@ pub struct HeldOutOptions {
     /// Whether the noise keeps the accuracy of all labels or that of every label by itself
     /// [default: overall]
     #[arg(long, value_enum, requires = "noise_accuracy")]
-    pub noise_by: Option<NoiseName>,
+    pub noise_by: Option<NoiseBy>,
     /// Built-in task or path of a task file [default: that of the run]
     #[arg(long, value_name = "TASK", requires = "test")]
     pub task: Option<String>,
@@ -75,16 +75,6 @@ pub struct HeldOutOptions {
     /// Replace the run in the folder
     #[arg(long, requires = "test")]
     pub force: bool,
-}
-
-/// What labels are as often wrong as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum NoiseName {
-    /// The labels of the run, all together.
-    Overall,
-    /// Those of each gold label.
-    Label,
 }
 
 /// Labelled examples to prompt with, and where they are from.
@@ -313,13 +303,6 @@ impl HeldOutOptions {
             (self.resume, self.force) = (true, false);
         }
     }
-
-    fn noise_by(&self) -> NoiseBy {
-        match self.noise_by {
-            Some(NoiseName::Label) => NoiseBy::Label,
-            Some(NoiseName::Overall) | None => NoiseBy::Overall,
-        }
-    }
 }
 
 fn add_noise(
@@ -342,7 +325,8 @@ fn add_noise(
     }
     let labels: Vec<usize> = demonstrations.labelled.iter().map(|(_, label)| *label).collect();
     let num_labels = demonstrations.task.num_labels();
-    let noisy = noisy_labels(&labels, num_labels, accuracy, args.noise_by(), streams)?;
+    let noisy =
+        noisy_labels(&labels, num_labels, accuracy, args.noise_by.unwrap_or_default(), streams)?;
     for ((_, label), noisy) in demonstrations.labelled.iter_mut().zip(noisy) {
         *label = noisy;
     }
@@ -419,7 +403,7 @@ fn manifest(
     }
     if let Some(accuracy) = args.noise_accuracy {
         settings.insert("noise_accuracy".into(), accuracy.into());
-        settings.insert("noise_by".into(), to_value(&args.noise_by())?);
+        settings.insert("noise_by".into(), to_value(&args.noise_by.unwrap_or_default())?);
     }
     let mut inputs = vec![
         Input {

@@ -29,7 +29,7 @@ use crate::eval::{
 };
 use crate::run::{Manifest, RunDir, write_atomic};
 
-pub use held_out::{HeldOutOptions, NoiseName};
+pub use held_out::HeldOutOptions;
 
 /// Compare labels with gold: accuracy with its interval, balance, AUROC, Brier, ECE
 ///

@@ -42,7 +42,7 @@ use crate::train::ProcessRank;
 use settings::LoopSettings;
 use steps::adapter;
 
-pub use options::LoopJob;
+pub use options::{LaterName, LoopJob};
 
 pub(super) fn run(args: LoopJob, session: &mut Session) -> Result<Outcome<LoopRecord>> {
     let began = Instant::now();

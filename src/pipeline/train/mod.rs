@@ -33,7 +33,7 @@ use items::{Making, Training, Weighing};
 use run::Run;
 use summary::{Cuts, summary, write_card};
 
-pub use loss::{LossName, LossOptions, NormaliseName};
+pub use loss::{LossName, LossOptions};
 pub use options::TrainJob;
 pub use summary::TrainSummary;
 
@@ -294,7 +294,7 @@ fn items(
                 .hint("give `eos_token_id` in generation_config.json or config.json")
         })?)
     };
-    let mut builder = ItemBuilder::new(tokenizer, end, args.max_tokens, args.too_long());
+    let mut builder = ItemBuilder::new(tokenizer, end, args.max_tokens, args.too_long);
     let ids = args.ids.read(dataset)?;
     let weighing = args.weighing();
     let making = Making {
