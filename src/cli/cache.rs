@@ -5,9 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
 
-use w2s::pipeline::count;
-
 use super::terminal::{self, complain};
+use super::words::count;
 use w2s::error::{Error, ErrorKind, Result};
 use w2s::score::MemorySize;
 use w2s::server::AnswerStore;

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use clap::Args;
 
-use w2s::pipeline::{count, within};
+use w2s::pipeline::within;
 
 use super::terminal;
+use super::words::count;
 use w2s::error::Result;
 use w2s::score::{LocalTokenizer, RouteKind};
 use w2s::server::{

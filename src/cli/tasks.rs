@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::terminal;
+use super::words::begun_word;
 use w2s::data::{PromptSpec, Task, VariantKind};
 use w2s::error::Result;
 
@@ -29,7 +30,7 @@ pub(super) fn run(args: TasksArgs) -> Result<()> {
         let mut told = Vec::new();
         for pair in task.variants.iter().flat_map(PromptSpec::begun_words) {
             if !told.contains(&pair) {
-                terminal::complain(format_args!("{}", w2s::pipeline::begun_word(pair.0, pair.1)));
+                terminal::complain(format_args!("{}", begun_word(pair.0, pair.1)));
                 told.push(pair);
             }
         }

@@ -9,10 +9,10 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use w2s::error::{Error, Result};
 use w2s::label::TraceEvent;
-use w2s::pipeline::{Event, Observer};
+use w2s::pipeline::{Event, Observer, Resume};
 
 use super::printable::printable;
-use super::{settings_text, words};
+use super::words::{self, Line};
 
 /// Writes a line to stderr.
 pub(super) fn complain(line: fmt::Arguments<'_>) {
@@ -44,7 +44,9 @@ pub(super) fn word() -> Option<String> {
 /// Shows a spinner until what is returned is dropped.
 pub(super) fn wait(what: &str) -> impl Drop {
     let mut terminal = Terminal::default();
-    let _ = terminal.event(&Event::Waiting(what));
+    if std::io::stderr().is_terminal() {
+        terminal.begin(Progress::waiting(what));
+    }
     Waiting(terminal)
 }
 
@@ -64,25 +66,20 @@ pub(super) struct Terminal {
 
 impl Observer for Terminal {
     fn event(&mut self, event: &Event<'_>) -> Result<()> {
-        for line in words::printed(event) {
-            self.above(|| print(format_args!("{line}")))?;
-        }
-        for line in words::said(event) {
-            self.above(|| complain(format_args!("{line}")));
+        for line in words::lines(event)? {
+            match line {
+                Line::Said(text) => self.above(|| complain(format_args!("{text}"))),
+                Line::Printed(text) => self.above(|| print(format_args!("{text}")))?,
+            }
         }
         match event {
-            Event::Message(text) => self.above(|| complain(format_args!("{text}"))),
-            Event::Result(text) => return self.above(|| print(format_args!("{text}"))),
-            Event::Settings(manifest) => self.above(|| {
-                let block = settings_text::block(&manifest.settings, manifest.seed);
-                complain(format_args!("{block}"));
-            }),
-            Event::Interruptible { how, is_series } => {
+            Event::Interruptible(how) => {
+                let is_series = matches!(how, Resume::Recipe { .. } | Resume::Loop { .. });
                 let mut words = WORDS.lock().unwrap_or_else(PoisonError::into_inner);
-                words[usize::from(*is_series)] = Some((*how).to_owned());
+                words[usize::from(is_series)] = Some(words::resume(*how));
             }
             _ if !std::io::stderr().is_terminal() => {}
-            Event::Waiting(what) => self.begin(Progress::waiting(what)),
+            Event::Waiting(what) => self.begin(Progress::waiting(words::waiting(*what))),
             Event::Labelling { iterations, num_examples } => {
                 self.begin(Progress::labelling(*iterations, *num_examples));
             }

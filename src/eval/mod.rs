@@ -43,6 +43,6 @@ pub use prediction::Prediction;
 pub use rates::{Z_95, auroc, wilson};
 pub use reliability::{Reliability, ReliabilityBin, reliability};
 pub use weak::{
-    Binning, EntropyBin, Estimate, LabelCoverage, ReliabilityMap, RowAccuracies, WeakAccuracy,
-    WeakEvaluation, WeightCell, evaluate_weak, filter_gain,
+    Binning, EntropyBin, Estimate, LabelCoverage, ReliabilityMap, RowAccuracies, Tally,
+    WeakAccuracy, WeakEvaluation, WeightCell, evaluate_weak, filter_gain,
 };

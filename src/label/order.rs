@@ -28,9 +28,7 @@
 use rand::seq::SliceRandom;
 use serde::Serialize;
 
-use crate::data::Example;
-use crate::error::Result;
-use crate::prompt::PromptFormat;
+use super::items::Items;
 use crate::run::SeedStream;
 use crate::score::mean_logprobs;
 use crate::score::{LabelScores, NodeId, PromptTree, QuestionId, Usage};
@@ -81,61 +79,13 @@ impl Default for OrderOptions {
     }
 }
 
-/// The texts of the examples that take part.
-#[derive(Debug)]
-pub struct Items {
-    /// Ids, for questions and errors.
-    pub ids: Vec<String>,
-    /// Each example's prompt up to the label.
-    pub questions: Vec<String>,
-    /// Each example as a demonstration, by label.
-    pub demonstrations: Vec<Vec<String>>,
-    /// What stands before everything.
-    pub instruction: String,
-    /// Whether the questions are a chat template's, with all special tokens in them.
-    pub spell_special_tokens: bool,
-    /// Questions without content.
-    pub content_free: Vec<String>,
-    /// The label words.
-    pub labels: std::sync::Arc<[String]>,
-    /// The label words of each example, which in some prompts are its own.
-    pub words: Vec<std::sync::Arc<[String]>>,
-}
-
-impl Items {
-    /// Returns the texts of `examples` in `format`.
-    ///
-    /// # Errors
-    /// When an example lacks a field of the prompt.
-    pub fn new(format: &PromptFormat<'_>, examples: &[&Example]) -> Result<Self> {
-        let labels = PromptTree::labels(format.label_words());
-        let demonstrations = examples
-            .iter()
-            .map(|example| {
-                (0..labels.len()).map(|label| format.demonstration(example, label)).collect()
-            })
-            .collect::<Result<_>>()?;
-        Ok(Self {
-            ids: examples.iter().map(|example| example.id.clone()).collect(),
-            questions: examples.iter().map(|e| format.question(e)).collect::<Result<_>>()?,
-            demonstrations,
-            instruction: format.instruction().to_owned(),
-            spell_special_tokens: false,
-            content_free: format.content_free(),
-            words: examples.iter().map(|e| PromptTree::labels(format.words_of(e))).collect(),
-            labels,
-        })
-    }
-
-    /// Returns how many examples there are.
-    pub fn len(&self) -> usize {
-        self.ids.len()
-    }
-
-    /// Returns whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.ids.is_empty()
-    }
+/// A stretch of the search of a batch, which has its own orders.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Epoch {
+    /// The batch.
+    pub batch: u64,
+    /// Which of its stretches, from 0 on.
+    pub number: u64,
 }
 
 /// A fixed order for one stretch of the search: labellings are compared under the same one.
@@ -190,14 +140,14 @@ impl Asked {
 }
 
 impl OrderPlan {
-    /// Returns the order of epoch `epoch` of batch `batch`: seeded permutations for `halving`, with
-    /// its anchors among the examples that `labels` labels.
+    /// Returns the order of an epoch: seeded permutations for `halving`, with its anchors among the
+    /// examples that `labels` labels.
     pub fn new(
         options: OrderOptions,
         items: &Items,
         labels: &[Option<usize>],
         streams: &SeedStream,
-        epoch: (u64, u64),
+        epoch: Epoch,
     ) -> Self {
         let is_drawn = options.order == Order::Halving || options.num_demonstrations.is_some();
         let sequences = sequences(options, items.len(), is_drawn, streams, epoch);
@@ -211,7 +161,7 @@ impl OrderPlan {
         items: &Items,
         labels: &[Option<usize>],
         streams: &SeedStream,
-        epoch: (u64, u64),
+        epoch: Epoch,
     ) -> Self {
         let sequences = sequences(options, items.len(), true, streams, epoch);
         Self::with_sequences(options, sequences, items, labels)
@@ -329,12 +279,12 @@ fn sequences(
     num: usize,
     is_drawn: bool,
     streams: &SeedStream,
-    (batch, epoch): (u64, u64),
+    epoch: Epoch,
 ) -> Vec<Vec<usize>> {
     let sequence = |tree| {
         let mut sequence: Vec<usize> = (0..num).collect();
         if is_drawn {
-            sequence.shuffle(&mut streams.rng("label/order", &[batch, epoch, tree]));
+            sequence.shuffle(&mut streams.rng("label/order", &[epoch.batch, epoch.number, tree]));
         }
         sequence
     };

@@ -7,7 +7,8 @@
 
 use rand::seq::SliceRandom;
 
-use super::order::Items;
+use super::items::Items;
+use super::order::Epoch;
 use crate::run::SeedStream;
 use crate::score::{LabelScores, NodeId, PromptTree, QuestionId, Usage};
 
@@ -29,17 +30,13 @@ pub struct AskedChains {
 }
 
 impl ChainPlan {
-    /// Returns `num_orders` (at least one) random orders of all examples, those of epoch `epoch` of
-    /// batch `batch`.
-    pub fn new(
-        num_orders: usize,
-        num_examples: usize,
-        streams: &SeedStream,
-        (batch, epoch): (u64, u64),
-    ) -> Self {
+    /// Returns `num_orders` (at least one) random orders of all examples, those of an epoch.
+    pub fn new(num_orders: usize, num_examples: usize, streams: &SeedStream, epoch: Epoch) -> Self {
         let order = |number| {
             let mut order: Vec<usize> = (0..num_examples).collect();
-            order.shuffle(&mut streams.rng("label/prequential", &[batch, epoch, number]));
+            order.shuffle(
+                &mut streams.rng("label/prequential", &[epoch.batch, epoch.number, number]),
+            );
             order
         };
         Self { orders: (0..num_orders.max(1) as u64).map(order).collect() }

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::batches::{self, BatchSize};
 use super::found::{Found, few_examples};
-use super::order::{Items, OrderOptions, OrderPlan};
+use super::items::Items;
+use super::order::{Epoch, OrderOptions, OrderPlan};
 use super::trace::TraceEvent;
 use crate::data::Example;
 use crate::error::{Error, ErrorKind, Result};
@@ -121,7 +122,8 @@ impl<'a, S: Scorer> Prompting<'a, S> {
 
     fn ask_alone(&mut self, items: &Items, calibration: Calibration) -> Result<Vec<Found>> {
         let labels = vec![None; items.len()];
-        let plan = OrderPlan::new(OrderOptions::DATASET, items, &labels, &self.streams, (0, 0));
+        let plan =
+            OrderPlan::new(OrderOptions::DATASET, items, &labels, &self.streams, Epoch::default());
         self.ask(&plan, items, &labels, items.len(), calibration)
     }
 
@@ -134,7 +136,7 @@ impl<'a, S: Scorer> Prompting<'a, S> {
     ) -> Result<Vec<Found>> {
         let (all, labels) = with_demonstrations(self.examples, demonstrations)?;
         let items = Items::new(self.format, &all)?;
-        let plan = OrderPlan::new(order, &items, &labels, &self.streams, (0, 0));
+        let plan = OrderPlan::new(order, &items, &labels, &self.streams, Epoch::default());
         self.ask(&plan, &items, &labels, self.examples.len(), calibration)
     }
 
@@ -210,7 +212,7 @@ impl<'a, S: Scorer> Prompting<'a, S> {
             let batch: Vec<&Example> = members.iter().map(|&i| &self.examples[i]).collect();
             let items = Items::new(self.format, &batch)?;
             let shown: Labels = members.iter().map(|&i| labels[i]).collect();
-            let at = (number as u64, round);
+            let at = Epoch { batch: number as u64, number: round };
             let plan = OrderPlan::new(settings.order, &items, &shown, &self.streams, at);
             let (rows, offset) =
                 self.raw(&plan, &items, &shown, items.len(), settings.calibration)?;

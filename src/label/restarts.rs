@@ -4,7 +4,7 @@ use super::batches::{self, BatchSize};
 use super::consistency::Consistency;
 use super::found::Found;
 use super::icm::{Icm, IcmResult, IcmSettings, OrderCheck};
-use super::order::Items;
+use super::items::Items;
 use super::summary::{RestartSummary, Summary};
 use super::trace::TraceEvent;
 use crate::data::{Example, LabelRecord, Rule, Task};

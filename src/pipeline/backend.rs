@@ -3,10 +3,12 @@
 use serde_json::{Map, Value, json};
 
 use super::model::ModelOptions;
-use super::observer::Voice;
+use super::note::{Note, ServedRoute};
+use super::observer::Event;
 use super::server::ServerOptions;
 use super::session::Session;
-use super::words::count;
+use super::voice::Voice;
+use super::warning::Warning;
 use crate::error::Result;
 use crate::lm::Moment;
 use crate::run::files::SERVER;
@@ -75,11 +77,9 @@ impl Backend {
         let max_misses = server.max_misses();
         let served = Served { scorer, max_misses, max_context: args.max_context() };
         served.tell_route(&session.voice);
-        if let Some(what) = served.scorer.service().change()? {
-            session.voice.say(format_args!(
-                "warning: another model than before stands behind {}: {what}\n  the answers that were kept of it are not used",
-                served.scorer.service().address()
-            ));
+        if let Some(change) = served.scorer.service().change()? {
+            let address = served.scorer.service().address().to_string();
+            session.voice.warn(&Warning::OtherModel { address, change });
         }
         Ok(Self::Server(Box::new(served)))
     }
@@ -161,10 +161,13 @@ impl Backend {
         }
     }
 
-    /// Says what a server's answers cost.
+    /// Tells what was asked of a server, what it cost and what was missed.
     pub(super) fn tell_cost(&self, voice: &Voice<'_>) {
-        if let Self::Server(served) = self {
-            tell_spent(&served.scorer, voice);
+        let Self::Server(served) = self else { return };
+        voice.tell(&Event::Spent(&served.scorer.service().meter().spent()));
+        let misses = served.scorer.misses();
+        if misses.num_missed > 0 {
+            voice.warn(&Warning::Missed(misses));
         }
     }
 
@@ -188,19 +191,18 @@ pub(super) fn served(
 impl Served {
     fn tell_route(&self, voice: &Voice<'_>) {
         let service = self.scorer.service();
-        let name = service.software().map_or("an unknown server", |s| s.name.as_str());
         let found = self.scorer.found();
-        let how = match self.scorer.route_taken() {
-            Some(route @ RouteKind::TokenIds) => {
-                let by = found.named_by.map_or_else(String::new, |way| format!(", by {way}"));
-                format!("route {route} (exact{by})")
-            }
-            Some(route) if route.is_exact() => format!("route {route} (exact)"),
-            Some(RouteKind::Chat) => format!("route chat-top-k, {} tokens", found.chat_top_k_given),
-            Some(route) => format!("route {route}, {} tokens or more", found.top_k_given),
-            None => "texts only".to_owned(),
-        };
-        voice.say(format_args!("{} by {name}: {how}", service.address()));
+        let route = self.scorer.route_taken();
+        voice.note(&Note::Route(ServedRoute {
+            address: service.address().to_string(),
+            software: service.software().map(|software| software.name.clone()),
+            route,
+            named_by: found.named_by,
+            num_most_likely: match route {
+                Some(RouteKind::Chat) => found.chat_top_k_given,
+                _ => found.top_k_given,
+            },
+        }));
     }
 
     fn settings(&self, settings: &mut Map<String, Value>) {
@@ -237,37 +239,6 @@ impl Served {
             "misses": scorer.misses(),
             "spent": service.meter().spent(),
         })
-    }
-}
-
-/// Says what was asked of a server, what it cost and what was missed.
-pub(super) fn tell_spent(scorer: &HttpScorer, voice: &Voice<'_>) {
-    let spent = scorer.service().meter().spent();
-    let mut line = format!(
-        "  server: {} requests, {} answers were there already; {} tokens in, {} out",
-        count(spent.num_requests),
-        count(spent.num_kept),
-        count(spent.tokens_in),
-        count(spent.tokens_out)
-    );
-    if spent.tokens_in_remembered > 0 {
-        line += &format!(" ({} remembered by it)", count(spent.tokens_in_remembered));
-    }
-    if let (Some(cost), Some(currency)) = (spent.cost, &spent.currency) {
-        line += &format!("; {cost:.4} {currency}");
-    }
-    if let Some(cost) = spent.cost_by_server {
-        line += &format!("; the server says {cost:.4}");
-    }
-    voice.say(format_args!("{line}"));
-    let misses = scorer.misses();
-    if misses.num_missed > 0 {
-        voice.say(format_args!(
-            "warning: {} of {} labels ({:.1} %) were not among the most likely tokens; each was given the most that it can have\nhint: raise `--top-k`, or use a server with an exact route",
-            count(misses.num_missed),
-            count(misses.num_labels),
-            100.0 * misses.num_missed as f64 / misses.num_labels.max(1) as f64
-        ));
     }
 }
 

@@ -5,8 +5,8 @@ use clap::{ArgAction, Args, Command};
 use super::{
     BaselineOptions, CompareJob, DrawJob, EvaluateJob, ExplainJob, ExportJob, FilterJob,
     HeldOutOptions, LabelJob, LoopJob, LossOptions, MergeJob, ModelOptions, PlaceOptions, PlanJob,
-    PriorOptions, PublishedOptions, RelabelJob, ReportJob, ReproduceJob, RunOptions, ScoreJob,
-    SearchOptions, ServerOptions, TrainJob,
+    PriorOptions, PublishedOptions, PullJob, RelabelJob, ReportJob, ReproduceJob, RunOptions,
+    ScoreJob, SearchOptions, ServerOptions, TrainJob,
 };
 
 /// Stands for a value that must be given. No file has this name.
@@ -67,6 +67,7 @@ defaults!(
     PlanJob,
     PriorOptions,
     PublishedOptions,
+    PullJob,
     RelabelJob,
     ReportJob,
     ReproduceJob,
@@ -107,7 +108,7 @@ mod tests {
         let _ = (ExplainJob::default(), ExportJob::default(), FilterJob::default());
         let _ = (MergeJob::default(), RelabelJob::default(), ReportJob::default());
         let _ = (LoopJob::default(), PlanJob::default(), ReproduceJob::default());
-        let _ = (ScoreJob::default(), PlaceOptions::default());
+        let _ = (ScoreJob::default(), PlaceOptions::default(), PullJob::default());
         let _ = (TrainJob::default(), HeldOutOptions::default(), IdsOptions::default());
     }
 }

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use clap::Args;
 use rand::seq::SliceRandom;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::backend::{Backend, Need};
 use super::model::ModelOptions;
+use super::observer::Event;
+use super::results::{ExplainedGroup, Explanation};
 use super::run_labels::{Labelled, RunLabels};
 use super::server::ServerOptions;
 use super::session::Session;
@@ -60,7 +62,7 @@ pub struct ExplainJob {
     pub force: bool,
 }
 
-pub(super) fn run(args: ExplainJob, session: &mut Session) -> Result<()> {
+pub(super) fn run(args: ExplainJob, session: &mut Session) -> Result<Explanation> {
     let labels = RunLabels::read(&args.run, args.data.as_deref())?;
     let path = labels.folder.file(EXPLANATION);
     if path.exists() && !args.force {
@@ -97,32 +99,24 @@ pub(super) fn run(args: ExplainJob, session: &mut Session) -> Result<()> {
             "raise `--max-new-tokens`, if it thinks before it answers, or ask another model",
         ));
     }
-    let letters: Vec<Value> = groups
-        .iter()
-        .enumerate()
-        .map(|(i, (label, shown))| {
-            let ids = shown.iter().map(|labelled| labels.example(labelled).id.clone());
-            json!({ "letter": letter(i), "label": label, "ids": ids.collect::<Vec<_>>() })
-        })
-        .collect();
-    let explanation = json!({
-        "text": text,
-        "model": model,
-        "groups": letters,
-        "seed": args.seed,
-        "message": message,
-        "w2s": env!("CARGO_PKG_VERSION"),
+    let groups = groups.iter().enumerate().map(|(i, (label, shown))| ExplainedGroup {
+        letter: letter(i),
+        label: label.clone(),
+        ids: shown.iter().map(|labelled| labels.example(labelled).id.clone()).collect(),
     });
+    let explanation = Explanation {
+        text,
+        model,
+        groups: groups.collect(),
+        seed: args.seed,
+        message,
+        w2s: env!("CARGO_PKG_VERSION").to_owned(),
+    };
     labels.folder.write_json(EXPLANATION, &explanation)?;
     backend.tell_cost(&session.voice);
     backend.give_back(session);
-    let named: Vec<String> = groups
-        .iter()
-        .enumerate()
-        .map(|(i, (label, _))| format!("{} is {label}", letter(i)))
-        .collect();
-    session.voice.say(format_args!("{}; wrote {}", named.join(", "), path.display()));
-    session.voice.print(format_args!("{text}"))
+    session.voice.event(&Event::Explained { explanation: &explanation, file: &path })?;
+    Ok(explanation)
 }
 
 fn letter(group: usize) -> String {

@@ -8,8 +8,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::model::ModelOptions;
+use super::observer::{Event, Wait};
 use super::session::Session;
-use super::words::duration;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::{Adapter, Decoder, write_tensors};
 use crate::report::{code_span, plain, yaml_scalar};
@@ -40,13 +40,13 @@ pub struct MergeJob {
     pub force: bool,
 }
 
-pub(super) fn run(args: MergeJob, session: &mut Session) -> Result<()> {
+pub(super) fn run(args: MergeJob, session: &mut Session) -> Result<RunDir> {
     let began = Instant::now();
     let Some(adapter_folder) = &args.model.adapter else {
         return Err(Error::new(ErrorKind::Usage, "`--adapter` is missing")
             .hint("give the folder of the adapter to merge"));
     };
-    let spinner = session.voice.wait("opening the model");
+    let spinner = session.voice.wait(Wait::OpeningModel);
     let adapter = Adapter::open(adapter_folder)?;
     let in_f32 = args.model.in_f32();
     let device = in_f32.training_device(None)?;
@@ -73,12 +73,8 @@ pub(super) fn run(args: MergeJob, session: &mut Session) -> Result<()> {
     write_card(&folder, &manifest, adapter_folder)?;
     let seconds = began.elapsed().as_secs_f64();
     let folder = folder.finish(seconds, seconds)?;
-    session.voice.say(format_args!(
-        "merged in {}; wrote {}",
-        duration(seconds),
-        folder.path().display()
-    ));
-    Ok(())
+    session.voice.tell(&Event::Merged { seconds, folder: &folder });
+    Ok(folder)
 }
 
 /// Writes `decoder`, a model of the folder `from`, to the run folder `to`.

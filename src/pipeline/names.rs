@@ -4,70 +4,85 @@ use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use serde::{Serialize, Serializer};
 
-use super::evaluate::NoiseName;
 use crate::data::{ParserName, Rule, VariantKind};
+use crate::eval::NoiseBy;
 use crate::label::{Aggregate, Objective, Order, Preset, ScheduleKind};
 use crate::score::Calibration;
+use crate::train::{Decay, Normalise, TooLong};
 
-/// Gives values of the library their words.
+/// Gives values of the library their words, and a line of help where a word does not say all.
 macro_rules! words {
-    ($type:ty { $($value:expr => $word:literal),+ $(,)? }) => {
+    ($type:ty { $($value:expr => $word:literal $(, $help:literal)?);+ $(;)? }) => {
         impl ValueEnum for $type {
             fn value_variants<'a>() -> &'a [Self] {
                 &[$($value),+]
             }
 
             fn to_possible_value(&self) -> Option<PossibleValue> {
-                let all = [$(($value, $word)),+];
-                let found = all.into_iter().find(|(value, _)| value == self);
-                found.map(|(_, word)| PossibleValue::new(word))
+                let all = [$(($value, PossibleValue::new($word)$(.help($help))?)),+];
+                all.into_iter().find(|(value, _)| value == self).map(|(_, word)| word)
             }
         }
     };
 }
 
 words!(Calibration {
-    Self::Batch => "batch",
-    Self::BatchMeanProb => "batch-mean-prob",
-    Self::ContentFree => "content-free",
-    Self::None => "none",
+    Self::Batch => "batch";
+    Self::BatchMeanProb => "batch-mean-prob";
+    Self::ContentFree => "content-free";
+    Self::None => "none";
 });
-words!(Order { Self::Halving => "halving", Self::Dataset => "dataset" });
+words!(Order { Self::Halving => "halving"; Self::Dataset => "dataset" });
 words!(Objective {
-    Self::Logprob => "logprob",
-    Self::LogOdds => "log-odds",
-    Self::Prequential => "prequential",
+    Self::Logprob => "logprob";
+    Self::LogOdds => "log-odds";
+    Self::Prequential => "prequential";
 });
-words!(Aggregate { Self::Mean => "mean", Self::Sum => "sum" });
-words!(ScheduleKind { Self::Log => "log", Self::Paper => "paper", Self::Exp => "exp" });
+words!(Aggregate { Self::Mean => "mean"; Self::Sum => "sum" });
+words!(ScheduleKind { Self::Log => "log"; Self::Paper => "paper"; Self::Exp => "exp" });
 words!(VariantKind {
-    Self::OptionOrders => "option-orders",
-    Self::WordOrders => "word-orders",
-    Self::Templates => "templates",
-    Self::Paraphrases => "paraphrases",
+    Self::OptionOrders => "option-orders";
+    Self::WordOrders => "word-orders";
+    Self::Templates => "templates";
+    Self::Paraphrases => "paraphrases";
 });
 words!(ParserName {
-    Self::OptionLetter => "option-letter",
-    Self::PublishedLetter => "published-letter",
-    Self::LabelWord => "label-word",
-    Self::PublishedWord => "published-word",
-    Self::FirstLineNumber => "first-line-number",
-    Self::FinalNumber => "final-number",
-    Self::PublishedInteger => "published-integer",
+    Self::OptionLetter => "option-letter";
+    Self::PublishedLetter => "published-letter";
+    Self::LabelWord => "label-word";
+    Self::PublishedWord => "published-word";
+    Self::FirstLineNumber => "first-line-number";
+    Self::FinalNumber => "final-number";
+    Self::PublishedInteger => "published-integer";
 });
 words!(RuleChoice {
-    Self::None => "none",
-    Self::Rule(Rule::Contradiction) => "contradiction",
-    Self::Rule(Rule::Implication) => "implication",
-    Self::Rule(Rule::Asymmetry) => "asymmetry",
-    Self::LeakyReference => "leaky-reference",
+    Self::None => "none";
+    Self::Rule(Rule::Contradiction) => "contradiction";
+    Self::Rule(Rule::Implication) => "implication";
+    Self::Rule(Rule::Asymmetry) => "asymmetry";
+    Self::LeakyReference => "leaky-reference";
 });
-words!(NoiseName { Self::Overall => "overall", Self::Label => "label" });
+words!(NoiseBy { Self::Overall => "overall"; Self::Label => "label" });
 words!(PresetName {
-    Self::IcmPaper => "icm-paper",
-    Self::IcmCode => "icm-code",
-    Self::VllmFork => "vllm-fork",
-    Self::NeutralFork => "neutral-fork",
+    Self::IcmPaper => "icm-paper";
+    Self::IcmCode => "icm-code";
+    Self::VllmFork => "vllm-fork";
+    Self::NeutralFork => "neutral-fork";
+});
+words!(TooLong {
+    Self::Truncate => "truncate", "Tokens are taken off the prompt's beginning";
+    Self::Drop => "drop", "They are left out";
+    Self::Refuse => "refuse", "They are an error";
+});
+words!(Decay {
+    Self::Linear => "linear", "To zero, on a straight line";
+    Self::Constant => "constant", "Not at all";
+});
+words!(Normalise {
+    Self::Token => "token", "Number of target tokens of the whole batch";
+    Self::Weighted => "weighted", "Sum of the weights of the target tokens";
+    Self::Sequence => "sequence", "Number of sequences, each one's tokens averaged";
+    Self::Reference => "reference", "Every position of the padded batch (published code)";
 });
 
 /// Settings that were published, by name.

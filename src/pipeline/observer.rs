@@ -1,21 +1,24 @@
 //! What runs tell while they work, and who listens.
 
-use std::cell::{Cell, RefCell};
-use std::fmt::Arguments;
-use std::path::PathBuf;
-use std::rc::Rc;
+use std::path::{Path, PathBuf};
 
 use super::filter::FilterSummary;
+use super::note::Note;
+use super::plan::Plan;
 use super::relabel::RelabelSummary;
+use super::reproduce::Reproduction;
+use super::results::{Explanation, Exported, PromptScores};
 use super::train::TrainSummary;
-use crate::data::PromptSpec;
+use super::warning::Warning;
 use crate::error::Result;
 use crate::eval::{
     Basins, ColumnComparison, Comparison, Evaluation, LoopEvaluation, WeakEvaluation,
 };
 use crate::label::{Labelling, RestartSummary, TraceEvent};
+use crate::report::ReportSummary;
 use crate::run::{LoopRecord, Manifest, Round, RunDir};
 use crate::score::{Calibration, Prior};
+use crate::server::Spent;
 use crate::train::StepReport;
 
 /// Listens to what the runs of a [`Session`](super::Session) tell.
@@ -25,8 +28,8 @@ pub trait Observer {
     /// Takes one event.
     ///
     /// # Errors
-    /// What ends the run at this event; it can be gone on with later. An error at a
-    /// [`Message`](Event::Message), at the begin or end of work and at what a run came to is not looked at.
+    /// What ends the run at this event; it can be gone on with later. An error at a [`Note`], at a
+    /// [`Warning`], at the begin or end of work and at what a run folder holds now is not looked at.
     fn event(&mut self, event: &Event<'_>) -> Result<()>;
 }
 
@@ -47,24 +50,23 @@ impl Observer for Silent {
 }
 
 /// Something that a run tells.
+///
+/// Programs match what they want and leave the rest to `_`: events are added. The enum can be matched to
+/// its end all the same, so that the terminal has words for each or does not build.
 #[derive(Debug)]
-#[non_exhaustive]
 pub enum Event<'a> {
-    /// Lines for people: what is done, what is there, warnings (`warning: ..`, with a line `hint: ..`).
-    Message(&'a str),
-    /// A line of results, where a verb has no other.
-    Result(&'a str),
+    /// Something that a person wants to know.
+    Note(&'a Note),
+    /// Something that should make a person look.
+    Warning(&'a Warning),
     /// A run begins or goes on, with these settings.
     Settings(&'a Manifest),
     /// From here on the process may be ended at any instant, and this says how to go on.
-    Interruptible {
-        /// For people.
-        how: &'a str,
-        /// Whether it is a series of runs that is gone on with.
-        is_series: bool,
-    },
-    /// Work without steps begins: a model is opened, say.
-    Waiting(&'a str),
+    Interruptible(Resume<'a>),
+    /// A job of a series begins, or was complete.
+    Series(Series<'a>),
+    /// Work without steps begins.
+    Waiting(Wait),
     /// Examples are going to be labelled or asked about.
     Labelling {
         /// The most iterations of a search of one batch; `None` of what is no search.
@@ -137,6 +139,19 @@ pub enum Event<'a> {
         /// The run's folder.
         folder: &'a RunDir,
     },
+    /// A test file was labelled by prompting with other labels, before they are evaluated.
+    LabelledTest {
+        /// The labels, and what they came to.
+        labelling: &'a Labelling,
+        /// Labelled examples that the prompts show.
+        num_demonstrations: usize,
+        /// Since the run began or was gone on with.
+        seconds: f64,
+        /// The run's folder.
+        folder: &'a RunDir,
+    },
+    /// What was asked of a server in a run, and what it cost.
+    Spent(&'a Spent),
     /// The rounds of a loop have ended, well or by a brake.
     Looped {
         /// What they came to.
@@ -157,6 +172,8 @@ pub enum Event<'a> {
     EvaluatedFilters(&'a [(PathBuf, WeakEvaluation)]),
     /// The rounds of loops were held against gold.
     EvaluatedLoops(&'a [(PathBuf, LoopEvaluation)]),
+    /// Several searches were compared with each other: which of them found the same.
+    EvaluatedSearches(&'a Basins),
     /// Methods were compared by one gold column.
     Compared {
         /// Of all columns.
@@ -166,146 +183,107 @@ pub enum Event<'a> {
         /// Whether it is the first.
         is_first: bool,
     },
+    /// What a recipe or a job will cost.
+    Planned {
+        /// What was counted and measured.
+        plan: &'a Plan,
+        /// Hours that there are, if they were named.
+        most_hours: Option<f64>,
+        /// Whether JSON is asked for.
+        as_json: bool,
+    },
+    /// What a recipe came to, or which there are.
+    Reproduced(&'a Reproduction),
+    /// A prompt was answered; in the order of the file.
+    Scored(&'a PromptScores),
+    /// An adapter was merged into its model.
+    Merged {
+        /// Since the job began.
+        seconds: f64,
+        /// The folder of the merged model.
+        folder: &'a RunDir,
+    },
+    /// Files of a data set are here.
+    Pulled(&'a [PathBuf]),
+    /// A part of a data file was drawn and written.
+    Drawn {
+        /// The part's file.
+        file: &'a Path,
+        /// How many records it has.
+        num_records: usize,
+    },
+    /// A model put the concept behind labels in words.
+    Explained {
+        /// Its words, and what it was shown.
+        explanation: &'a Explanation,
+        /// Where they are written.
+        file: &'a Path,
+    },
+    /// A labelled set was written for another trainer.
+    Exported(&'a Exported),
+    /// Figures and pages were drawn.
+    Reported(&'a ReportSummary),
     /// What was begun by the last [`Waiting`](Event::Waiting), [`Labelling`](Event::Labelling) or
     /// [`Training`](Event::Training) has ended, well or not.
     Ended,
 }
 
-/// A way to an observer that all parts of a run share.
-#[derive(Clone)]
-pub(super) struct Voice<'o> {
-    observer: Rc<RefCell<dyn Observer + 'o>>,
-    is_muted: Rc<Cell<bool>>,
+/// How to go on with what was interrupted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resume<'a> {
+    /// The same job, resumed; nothing is lost.
+    Run {
+        /// The run's folder.
+        folder: &'a Path,
+    },
+    /// The same training, resumed, which goes on from its last checkpoint.
+    Training {
+        /// The run's folder.
+        folder: &'a Path,
+    },
+    /// The same recipe: what is done is not done again.
+    Recipe {
+        /// The folder of its runs.
+        folder: &'a Path,
+    },
+    /// The same loop, resumed.
+    Loop {
+        /// The command that does it, as it is typed; none for a loop that no command line began.
+        command: Option<&'a str>,
+    },
 }
 
-impl std::fmt::Debug for Voice<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Voice").field("is_muted", &self.is_muted).finish_non_exhaustive()
-    }
+/// A job of a series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Series<'a> {
+    /// What it is called among the jobs, such as `round-1/label`.
+    pub name: &'a str,
+    /// Where it stands; none for a job by itself.
+    pub place: Option<StepPlace>,
+    /// The job as it is typed.
+    pub command: &'a str,
+    /// Whether its run was complete, so that it is skipped.
+    pub is_complete: bool,
 }
 
-impl<'o> Voice<'o> {
-    pub(super) fn new(observer: impl Observer + 'o) -> Self {
-        Self { observer: Rc::new(RefCell::new(observer)), is_muted: Rc::default() }
-    }
-
-    /// Leaves all telling to another process.
-    pub(super) fn mute(&self) {
-        self.is_muted.set(true);
-    }
-
-    pub(super) fn event(&self, event: &Event<'_>) -> Result<()> {
-        if self.is_muted.get() {
-            return Ok(());
-        }
-        self.observer.borrow_mut().event(event)
-    }
-
-    /// Tells people something.
-    pub(super) fn say(&self, text: Arguments<'_>) {
-        self.tell(&Event::Message(&text.to_string()));
-    }
-
-    /// Tells a line of results.
-    pub(super) fn print(&self, text: Arguments<'_>) -> Result<()> {
-        self.event(&Event::Result(&text.to_string()))
-    }
-
-    /// Tells how to go on when the process is ended.
-    pub(super) fn interruptible(&self, how: &str, is_series: bool) {
-        self.tell(&Event::Interruptible { how, is_series });
-    }
-
-    /// Warns of label words that begin others.
-    pub(super) fn warn_of_words(&self, prompt: &PromptSpec) {
-        for (word, longer) in prompt.begun_words() {
-            self.say(format_args!("{}", begun_word(word, longer)));
-        }
-    }
-
-    /// Begins work that ends when what is returned is dropped.
-    pub(super) fn begin(&self, event: &Event<'_>) -> Ongoing<'o> {
-        self.tell(event);
-        Ongoing { voice: self.clone() }
-    }
-
-    /// Begins work without steps.
-    pub(super) fn wait(&self, what: &str) -> Ongoing<'o> {
-        self.begin(&Event::Waiting(what))
-    }
-
-    /// Begins a labelling.
-    pub(super) fn labelling(&self, iterations: Option<u64>, num_examples: usize) -> Ongoing<'o> {
-        self.begin(&Event::Labelling { iterations, num_examples })
-    }
-
-    /// Tells what ends no run, whatever the observer says.
-    pub(super) fn tell(&self, event: &Event<'_>) {
-        // As the trait says: what ends a run are the events of its steps and its results.
-        let _ = self.event(event);
-    }
+/// Where a job of a series stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepPlace {
+    /// From 1 on.
+    pub number: usize,
+    /// How many there are at most.
+    pub of: usize,
 }
 
-/// Work that ends when this is dropped.
-#[derive(Debug)]
-pub(super) struct Ongoing<'o> {
-    voice: Voice<'o>,
-}
-
-impl Ongoing<'_> {
-    /// Tells a step of a labelling.
-    pub(super) fn update(&self, event: &TraceEvent) -> Result<()> {
-        self.voice.event(&Event::Label(event))
-    }
-
-    /// Tells that the work has ended.
-    pub(super) fn end(self) {}
-}
-
-impl Drop for Ongoing<'_> {
-    fn drop(&mut self) {
-        self.voice.tell(&Event::Ended);
-    }
-}
-
-/// Returns the warning of a label word that begins another.
-pub fn begun_word(word: &str, longer: &str) -> String {
-    format!(
-        "warning: label word `{word}` begins `{longer}`: it is scored with whatever may follow it, `{longer}` included\nhint: choose words of which none begins another"
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::error::{Error, ErrorKind};
-
-    #[test]
-    fn work_ends_where_it_is_dropped_and_a_muted_voice_tells_nothing() {
-        let heard = RefCell::new(Vec::new());
-        let voice = Voice::new(|event: &Event<'_>| {
-            heard.borrow_mut().push(format!("{event:?}"));
-            Ok(())
-        });
-        let fails = || -> Result<()> {
-            let _work = voice.wait("opening");
-            Err(Error::new(ErrorKind::Io, "no"))
-        };
-        assert!(fails().is_err());
-        voice.clone().say(format_args!("{} of 2", 1));
-        voice.mute();
-        voice.say(format_args!("unheard"));
-        drop(voice);
-        let expected = ["Waiting(\"opening\")", "Ended", "Message(\"1 of 2\")"];
-        assert_eq!(heard.into_inner(), expected);
-    }
-
-    #[test]
-    fn what_an_observer_refuses_ends_the_work_only_at_steps_and_results() {
-        let voice = Voice::new(|_: &Event<'_>| Err(Error::new(ErrorKind::Usage, "enough")));
-        voice.say(format_args!("a message"));
-        assert!(voice.print(format_args!("a result")).is_err());
-        let work = voice.labelling(None, 3);
-        assert!(work.update(&TraceEvent::Scored { done: 1, total: 3 }).is_err());
-    }
+/// Work without steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// A model is opened.
+    OpeningModel,
+    /// The other processes of a training are waited for.
+    OtherProcesses,
+    /// What jobs would run is counted.
+    Counting,
+    /// The machine is measured.
+    Measuring,
 }

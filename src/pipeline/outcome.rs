@@ -12,7 +12,7 @@ use crate::run::files::{SUMMARY, TIMING};
 pub struct Outcome<S> {
     /// The run folder.
     pub folder: RunDir,
-    /// What is in its `summary.json`.
+    /// What is in its `summary.json`; of a loop, in its `loop.json`.
     pub summary: S,
     /// Seconds from the start of the command that ended it to its end.
     pub seconds: f64,
@@ -26,9 +26,17 @@ impl<S: DeserializeOwned> Outcome<S> {
     /// # Errors
     /// [`ErrorKind::Run`] when its results cannot be read.
     pub(super) fn complete(folder: RunDir) -> Result<Self> {
+        Self::complete_of(folder, SUMMARY)
+    }
+
+    /// The outcome of a run that was complete and that another file says what it came to.
+    ///
+    /// # Errors
+    /// As [`complete`](Self::complete).
+    pub(super) fn complete_of(folder: RunDir, summary: &str) -> Result<Self> {
         let timing: Value = read(&folder, TIMING)?;
         let seconds = timing.get("session_seconds").and_then(Value::as_f64).unwrap_or(0.0);
-        Ok(Self { summary: read(&folder, SUMMARY)?, folder, seconds, was_complete: true })
+        Ok(Self { summary: read(&folder, summary)?, folder, seconds, was_complete: true })
     }
 }
 

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
+use super::observer::Event;
 use super::session::Session;
 use crate::error::Result;
-use crate::report::{ReportInputs, report_on};
+use crate::report::{ReportInputs, ReportSummary, report_on};
 
 /// Show runs: figures as SVG and PNG, a page in Markdown, and a page in HTML that needs no other file
 ///
@@ -47,15 +48,10 @@ pub struct ReportJob {
     pub out: PathBuf,
 }
 
-pub(super) fn run(args: ReportJob, session: &Session<'_>) -> Result<()> {
+pub(super) fn run(args: ReportJob, session: &Session<'_>) -> Result<ReportSummary> {
     let ReportJob { runs, basins, comparison, gold, gold_column, out } = args;
     let inputs = ReportInputs { runs, basins, comparison, gold, gold_column };
     let summary = report_on(&inputs, &out)?;
-    for note in &summary.notes {
-        session.voice.say(format_args!("note: {note}"));
-    }
-    for file in &summary.files {
-        session.voice.print(format_args!("{}", file.display()))?;
-    }
-    Ok(())
+    session.voice.event(&Event::Reported(&summary))?;
+    Ok(summary)
 }

@@ -5,13 +5,15 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use serde_json::Map;
 
 use super::backend::{Backend, Need};
 use super::model::ModelOptions;
-use super::observer::Voice;
+use super::observer::Event;
+use super::results::{PromptScores, ScoredLabel};
 use super::server::ServerOptions;
 use super::session::Session;
+use super::voice::Voice;
+use super::warning::{Part, Warning};
 use crate::error::{Error, ErrorKind, Result};
 use crate::score::{LabelScores, PromptTree, Scorer};
 
@@ -48,17 +50,10 @@ struct Line {
     labels: Vec<String>,
 }
 
-#[derive(Serialize)]
-struct Answer<'a> {
-    id: &'a serde_json::Value,
-    logprobs: Map<String, serde_json::Value>,
-    num_tokens: Map<String, serde_json::Value>,
-}
-
 /// Questions answered between two writes: enough to share beginnings, few enough to see progress.
 const CHUNK: usize = 256;
 
-pub(super) fn run(args: ScoreJob, session: &mut Session) -> Result<()> {
+pub(super) fn run(args: ScoreJob, session: &mut Session) -> Result<Vec<PromptScores>> {
     let lines = read(&args.input)?;
     warn_of_beginnings(&lines, &session.voice);
     let mut scorer = Backend::open(&args.model, &args.server, Need::Scores, session)?;
@@ -68,7 +63,7 @@ pub(super) fn run(args: ScoreJob, session: &mut Session) -> Result<()> {
         order.sort_by(|&a, &b| lines[a].prompt.cmp(&lines[b].prompt));
     }
     let mut answers: Vec<Option<LabelScores>> = lines.iter().map(|_| None).collect();
-    let mut num_written = 0;
+    let mut all = Vec::new();
     for chunk in order.chunks(CHUNK) {
         let mut tree = PromptTree::new();
         for &at in chunk {
@@ -82,26 +77,24 @@ pub(super) fn run(args: ScoreJob, session: &mut Session) -> Result<()> {
             answers[at] = Some(score);
         }
         // In the order of the file, as far as there are no gaps.
-        while let Some(Some(score)) = answers.get_mut(num_written).map(Option::take) {
-            session.voice.print(format_args!("{}", written(&lines[num_written], &score)?))?;
-            num_written += 1;
+        while let Some(Some(score)) = answers.get_mut(all.len()).map(Option::take) {
+            let scores = found(&lines[all.len()], &score);
+            session.voice.event(&Event::Scored(&scores))?;
+            all.push(scores);
         }
     }
     scorer.tell_cost(&session.voice);
     scorer.give_back(session);
-    Ok(())
+    Ok(all)
 }
 
-/// The line of an answer.
-fn written(line: &Line, score: &LabelScores) -> Result<String> {
-    let values = |values: Vec<serde_json::Value>| line.labels.iter().cloned().zip(values).collect();
-    let answer = Answer {
-        id: &line.id,
-        logprobs: values(score.logprobs.iter().map(|&x| x.into()).collect()),
-        num_tokens: values(score.num_tokens.iter().map(|&x| x.into()).collect()),
-    };
-    serde_json::to_string(&answer)
-        .map_err(|e| Error::new(ErrorKind::Internal, format!("cannot write: {e}")))
+/// What was found of a line.
+fn found(line: &Line, score: &LabelScores) -> PromptScores {
+    let numbers = score.logprobs.iter().zip(&score.num_tokens);
+    let labels = line.labels.iter().zip(numbers).map(|(label, (&logprob, &num_tokens))| {
+        ScoredLabel { label: label.clone(), logprob, num_tokens }
+    });
+    PromptScores { id: line.id.clone(), labels: labels.collect() }
 }
 
 /// Warns of labels that begin others, once for all lines.
@@ -114,12 +107,8 @@ fn warn_of_beginnings(lines: &[Line], voice: &Voice<'_>) {
     };
     let mut with = lines.iter().filter_map(begun);
     if let Some((word, longer)) = with.next() {
-        voice.say(format_args!(
-            "{}\n  {} of {} lines have such labels",
-            super::observer::begun_word(&word, &longer),
-            1 + with.count(),
-            lines.len()
-        ));
+        let lines = Some(Part { num: 1 + with.count(), of: lines.len() });
+        voice.warn(&Warning::BegunWord { word, longer, lines });
     }
 }
 

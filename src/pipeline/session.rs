@@ -11,7 +11,10 @@ use tch::Kind;
 
 use super::digests::Digests;
 use super::model::ModelOptions;
-use super::observer::{Event, Observer, Silent, Voice};
+use super::note::Note;
+use super::observer::{Event, Observer, Silent};
+use super::voice::Voice;
+use super::warning::Warning;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::Devices;
 use crate::run::{Manifest, copy_run, find_run};
@@ -99,7 +102,7 @@ impl<'o> Session<'o> {
         let Some(root) = self.reused.as_ref().filter(|_| !out.exists()) else { return Ok(()) };
         let Some(found) = find_run(root, &manifest.digest())? else { return Ok(()) };
         copy_run(&found, out, manifest)?;
-        self.voice.say(format_args!("the run in {} is the same; it was copied", found.display()));
+        self.voice.note(&Note::RunCopied { from: found });
         Ok(())
     }
 
@@ -223,11 +226,12 @@ impl<'o> Session<'o> {
     }
 }
 
-/// Says what is unexpected in the model's files, and returns the model.
+/// Warns of what is unexpected in the model's files, and returns the model.
 #[expect(clippy::unnecessary_wraps, reason = "ends a chain of results")]
 fn told(scorer: LmScorer, voice: &Voice<'_>) -> Result<LmScorer> {
-    for warning in &scorer.decoder().config().warnings {
-        voice.say(format_args!("warning: {warning}\n  in: `{}`", scorer.folder().display()));
+    for remark in &scorer.decoder().config().warnings {
+        let folder = scorer.folder().to_path_buf();
+        voice.warn(&Warning::Model { folder, remark: remark.clone() });
     }
     Ok(scorer)
 }

@@ -9,6 +9,8 @@ use std::path::Path;
 
 use super::command_line::{parse, typed};
 use super::job::Job;
+use super::note::Note;
+use super::observer::{Event, Series, StepPlace};
 use super::session::Session;
 use crate::data::Task;
 use crate::error::{Error, Result};
@@ -22,7 +24,7 @@ pub(super) struct Step {
     /// What is done.
     pub(super) job: Job,
     /// What is to be said of the job when it runs.
-    remark: Option<String>,
+    remark: Option<Note>,
 }
 
 /// What became of a step.
@@ -59,7 +61,7 @@ impl Step {
 
     /// Returns the step with what is to be said when it runs.
     #[must_use]
-    pub(super) fn saying(mut self, remark: Option<String>) -> Self {
+    pub(super) fn saying(mut self, remark: Option<Note>) -> Self {
         self.remark = remark;
         self
     }
@@ -76,26 +78,25 @@ impl Step {
 /// That of the first step that fails, with its name.
 pub(super) fn run_steps(steps: &[Step], session: &mut Session) -> Result<()> {
     for (index, step) in steps.iter().enumerate() {
-        run_step(step, Some((index + 1, steps.len())), session)?;
+        let place = StepPlace { number: index + 1, of: steps.len() };
+        run_step(step, Some(place), session)?;
     }
     Ok(())
 }
 
-/// Runs a step, `place` of how many, unless it is complete.
+/// Runs a step, unless it is complete.
 ///
 /// # Errors
 /// What the job refuses or fails at, with the step's name.
 pub(super) fn run_step(
     step: &Step,
-    place: Option<(usize, usize)>,
+    place: Option<StepPlace>,
     session: &mut Session,
 ) -> Result<StepEnd> {
     let of = |error: Error| error.of(format_args!("step `{}`", step.name));
-    let head = match place {
-        Some((number, num)) => format!("step {number} of {num}, {}", step.name),
-        None => step.name.clone(),
-    };
     let command_line = step.job.command_line();
+    let command = typed(&command_line);
+    let begins = Series { name: &step.name, place, command: &command, is_complete: false };
     // What an evaluation finds is said each time; its labels are not made again. What a loop's recipe
     // says is on no command line.
     if let (Some(out), false) = (step.job.out(), matches!(step.job, Job::Eval(_) | Job::Loop(_)))
@@ -103,12 +104,12 @@ pub(super) fn run_step(
     {
         // A kill between the end mark and the last tidying leaves what only a run at work needs.
         RunDir::existing(out).map_err(of)?.0.tidy();
-        session.voice.say(format_args!("{head}: complete"));
+        session.voice.tell(&Event::Series(Series { is_complete: true, ..begins }));
         return Ok(StepEnd::Skipped);
     }
-    session.voice.say(format_args!("\n{head}: {}", typed(&command_line)));
+    session.voice.tell(&Event::Series(begins));
     if let Some(remark) = &step.remark {
-        session.voice.say(format_args!("{remark}"));
+        session.voice.note(remark);
     }
     let mut job = step.job.clone();
     job.set_resume();

@@ -129,7 +129,8 @@ pub fn entropy_bars(chart: &EntropyChart) -> String {
     }
     canvas.line((left, bottom), (end, bottom), Stroke::new(svg::AXIS, 1.0));
     if let Cut::After(num) = cut {
-        filter_line(&mut canvas, (band, bottom), (left, left + slot * num as f64, end));
+        let parted = Parted { start: left, at: left + slot * num as f64, end };
+        filter_line(&mut canvas, (band, bottom), parted);
     }
     for (index, bin) in bins.iter().enumerate() {
         let x = centre(index);
@@ -168,8 +169,17 @@ fn cut(bins: &[EntropyBin]) -> Cut {
     }
 }
 
+/// A stretch in two parts.
+#[derive(Clone, Copy)]
+struct Parted {
+    start: f64,
+    at: f64,
+    end: f64,
+}
+
 /// Names the two sides of the line that parts them.
-fn filter_line(canvas: &mut Canvas, (band, bottom): (f64, f64), (start, x, end): (f64, f64, f64)) {
+fn filter_line(canvas: &mut Canvas, (band, bottom): (f64, f64), of: Parted) {
+    let Parted { start, at: x, end } = of;
     canvas.line((x, band + 2.0), (x, bottom), Stroke::new(svg::INK, 1.2).dashed("5 4"));
     let y = band + FILTER_BAND - 6.0;
     let style = Type::new(BODY_SIZE, svg::INK).bold();

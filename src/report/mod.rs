@@ -63,5 +63,6 @@ pub use markdown::{code_span, plain, yaml_scalar};
 pub use page::{ReportInputs, ReportSummary, report, report_on};
 pub use png::render_png;
 pub use published_bars::{PublishedBar, published_bars};
+pub use recipe::RecipeResult;
 pub use stack::stack;
 pub use table::{aligned, or_dash};

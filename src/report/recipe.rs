@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::document::Document;
 use super::files::{folder_name, read_json};
@@ -23,24 +23,61 @@ const MAX_DEPTH: usize = 6;
 pub(super) struct Results {
     pub methods: Vec<Methods>,
     /// The folder's name and the lines of a recipe; empty for a comparison.
-    recipe: Option<(String, Vec<Line>)>,
+    recipe: Option<(String, Vec<RecipeResult>)>,
 }
 
-/// One method on one data set.
-#[derive(Debug, Deserialize)]
-struct Line {
-    set: String,
-    gold_column: String,
-    method: String,
-    accuracy: f64,
-    interval: [f64; 2],
-    num_items: usize,
-    num_runs: usize,
-    pgr: Option<f64>,
-    pgr_interval: Option<[f64; 2]>,
-    pgr_refused: Option<String>,
-    published: Option<f64>,
-    published_model: Option<String>,
+/// One method on one data set of a recipe: ours and the published number. A line of `results.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecipeResult {
+    /// The data set, and what sets the comparison apart from others of it.
+    pub set: String,
+    /// The gold column.
+    pub gold_column: String,
+    /// The method.
+    pub method: String,
+    /// Its accuracy.
+    pub accuracy: f64,
+    /// The accuracy's 95 % interval, over items and seeds.
+    pub interval: [f64; 2],
+    /// Items that all methods answered.
+    pub num_items: usize,
+    /// Runs of the method.
+    pub num_runs: usize,
+    /// Share of the gap between supervisor and ceiling; none where it is refused or has no meaning.
+    pub pgr: Option<f64>,
+    /// Its 95 % interval.
+    pub pgr_interval: Option<[f64; 2]>,
+    /// Why there is none.
+    pub pgr_refused: Option<String>,
+    /// The published accuracy, from 0 to 1.
+    pub published: Option<f64>,
+    /// The model that it was measured with.
+    pub published_model: Option<String>,
+    /// The data set that it was measured on.
+    pub published_set: Option<String>,
+}
+
+impl RecipeResult {
+    /// The heads of [`cells`](Self::cells).
+    pub const COLUMNS: [&str; 6] = ["set", "gold", "method", "accuracy", "PGR", "published"];
+
+    /// Returns the result as a row of a table, rates in percent.
+    pub fn cells(&self) -> Vec<String> {
+        let pgr = match (self.pgr, self.pgr_interval) {
+            (Some(pgr), Some([low, high])) => Some(format!("{pgr:.2} [{low:.2}, {high:.2}]")),
+            _ => self.pgr_refused.as_ref().map(|_| "undefined".to_owned()),
+        };
+        let [low, high] = self.interval.map(percent);
+        let published = self.published.zip(self.published_model.as_ref());
+        vec![
+            self.set.clone(),
+            self.gold_column.clone(),
+            self.method.clone(),
+            format!("{} [{low}, {high}]", percent(self.accuracy)),
+            or_dash(pgr),
+            or_dash(published.map(|(number, model)| format!("{} ({model})", percent(number)))),
+        ]
+    }
 }
 
 impl Results {
@@ -54,7 +91,7 @@ impl Results {
         }
         let (comparison, results) = (dir.join(COMPARISON), dir.join(RESULTS));
         if results.is_file() {
-            let lines: Vec<Line> = read_json(&results, "")?;
+            let lines: Vec<RecipeResult> = read_json(&results, "")?;
             let methods = comparisons(dir, &lines)?;
             return Ok(Some(Self { methods, recipe: Some((folder_name(dir), lines)) }));
         }
@@ -112,7 +149,7 @@ impl Results {
 }
 
 /// Returns the comparisons below a recipe's folder, in the order of its results.
-fn comparisons(dir: &Path, lines: &[Line]) -> Result<Vec<Methods>> {
+fn comparisons(dir: &Path, lines: &[RecipeResult]) -> Result<Vec<Methods>> {
     let mut found = Vec::new();
     find(dir, 0, &mut found)?;
     let mut places: HashMap<&str, usize> = HashMap::new();

@@ -15,6 +15,7 @@ use super::contents::{Found, expand, look, partials, read_manifest, remove};
 use super::files::{JOURNAL, MANIFEST, Stage, TIMING, files_of, stage_of};
 use super::journal::{self, Journal};
 use super::manifest::Manifest;
+use super::timing::{Timing, peak_memory_bytes};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What may happen to a run folder that is already there.
@@ -406,24 +407,6 @@ pub fn copy_run(from: &Path, to: &Path, manifest: &Manifest) -> Result<()> {
         }
     }
     Ok(())
-}
-
-#[derive(Serialize)]
-struct Timing {
-    session_seconds: f64,
-    work_seconds: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    session_tokens: Option<u64>,
-    /// The most main memory that the process has held since it began.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    peak_memory_bytes: Option<u64>,
-}
-
-/// Returns the most memory the process has held; none where the system does not say.
-fn peak_memory_bytes() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|size| size * 1024)
 }
 
 #[cfg(test)]

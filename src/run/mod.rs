@@ -12,6 +12,7 @@ mod list;
 mod loop_record;
 mod manifest;
 mod seed;
+mod timing;
 
 pub use atomic::write_atomic;
 pub(crate) use atomic::{AtomicFile, create_anew};

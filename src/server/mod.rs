@@ -21,6 +21,7 @@ mod named;
 mod named_trial;
 mod pool;
 mod probe;
+mod refusal;
 mod reply;
 mod reply_kept;
 mod reply_sglang;

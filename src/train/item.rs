@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use serde::Serialize;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::{Tokenizer, Tokens, question_boundary};
 
@@ -44,7 +46,8 @@ impl Item {
 }
 
 /// What to do with a prompt that leaves no room for its answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum TooLong {
     /// Tokens are taken off the prompt's beginning.
     #[default]

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use w2s::label::{Items, OrderOptions, OrderPlan};
+use w2s::label::{Epoch, Items, OrderOptions, OrderPlan};
 use w2s::lm::{DeviceChoice, DtypeChoice, GenerateOptions, NewTokens, Sampling, generate};
 use w2s::run::SeedStream;
 use w2s::score::{LmScorer, LmScorerOptions, PromptTree, Scorer};
@@ -88,7 +88,7 @@ fn leave_one_out(bencher: Bencher<'_, '_>, num_claims: usize) {
     let labels: Vec<Option<usize>> = (0..num_claims).map(|i| Some(i % 2)).collect();
     let targets: Vec<usize> = (0..num_claims).collect();
     let order = OrderOptions::PURE_HALVING;
-    let plan = OrderPlan::new(order, &items, &labels, &SeedStream::new(0), (0, 0));
+    let plan = OrderPlan::new(order, &items, &labels, &SeedStream::new(0), Epoch::default());
     bencher.counter(ItemsCount::new(num_claims)).bench_local(|| {
         let asked = plan.ask(&items, &labels, &targets, false);
         scorer.score(&asked.tree).unwrap()

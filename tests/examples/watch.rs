@@ -17,7 +17,7 @@ fn main() -> Result<()> {
     let mut session = Session::new(|event: &Event<'_>| {
         match event {
             Event::Settings(manifest) => println!("{} settings", manifest.settings.len()),
-            Event::Message(text) => eprintln!("{text}"),
+            Event::Warning(warning) => eprintln!("{warning:?}"),
             Event::Step { report, tokens_per_second } => {
                 losses.push(report.loss);
                 println!("{} {:.4} ({tokens_per_second:.0} tokens/s)", report.step, report.loss);

@@ -2,7 +2,7 @@
 //!
 //! Items and seeds are crossed: an answer of seed `r` to item `i` is right where skill + item + seed + luck
 //! is above 0, all normal, luck with deviation 1. The truth is the share over all items and all seeds.
-//! The quick test holds bounds; the ignored ones write the tables data/measured/coverage*.txt.
+//! The quick tests hold bounds; `coverage_tables` writes the tables data/measured/coverage*.txt.
 
 use std::collections::HashMap;
 
@@ -10,20 +10,20 @@ use rand::Rng;
 use w2s::data::WeakRecord;
 use w2s::eval::{
     Answer, AnsweredRun, Binning, ColumnComparison, ComparedMethod, Estimate, Resampling, Role,
-    compare, evaluate_weak, filter_gain,
+    Tally, compare, evaluate_weak, filter_gain,
 };
 use w2s::run::SeedStream;
 
 /// Accuracies of weak supervisor, student and ceiling, and the deviations of items and of seeds.
 #[derive(Clone, Copy)]
-struct World {
-    name: &'static str,
-    accuracies: [f64; 3],
-    items: f64,
-    seeds: f64,
+pub struct World {
+    pub name: &'static str,
+    pub accuracies: [f64; 3],
+    pub items: f64,
+    pub seeds: f64,
 }
 
-const WORLDS: [World; 5] = [
+pub const WORLDS: [World; 5] = [
     World { name: "chance alone", accuracies: [0.6, 0.7, 0.85], items: 0.0, seeds: 0.0 },
     World { name: "items differ", accuracies: [0.6, 0.7, 0.85], items: 3.0, seeds: 0.0 },
     World { name: "items, seeds a little", accuracies: [0.6, 0.7, 0.85], items: 3.0, seeds: 0.3 },
@@ -117,16 +117,16 @@ fn holds(of: Estimate, truth: f64) -> bool {
 }
 
 #[derive(Default)]
-struct Counts {
-    draws: usize,
-    accuracy: usize,
-    difference: usize,
-    reported: usize,
-    pgr: usize,
-    refused_without_gap: usize,
+pub struct Counts {
+    pub draws: usize,
+    pub accuracy: usize,
+    pub difference: usize,
+    pub reported: usize,
+    pub pgr: usize,
+    pub refused_without_gap: usize,
 }
 
-fn coverage(world: World, num_items: usize, num_seeds: usize, num_draws: usize) -> Counts {
+pub fn coverage(world: World, num_items: usize, num_seeds: usize, num_draws: usize) -> Counts {
     let mut counts = Counts { draws: num_draws, ..Counts::default() };
     let [weak, student, ceiling] = world.accuracies;
     for index in 0..num_draws {
@@ -152,9 +152,10 @@ fn coverage(world: World, num_items: usize, num_seeds: usize, num_draws: usize) 
 /// Discrimination that differs by seed: log-odds of seed `r` for item `i` are
 /// 2 d_r ((+-) d_r + luck), with d_r = 1 + .15 normal.
 const DISCRIMINATION: f64 = 1.0;
+
 const SEED_DEVIATION: f64 = 0.15;
 
-fn of_probabilities(
+pub fn of_probabilities(
     num_items: usize,
     num_seeds: usize,
     num_draws: usize,
@@ -202,7 +203,7 @@ fn of_probabilities(
     covered
 }
 
-fn true_brier() -> f64 {
+pub fn true_brier() -> f64 {
     let mut rng = SeedStream::new(47).rng("brier", &[]);
     let num = 1_000_000;
     let one = |_| {
@@ -216,14 +217,14 @@ fn true_brier() -> f64 {
 /// What a filter keeps, and how much of it and of the others is right; entropy is normal
 /// and .5 lower for right ones.
 #[derive(Clone, Copy)]
-struct Filter {
-    name: &'static str,
-    share: f64,
-    kept_right: f64,
-    dropped_right: f64,
+pub struct Filter {
+    pub name: &'static str,
+    pub share: f64,
+    pub kept_right: f64,
+    pub dropped_right: f64,
 }
 
-const FILTERS: [Filter; 5] = [
+pub const FILTERS: [Filter; 5] = [
     Filter { name: "keeps 70 %, helps", share: 0.7, kept_right: 0.9, dropped_right: 0.6 },
     Filter { name: "keeps 50 %, helps", share: 0.5, kept_right: 0.95, dropped_right: 0.5 },
     Filter { name: "keeps 90 %, helps", share: 0.9, kept_right: 0.95, dropped_right: 0.5 },
@@ -233,18 +234,18 @@ const FILTERS: [Filter; 5] = [
 
 impl Filter {
     /// How often the interval of the gain holds it.
-    fn gain(self, num_items: usize, num_draws: usize) -> usize {
+    pub fn gain(self, num_items: usize, num_draws: usize) -> usize {
         let gain = (1.0 - self.share) * (self.kept_right - self.dropped_right);
         let mut covered = 0;
         for index in 0..num_draws {
             let mut rng = SeedStream::new(53).rng(self.name, &[num_items as u64, index as u64]);
-            let (mut kept, mut dropped) = ((0, 0), (0, 0));
+            let (mut kept, mut dropped) = (Tally::default(), Tally::default());
             for _ in 0..num_items {
                 let is_kept = rng.random_bool(self.share);
                 let side = if is_kept { &mut kept } else { &mut dropped };
                 let share = if is_kept { self.kept_right } else { self.dropped_right };
-                side.0 += usize::from(rng.random_bool(share));
-                side.1 += 1;
+                side.num_right += usize::from(rng.random_bool(share));
+                side.num += 1;
             }
             covered += usize::from(filter_gain(kept, dropped).is_none_or(|of| holds(of, gain)));
         }
@@ -252,7 +253,7 @@ impl Filter {
     }
 
     /// How often the interval of the AUROC holds it.
-    fn auroc(self, num_items: usize, num_draws: usize) -> usize {
+    pub fn auroc(self, num_items: usize, num_draws: usize) -> usize {
         let auroc = below(0.5 / 2.0_f64.sqrt());
         let mut covered = 0;
         for index in 0..num_draws {
@@ -378,141 +379,4 @@ fn runs_that_differ_widen_the_interval_of_balanced_accuracy() {
 
 fn of_brier(found: &ColumnComparison) -> Estimate {
     found.methods[0].brier.expect("probabilities are there")
-}
-
-fn percent(num: usize, of: usize) -> f64 {
-    100.0 * num as f64 / of.max(1) as f64
-}
-
-fn table_of_accuracies(num_draws: usize) -> String {
-    let mut text = format!(
-        "One seed cannot tell how seeds differ: with it the interval speaks of that run alone, and covers \
-         the truth over all seeds only where these do not differ.\n\n\
-         {:<22} {:>5} {:>5} {:>9} {:>11} {:>9} {:>13} {:>15}\n",
-        "world",
-        "items",
-        "seeds",
-        "accuracy",
-        "difference",
-        "PGR told",
-        "PGR or refused",
-        "no gap: refused"
-    );
-    let settings: Vec<(World, usize, usize)> = WORLDS
-        .iter()
-        .flat_map(|world| [30, 100, 300].map(|n| (*world, n)))
-        .flat_map(|(world, n)| [1, 3, 5].map(|s| (world, n, s)))
-        .collect();
-    let line = |&(world, n, s): &(World, usize, usize)| {
-        let found = coverage(world, n, s, num_draws);
-        format!(
-            "{:<22} {n:>5} {s:>5} {:>9.1} {:>11.1} {:>9.1} {:>13.1} {:>15.1}\n",
-            world.name,
-            percent(found.accuracy, num_draws),
-            percent(found.difference, num_draws),
-            percent(found.reported, num_draws),
-            percent(found.pgr + num_draws - found.reported, num_draws),
-            percent(found.refused_without_gap, num_draws)
-        )
-    };
-    text.extend(in_two_threads(&settings, line));
-    text
-}
-
-fn table_of_probabilities(num_draws: usize) -> String {
-    let mut text = format!(
-        "200 resamples.\n\n{:>5} {:>5} {:>9} {:>11} {:>9}\n",
-        "items", "seeds", "balanced", "AUROC", "Brier"
-    );
-    let brier = true_brier();
-    let settings: Vec<(usize, usize)> =
-        [30, 100, 300].into_iter().flat_map(|n| [1, 3, 5].map(|s| (n, s))).collect();
-    let line = |&(n, s): &(usize, usize)| {
-        let found = of_probabilities(n, s, num_draws, brier).map(|num| percent(num, num_draws));
-        format!("{n:>5} {s:>5} {:>9.1} {:>11.1} {:>9.1}\n", found[0], found[1], found[2])
-    };
-    text.extend(in_two_threads(&settings, line));
-    text
-}
-
-fn settings_of_filters() -> Vec<(Filter, usize)> {
-    FILTERS.iter().flat_map(|filter| [30, 100, 300].map(|n| (*filter, n))).collect()
-}
-
-fn table_of_gains(num_draws: usize) -> String {
-    let mut text = format!("\n{:<22} {:>5} {:>9}\n", "filter", "items", "gain");
-    let line = |&(filter, n): &(Filter, usize)| {
-        let gain = percent(filter.gain(n, num_draws), num_draws);
-        format!("{:<22} {n:>5} {gain:>9.1}\n", filter.name)
-    };
-    text.extend(in_two_threads(&settings_of_filters(), line));
-    text
-}
-
-fn table_of_entropies(num_draws: usize) -> String {
-    let mut text = format!("2000 resamples.\n\n{:<22} {:>5} {:>9}\n", "filter", "items", "AUROC");
-    let line = |&(filter, n): &(Filter, usize)| {
-        let auroc = percent(filter.auroc(n, num_draws), num_draws);
-        format!("{:<22} {n:>5} {auroc:>9.1}\n", filter.name)
-    };
-    text.extend(in_two_threads(&settings_of_filters(), line));
-    text
-}
-
-fn in_two_threads<T: Sync>(settings: &[T], line: impl Fn(&T) -> String + Sync) -> Vec<String> {
-    let mut lines = vec![String::new(); settings.len()];
-    let line = &line;
-    std::thread::scope(|scope| {
-        let mut odd = Vec::new();
-        let mut even = Vec::new();
-        for (index, place) in lines.iter_mut().enumerate() {
-            if index % 2 == 0 { even.push((index, place)) } else { odd.push((index, place)) }
-        }
-        for part in [odd, even] {
-            scope.spawn(move || {
-                for (index, place) in part {
-                    *place = line(&settings[index]);
-                }
-            });
-        }
-    });
-    lines
-}
-
-/// Writes one of the tables, of `COVERAGE_DRAWS` draws.
-fn write_table(name: &str, file: &str, table: impl Fn(usize) -> String) {
-    let draws = std::env::var("COVERAGE_DRAWS").ok().and_then(|text| text.parse().ok());
-    let draws = draws.unwrap_or(10_000);
-    let text = format!(
-        "Coverage of 95 % intervals in percent, {draws} draws; see tests/it/coverage.rs. The truth is over \
-         all items and seeds.\n\
-         COVERAGE_DRAWS={draws} cargo test --test it -- --ignored coverage_of_{name}\n{}",
-        table(draws)
-    );
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/data/measured");
-    std::fs::write(format!("{folder}/{file}"), text).expect("writable");
-}
-
-#[test]
-#[ignore = "a measurement of many minutes; it writes data/measured/coverage.txt"]
-fn coverage_of_accuracies() {
-    write_table("accuracies", "coverage.txt", table_of_accuracies);
-}
-
-#[test]
-#[ignore = "a measurement of many minutes; it writes data/measured/coverage-probabilities.txt"]
-fn coverage_of_probabilities() {
-    write_table("probabilities", "coverage-probabilities.txt", table_of_probabilities);
-}
-
-#[test]
-#[ignore = "a measurement; it writes data/measured/coverage-gains.txt"]
-fn coverage_of_gains() {
-    write_table("gains", "coverage-gains.txt", table_of_gains);
-}
-
-#[test]
-#[ignore = "a measurement of many minutes; it writes data/measured/coverage-entropies.txt"]
-fn coverage_of_entropies() {
-    write_table("entropies", "coverage-entropies.txt", table_of_entropies);
 }

@@ -247,3 +247,26 @@ fn what_texts_call_an_option_is_one() {
     named.retain(|option, _| !real.contains(option) && !is_understood(option));
     assert!(named.is_empty(), "no command has these options: {named:#?}");
 }
+
+/// What runs tell are values; errors have their own words, and the terminal those of all else.
+#[test]
+fn only_the_terminal_words_what_runs_tell() {
+    let mut all = Vec::new();
+    files(&project().join("src"), &mut all);
+    let words = ["warning: ", "note: ", "gold is used: ", "; nothing to do"];
+    let mut worded = BTreeSet::new();
+    for path in all.iter().filter(|path| path.extension().is_some_and(|end| end == "rs")) {
+        let place = path.strip_prefix(project()).unwrap().display().to_string();
+        for literal in literals(&fs::read_to_string(path).unwrap()) {
+            worded.extend(
+                words.iter().filter(|w| literal.contains(**w)).map(|w| (place.clone(), *w)),
+            );
+        }
+    }
+    let (cli, library): (Vec<_>, Vec<_>) =
+        worded.into_iter().partition(|(place, _)| place.starts_with("src/cli/"));
+    assert!(library.is_empty(), "{library:?} belong into src/cli/words");
+    for word in words {
+        assert!(cli.iter().any(|(_, found)| *found == word), "nothing says `{word}` any more");
+    }
+}

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::search::{examples, parse};
 use w2s::data::{Example, Task};
-use w2s::label::{Items, OrderOptions, OrderPlan};
+use w2s::label::{Epoch, Items, OrderOptions, OrderPlan};
 use w2s::prompt::PromptFormat;
 use w2s::run::SeedStream;
 use w2s::score::{Question, Scorer, TableScorer};
@@ -20,7 +20,7 @@ fn contexts(order: OrderOptions, labels: &[Option<usize>]) -> Vec<(usize, Vec<us
     let data = examples(labels.len());
     let refs: Vec<&Example> = data.iter().collect();
     let items = Items::new(&format, &refs).unwrap();
-    let plan = OrderPlan::new(order, &items, labels, &SeedStream::new(7), (0, 0));
+    let plan = OrderPlan::new(order, &items, labels, &SeedStream::new(7), Epoch::default());
     let targets: Vec<usize> = (0..labels.len()).collect();
     let asked = plan.ask(&items, labels, &targets, false);
     asked
@@ -166,7 +166,7 @@ fn num_demonstrations(order: OrderOptions, num: usize) -> usize {
     let data = examples(num);
     let refs: Vec<&Example> = data.iter().collect();
     let items = Items::new(&format, &refs).unwrap();
-    let plan = OrderPlan::new(order, &items, &labels, &SeedStream::new(1), (0, 0));
+    let plan = OrderPlan::new(order, &items, &labels, &SeedStream::new(1), Epoch::default());
     let targets: Vec<usize> = (0..num).collect();
     let asked = plan.ask(&items, &labels, &targets, false);
     let texts = asked.tree.segments().map(|(_, _, text)| text.matches("Sentiment: ").count());

@@ -2,7 +2,9 @@
 
 use crate::common::sentiment_items;
 use crate::search::{binary, examples, icm, ising, names_to_labels, parse, plain, signs};
-use w2s::label::{Aggregate, ChainPlan, IcmSettings, Objective, ScoreForm, TraceEvent, label};
+use w2s::label::{
+    Aggregate, ChainPlan, Epoch, IcmSettings, Objective, ScoreForm, TraceEvent, label,
+};
 use w2s::run::SeedStream;
 use w2s::score::{Calibration, Question, Scorer, TableScorer};
 
@@ -25,7 +27,7 @@ fn ln_probability(labels: &[usize]) -> f64 {
 #[test]
 fn along_a_chain_log_probabilities_add_up_to_that_of_the_labelling() {
     let items = sentiment_items(5);
-    let plan = ChainPlan::new(3, 5, &SeedStream::new(2), (0, 0));
+    let plan = ChainPlan::new(3, 5, &SeedStream::new(2), Epoch::default());
     let labels = [1, 0, 1, 1, 0];
     let given = labels.map(Some);
     let asked = plan.ask(&items, &given, false);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Map, Value, json};
 use w2s::data::{Example, Task};
-use w2s::label::{Items, OrderOptions, OrderPlan};
+use w2s::label::{Epoch, Items, OrderOptions, OrderPlan};
 use w2s::lm::Tokenizer;
 use w2s::prompt::PromptFormat;
 use w2s::run::SeedStream;
@@ -178,7 +178,7 @@ fn pass() -> PromptTree {
     let items = Items::new(&format, &refs).unwrap();
     let labels: Vec<Option<usize>> = (0..data.len()).map(|i| Some(i % 2)).collect();
     let order = OrderOptions { num_trees: 1, ..OrderOptions::default() };
-    let plan = OrderPlan::new(order, &items, &labels, &SeedStream::new(7), (0, 0));
+    let plan = OrderPlan::new(order, &items, &labels, &SeedStream::new(7), Epoch::default());
     let targets: Vec<usize> = (0..data.len()).collect();
     plan.ask(&items, &labels, &targets, false).tree
 }

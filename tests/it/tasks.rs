@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use w2s::data::{Dataset, Task};
-use w2s::label::{Items, OrderOptions, OrderPlan};
+use w2s::label::{Epoch, Items, OrderOptions, OrderPlan};
 use w2s::prompt::PromptFormat;
 use w2s::run::SeedStream;
 
@@ -75,7 +75,7 @@ fn records_of_a_case_are_scored_in_its_words() {
     let items = Items::new(&format, &examples).unwrap();
     let labels = [Some(0), Some(1)];
     let streams = SeedStream::new(1);
-    let plan = OrderPlan::new(OrderOptions::DATASET, &items, &labels, &streams, (0, 0));
+    let plan = OrderPlan::new(OrderOptions::DATASET, &items, &labels, &streams, Epoch::default());
     let asked = plan.ask(&items, &labels, &[0, 1], false);
     let shown: Vec<(&str, Vec<&str>)> = asked
         .tree

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use w2s::data::{WeakRecord, WeightRecord};
 use w2s::error::ErrorKind;
 use w2s::eval::{
-    Binning, Estimate, WeakEvaluation, Z_95, bootstrap_mean, evaluate_weak, filter_gain, wilson,
+    Binning, Estimate, Tally, WeakEvaluation, Z_95, bootstrap_mean, evaluate_weak, filter_gain,
+    wilson,
 };
 use w2s::run::SeedStream;
 
@@ -215,7 +216,8 @@ fn the_interval_of_the_gain_on_few_questions() {
         ([1, 0, 0, 1], [-0.063_100_35, 0.905_468_80]),
     ] {
         let [kept, wrong_kept, dropped, wrong_dropped] = counts;
-        let gain = filter_gain((kept, kept + wrong_kept), (dropped, dropped + wrong_dropped));
+        let tally = |num_right: usize, num_wrong| Tally { num_right, num: num_right + num_wrong };
+        let gain = filter_gain(tally(kept, wrong_kept), tally(dropped, wrong_dropped));
         let gain = gain.expect("both sides have some");
         for (found, expected) in [gain.low, gain.high].into_iter().zip(bounds) {
             assert!((found - expected).abs() < 2e-6, "{counts:?}: {gain:?}");

@@ -1,17 +1,17 @@
 //! What `w2s compare` prints and says.
 
 use w2s::eval::{ColumnComparison, Comparison, Estimate, MethodComparison};
-use w2s::pipeline;
 use w2s::report::{aligned, or_dash};
 
-use super::evaluate::{label_cells, percent};
+use super::evaluate::label_cells;
+use super::numbers::{self, percent};
 
 /// More than this many pairs are in the file only, save those with the first method.
 const MAX_PAIRS: usize = 15;
 
 /// The tables of one gold column.
 pub(in crate::cli) fn lines(comparison: &Comparison, column: &ColumnComparison) -> Vec<String> {
-    let count = |n: usize| pipeline::count(n as u64);
+    let count = |n: usize| numbers::count(n as u64);
     let mut lines = vec![format!(
         "{}, gold column {}: {} items ({} not in every run, {} without gold left out)",
         comparison.task,

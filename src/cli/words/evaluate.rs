@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use w2s::eval::{
-    Estimate, Evaluation, LabelMetrics, LoopEvaluation, Rate, WeakAccuracy, WeakEvaluation,
+    Basins, Estimate, Evaluation, LabelMetrics, LoopEvaluation, Rate, WeakAccuracy, WeakEvaluation,
 };
-use w2s::pipeline::count;
 use w2s::report::{aligned, or_dash};
+
+use super::numbers::{count, percent};
 
 /// A line for each run and gold column.
 pub(in crate::cli) fn labels(done: &[(PathBuf, Evaluation)], per_label: bool) -> Vec<String> {
@@ -194,6 +195,30 @@ fn rate_words(rate: &Rate) -> String {
     text
 }
 
-pub(super) fn percent(x: f64) -> f64 {
-    100.0 * x
+/// A line for each basin.
+pub(in crate::cli) fn searches(found: &Basins) -> Vec<String> {
+    let mut out = vec![format!(
+        "basins (runs with {:.0} % or more equal labels, up to a renaming of the labels):",
+        percent(found.threshold)
+    )];
+    for (i, basin) in found.basins.iter().enumerate() {
+        let mut text =
+            format!("  {}: {} of the runs ({})", i + 1, basin.runs.len(), basin.runs.join(", "));
+        if let Some(score) = basin.mean_score {
+            text += &format!("; mean score {score:.2}");
+        }
+        if let Some(within) = basin.agreement_within {
+            text += &format!("; {:.0} % equal within", percent(within));
+        }
+        for column in &basin.columns {
+            if let Some(agreement) = column.agreement {
+                text += &format!("; {} {:.1} %", column.column, percent(agreement));
+                if column.num_renamed > 0 {
+                    text += &format!(" ({} with other names)", column.num_renamed);
+                }
+            }
+        }
+        out.push(text);
+    }
+    out
 }

@@ -1,8 +1,10 @@
 //! What `w2s filter` says of what it kept.
 
 use w2s::filter::Coverage;
-use w2s::pipeline::{FilterSummary, count, duration};
+use w2s::pipeline::FilterSummary;
 use w2s::run::RunDir;
+
+use super::numbers::{count, duration};
 
 /// Kinds of questions that are named because little of them was kept.
 const SHOWN_KINDS: usize = 4;

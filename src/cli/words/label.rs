@@ -3,9 +3,10 @@
 use serde_json::Value;
 use w2s::eval::Basins;
 use w2s::label::{Labelling, RestartSummary, Summary};
-use w2s::pipeline::{count, duration};
 use w2s::run::RunDir;
 use w2s::score::{Calibration, Prior};
+
+use super::numbers::{count, duration};
 
 /// Share of the examples to which calibration must give another label before it is warned of.
 const MUCH_MOVED: f64 = 0.1;
@@ -186,4 +187,18 @@ pub(in crate::cli) fn restarted(summaries: &[RestartSummary], found: &Basins) ->
         ));
     }
     out
+}
+
+/// What was made of a test file.
+pub(in crate::cli) fn labelled_test(
+    labelling: &Labelling,
+    num_demonstrations: usize,
+    seconds: f64,
+) -> String {
+    format!(
+        "labelled {} test examples behind {num_demonstrations} demonstrations in {} ({} tokens computed)",
+        labelling.records.len(),
+        duration(seconds),
+        count(labelling.summary.tokens_computed)
+    )
 }

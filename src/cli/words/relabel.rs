@@ -1,7 +1,9 @@
 //! What `w2s relabel` says of labels that were looked at again.
 
-use w2s::pipeline::{RelabelSummary, count, duration};
+use w2s::pipeline::RelabelSummary;
 use w2s::run::RunDir;
+
+use super::numbers::{count, duration};
 
 /// What a model contradicted.
 pub(in crate::cli) fn relabelled(s: &RelabelSummary, seconds: f64, folder: &RunDir) -> Vec<String> {

@@ -1,7 +1,8 @@
 //! What `w2s loop` says of its rounds.
 
-use w2s::pipeline::{count, duration};
 use w2s::run::{LoopRecord, Round, RunDir};
+
+use super::numbers::{count, duration};
 
 /// What the rounds of a loop came to.
 pub(in crate::cli) fn looped(

@@ -1,7 +1,9 @@
 //! What `w2s train` says of what was trained.
 
-use w2s::pipeline::{TrainSummary, count, duration};
+use w2s::pipeline::TrainSummary;
 use w2s::run::RunDir;
+
+use super::numbers::{count, duration};
 
 /// What a training came to.
 pub(in crate::cli) fn trained(

@@ -3,11 +3,28 @@
 use super::Estimate;
 use crate::eval::rates::{Z_95, wilson};
 
+/// How many of some things are right.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// The right ones.
+    pub num_right: usize,
+    /// All of them.
+    pub num: usize,
+}
+
+impl Tally {
+    /// Returns the share of right ones with Wilson's interval.
+    fn rate(self) -> Estimate {
+        let (low, high) = wilson(self.num_right, self.num, Z_95);
+        Estimate { value: self.num_right as f64 / self.num as f64, low, high }
+    }
+}
+
 /// Steps of a half turn at which the bounds of a product are looked for: they are right to 1e-6.
 const NUM_ANGLES: u32 = 1000;
 
 /// Returns the accuracy of what is kept less that of all with its 95 % interval; none where nothing was
-/// kept or nothing dropped. Both sides are the number of right ones and the number of all.
+/// kept or nothing dropped.
 ///
 /// The gain is the share dropped times the accuracy kept less that dropped. The interval of either factor is
 /// known: Wilson's for the share, which varies from set to set, and Newcombe's for the difference. That of
@@ -17,17 +34,15 @@ const NUM_ANGLES: u32 = 1000;
 ///
 /// # Source
 /// Newcombe 1998, method 10, for the difference; Zou and Donner 2008 for adding squares.
-pub fn filter_gain(kept: (usize, usize), dropped: (usize, usize)) -> Option<Estimate> {
-    let num = kept.1 + dropped.1;
-    if kept.1 == 0 || dropped.1 == 0 {
+pub fn filter_gain(kept: Tally, dropped: Tally) -> Option<Estimate> {
+    if kept.num == 0 || dropped.num == 0 {
         return None;
     }
-    let rate = |(successes, num): (usize, usize)| {
-        let (low, high) = wilson(successes, num, Z_95);
-        Estimate { value: successes as f64 / num as f64, low, high }
-    };
-    let value = rate(kept).value - rate((kept.0 + dropped.0, num)).value;
-    let (kept, share, dropped) = (rate(kept), rate((dropped.1, num)), rate(dropped));
+    let num = kept.num + dropped.num;
+    let all = Tally { num_right: kept.num_right + dropped.num_right, num };
+    let value = kept.rate().value - all.rate().value;
+    let share = Tally { num_right: dropped.num, num }.rate();
+    let (kept, dropped) = (kept.rate(), dropped.rate());
     let apart = kept.value - dropped.value;
     let below = (kept.value - kept.low).hypot(dropped.high - dropped.value);
     let above = (kept.high - kept.value).hypot(dropped.value - dropped.low);

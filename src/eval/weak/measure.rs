@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use ndarray::Array2;
 use rand::Rng;
 
-use super::gain::filter_gain;
+use super::gain::{Tally, filter_gain};
 use super::{
     Binning, EntropyBin, Estimate, LabelCoverage, ReliabilityMap, WeakAccuracy, WeightCell,
 };
@@ -162,7 +162,7 @@ fn rate_interval(value: f64, variance: f64, least: f64) -> Estimate {
 fn gain(evaluated: &[Evaluated]) -> Option<Estimate> {
     let right_of = |kept: bool| {
         let side = evaluated.iter().filter(move |one| one.kept == kept);
-        (side.clone().filter(|one| one.right).count(), side.count())
+        Tally { num_right: side.clone().filter(|one| one.right).count(), num: side.count() }
     };
     filter_gain(right_of(true), right_of(false))
 }

@@ -11,7 +11,7 @@ mod measure;
 use serde::{Deserialize, Serialize};
 
 pub use evaluate::evaluate_weak;
-pub use gain::filter_gain;
+pub use gain::{Tally, filter_gain};
 
 use super::reliability::Reliability;
 

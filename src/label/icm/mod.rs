@@ -46,7 +46,8 @@ use walk::Walk;
 
 use super::consistency::Consistency;
 use super::found::few_examples;
-use super::order::{Items, OrderPlan};
+use super::items::Items;
+use super::order::{Epoch, OrderPlan};
 use super::prequential::ChainPlan;
 use super::trace::{Change, TraceEvent};
 use crate::error::{Error, ErrorKind, Result};
@@ -119,9 +120,10 @@ impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
             .hint("with fewer than two labelled examples there is nothing to predict from"));
         }
         let nothing = vec![None; items.len()];
-        let plan = OrderPlan::new(settings.order, items, &nothing, &streams, (batch, 0));
+        let epoch = Epoch { batch, number: 0 };
+        let plan = OrderPlan::new(settings.order, items, &nothing, &streams, epoch);
         let num_orders = settings.num_prequential_orders;
-        let chains = ChainPlan::new(num_orders, items.len(), &streams, (batch, 0));
+        let chains = ChainPlan::new(num_orders, items.len(), &streams, epoch);
         Ok(Self {
             items,
             consistency,
@@ -250,15 +252,9 @@ impl<'a, S: Scorer + ?Sized> Icm<'a, S> {
 
     fn new_order(&mut self, labels: &Labels) {
         self.memo.clear();
-        self.plan = OrderPlan::new(
-            self.settings.order,
-            self.items,
-            labels,
-            &self.streams,
-            (self.batch, self.epoch),
-        );
+        let epoch = Epoch { batch: self.batch, number: self.epoch };
+        self.plan = OrderPlan::new(self.settings.order, self.items, labels, &self.streams, epoch);
         let num_orders = self.settings.num_prequential_orders;
-        let epoch = (self.batch, self.epoch);
         self.chains = ChainPlan::new(num_orders, self.items.len(), &self.streams, epoch);
         self.epoch += 1;
     }

@@ -3,7 +3,7 @@
 use super::order_check::OrderCheck;
 use super::state::{Icm, Labels, Scored};
 use crate::error::Result;
-use crate::label::order::OrderPlan;
+use crate::label::order::{Epoch, OrderPlan};
 use crate::label::prequential::ChainPlan;
 use crate::run::SeedStream;
 use crate::score::Scorer;
@@ -23,7 +23,7 @@ impl<S: Scorer + ?Sized> Icm<'_, S> {
     /// Scores the labels under the order of the check, which stays in place.
     pub(super) fn check_order(&mut self, labels: &Labels, found: &Scored) -> Result<OrderCheck> {
         let (options, streams) = (self.settings.order, self.check_streams);
-        let epoch = (self.batch, CHECK_EPOCH);
+        let epoch = Epoch { batch: self.batch, number: CHECK_EPOCH };
         let num_orders = self.settings.num_prequential_orders;
         self.memo.clear();
         self.plan = OrderPlan::shuffled(options, self.items, labels, &streams, epoch);

@@ -8,7 +8,7 @@ use rand::seq::SliceRandom;
 use super::init::Init;
 use super::state::{Icm, Labels};
 use crate::error::{Error, ErrorKind, Result};
-use crate::label::order::{OrderOptions, OrderPlan};
+use crate::label::order::{Epoch, OrderOptions, OrderPlan};
 use crate::score::Scorer;
 use crate::score::{Calibration, Prior, best_label, distribution, estimated_shares};
 
@@ -89,7 +89,7 @@ impl<S: Scorer + ?Sized> Icm<'_, S> {
             self.items,
             &nothing,
             &self.streams,
-            (self.batch, 0),
+            Epoch { batch: self.batch, number: 0 },
         );
         let (everything, free) = match self.settings.calibration {
             Calibration::None => (false, false),

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use super::settings::IcmSettings;
 use crate::label::consistency::Consistency;
+use crate::label::items::Items;
 use crate::label::objective::Score;
-use crate::label::order::{Items, OrderPlan};
+use crate::label::order::OrderPlan;
 use crate::label::prequential::ChainPlan;
 use crate::run::SeedStream;
 use crate::score::{Scorer, Usage};

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
+use super::note::Note;
 use super::observer::Event;
 use super::session::Session;
 use crate::error::{Error, ErrorKind, Result};
@@ -83,7 +84,7 @@ pub struct CompareJob {
 
 const JSON: &str = "comparison.json";
 
-pub(super) fn run(args: CompareJob, session: &Session<'_>) -> Result<()> {
+pub(super) fn run(args: CompareJob, session: &Session<'_>) -> Result<Comparison> {
     let path = args.out.join(JSON);
     if path.exists() && !args.force {
         return Err(Error::new(ErrorKind::Run, "the folder already holds a comparison")
@@ -130,8 +131,8 @@ pub(super) fn run(args: CompareJob, session: &Session<'_>) -> Result<()> {
             is_first: index == 0,
         })?;
     }
-    session.voice.say(format_args!("wrote `{}` and its figures", path.display()));
-    Ok(())
+    session.voice.note(&Note::ComparisonWritten { path });
+    Ok(comparison)
 }
 
 fn publish(methods: &mut [Named], published: &[String]) -> Result<()> {

@@ -11,9 +11,14 @@ use serde_json::{Map, Value, json};
 use crate::data::{Task, join_records};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::field_values;
+use crate::pipeline::note::Note;
+use crate::pipeline::observer::Event;
+use crate::pipeline::outcome::Outcome;
+use crate::pipeline::results::DrawSummary;
 use crate::pipeline::run_options::RunOptions;
 use crate::pipeline::session::Session;
-use crate::pipeline::words::count;
+use crate::pipeline::warning::{Part, Warning};
+use crate::run::files::SUMMARY;
 use crate::run::{GoldUse, Manifest, RunDir, SeedStream};
 
 /// Draw parts of a data file that have no record in common
@@ -70,7 +75,7 @@ fn part(text: &str) -> std::result::Result<(String, usize), String> {
     }
 }
 
-pub(super) fn run(args: &DrawJob, session: &Session) -> Result<()> {
+pub(in crate::pipeline) fn draw(args: &DrawJob, session: &Session) -> Result<Outcome<DrawSummary>> {
     let began = Instant::now();
     for (index, (name, _)) in args.parts.iter().enumerate() {
         if args.parts[..index].iter().any(|(other, _)| other == name) {
@@ -81,16 +86,14 @@ pub(super) fn run(args: &DrawJob, session: &Session) -> Result<()> {
     let manifest = manifest(args, task.as_ref(), session)?;
     let folder = RunDir::open(&args.run.out, &manifest, args.run.mode())?;
     if folder.is_complete() {
-        session
-            .voice
-            .say(format_args!("the run in {} is complete; nothing to do", args.run.out.display()));
-        return Ok(());
+        session.voice.note(&Note::RunComplete { folder: args.run.out.clone() });
+        return Outcome::complete(folder);
     }
     let records = records(args, task.as_ref())?;
     let num_fit = records.len();
     let mut units = units(args, records);
     units.shuffle(&mut SeedStream::new(args.run.seed).rng("data/draw", &[]));
-    let mut sizes = Map::new();
+    let mut summary = DrawSummary { num_fit, parts: Map::new() };
     for (name, num) in &args.parts {
         let (mut text, mut size) = (String::new(), 0);
         // A group that is too large for what is left waits for another part.
@@ -114,22 +117,19 @@ pub(super) fn run(args: &DrawJob, session: &Session) -> Result<()> {
             .hint("ask for fewer records, or raise `--max-chars`"));
         }
         if size < *num {
-            session
-                .voice
-                .say(format_args!("warning: part `{name}` has {size} records, fewer than {num}"));
+            let records = Part { num: size, of: *num };
+            session.voice.warn(&Warning::SmallPart { part: name.clone(), records });
         }
-        sizes.insert(name.clone(), size.into());
+        summary.parts.insert(name.clone(), size.into());
         let name = format!("{name}.jsonl");
         folder.write(&name, text.as_bytes())?;
-        session.voice.say(format_args!(
-            "  {}: {} records",
-            folder.file(&name).display(),
-            count(size as u64)
-        ));
+        let file = folder.file(&name);
+        session.voice.tell(&Event::Drawn { file: &file, num_records: size });
     }
-    folder.write_json("summary.json", &json!({ "num_fit": num_fit, "parts": sizes }))?;
-    folder.finish(began.elapsed().as_secs_f64(), 0.0)?;
-    Ok(())
+    folder.write_json(SUMMARY, &summary)?;
+    let seconds = began.elapsed().as_secs_f64();
+    let folder = folder.finish(seconds, 0.0)?;
+    Ok(Outcome { folder, summary, seconds, was_complete: false })
 }
 
 fn manifest(args: &DrawJob, task: Option<&Task>, session: &Session) -> Result<Manifest> {

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::observer::Voice;
+use super::note::Note;
+use super::observer::Event;
 use super::session::Session;
 use crate::data::{Task, join_records};
 use crate::error::{Error, ErrorKind, Result};
@@ -15,6 +16,7 @@ use crate::hub::{HubDataset, HubSettings};
 use crate::run::write_atomic;
 
 pub use draw::DrawJob;
+pub(super) use draw::draw;
 
 /// Fetch data sets, draw parts of data files
 #[derive(Clone, Debug, Args)]
@@ -63,8 +65,8 @@ pub struct PullJob {
 
 pub(super) fn run(args: DataJob, session: &Session) -> Result<()> {
     match args.command {
-        DataCommand::Pull(args) => pull(&args, &session.voice),
-        DataCommand::Draw(args) => draw::run(&args, session),
+        DataCommand::Pull(args) => pull(&args, session).map(drop),
+        DataCommand::Draw(args) => draw(&args, session).map(drop),
     }
 }
 
@@ -72,7 +74,7 @@ fn usage(message: String) -> Error {
     Error::new(ErrorKind::Usage, message)
 }
 
-fn pull(args: &PullJob, voice: &Voice<'_>) -> Result<()> {
+pub(super) fn pull(args: &PullJob, session: &Session) -> Result<Vec<PathBuf>> {
     if let Some(out) = args.out.as_ref().filter(|out| out.exists()) {
         return Err(usage("the file is there already".to_owned())
             .at(out)
@@ -95,15 +97,13 @@ fn pull(args: &PullJob, voice: &Voice<'_>) -> Result<()> {
     for file in &files {
         let found = dataset.file(file, args.refresh)?;
         if found.was_cached {
-            voice.say(format_args!("{file}: from the cache"));
+            session.voice.note(&Note::FromCache { file: file.clone() });
         }
         paths.push(found.path);
     }
     let Some(out) = &args.out else {
-        for path in &paths {
-            voice.print(format_args!("{}", path.display()))?;
-        }
-        return Ok(());
+        session.voice.event(&Event::Pulled(&paths))?;
+        return Ok(paths);
     };
     let extension = |path: &PathBuf| path.extension().map(|e| e.to_ascii_lowercase());
     let bytes = match paths.as_slice() {
@@ -121,7 +121,9 @@ fn pull(args: &PullJob, voice: &Voice<'_>) -> Result<()> {
         }
     };
     write_atomic(out, &bytes)?;
-    voice.print(format_args!("{}", out.display()))
+    let paths = vec![out.clone()];
+    session.voice.event(&Event::Pulled(&paths))?;
+    Ok(paths)
 }
 
 fn open(name: &str, args: &PullJob) -> Result<HubDataset> {

@@ -19,10 +19,12 @@ use crate::label::{Method, OrderOptions, TraceEvent, label};
 use crate::pipeline::backend::{Backend, Need};
 use crate::pipeline::finished::task_of;
 use crate::pipeline::model::ModelOptions;
+use crate::pipeline::note::Note;
+use crate::pipeline::observer::{Event, Resume, Wait};
 use crate::pipeline::prior::{self, PriorOptions};
 use crate::pipeline::server::ServerOptions;
 use crate::pipeline::session::Session;
-use crate::pipeline::words::{count, duration};
+use crate::pipeline::warning::Warning;
 use crate::run::files::LABELS;
 use crate::run::{GoldUse, Input, Manifest, OpenMode, RunDir, SeedStream};
 use crate::score::{Cached, Calibration, Journaled};
@@ -50,7 +52,7 @@ pub struct HeldOutOptions {
     /// Whether the noise keeps the accuracy of all labels or that of every label by itself
     /// [default: overall]
     #[arg(long, value_enum, requires = "noise_accuracy")]
-    pub noise_by: Option<NoiseName>,
+    pub noise_by: Option<NoiseBy>,
     /// Built-in task or path of a task file [default: that of the run]
     #[arg(long, value_name = "TASK", requires = "test")]
     pub task: Option<String>,
@@ -73,16 +75,6 @@ pub struct HeldOutOptions {
     /// Replace the run in the folder
     #[arg(long, requires = "test")]
     pub force: bool,
-}
-
-/// What labels are as often wrong as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum NoiseName {
-    /// The labels of the run, all together.
-    Overall,
-    /// Those of each gold label.
-    Label,
 }
 
 /// Labelled examples to prompt with, and where they are from.
@@ -126,9 +118,7 @@ pub(super) fn label_test(
     let num_given = demonstrations.labelled.len();
     let num_shared = keep_apart(&mut demonstrations.labelled, &dataset);
     if num_shared > 0 {
-        session.voice.say(format_args!(
-            "warning: {num_shared} demonstrations have the text of a test example and are left out"
-        ));
+        session.voice.warn(&Warning::SharedTexts { num_demonstrations: num_shared });
     }
     draw(args, &mut demonstrations.labelled, streams)?;
     add_noise(args, &mut demonstrations, source, streams)?;
@@ -140,7 +130,7 @@ pub(super) fn label_test(
         // All test examples stand behind the same demonstrations, which are computed once.
         order: OrderOptions::DATASET,
     };
-    let spinner = session.voice.wait("opening the model");
+    let spinner = session.voice.wait(Wait::OpeningModel);
     let mut scorer = Backend::open(model, server, Need::Scores, session)?;
     let opened = (&*session, &scorer);
     let manifest = manifest(args, model, &demonstrations, &dataset, &method, opened, num_given)?;
@@ -152,20 +142,11 @@ pub(super) fn label_test(
     };
     let folder = RunDir::open(out, &manifest, mode)?;
     if folder.is_complete() {
-        session.voice.say(format_args!(
-            "the run in {} is complete; its labels are evaluated",
-            out.display()
-        ));
+        session.voice.note(&Note::HeldOutComplete { folder: out.clone() });
         scorer.give_back(session);
         return Ok(out.clone());
     }
-    session.voice.interruptible(
-        &format!(
-            "nothing is lost. Continue with the same command and --resume (run folder {})",
-            out.display()
-        ),
-        false,
-    );
+    session.voice.interruptible(Resume::Run { folder: out });
     let bar = session.voice.labelling(None, dataset.examples.len());
     let mut asked = Cached::new(Journaled::new(&mut scorer, folder.journal()?));
     let work_began = Instant::now();
@@ -193,14 +174,13 @@ pub(super) fn label_test(
     folder.write_json("summary.json", &labelling.summary)?;
     let seconds = began.elapsed().as_secs_f64();
     scorer.write_cost(&folder)?;
-    folder.finish(seconds, work_seconds)?;
-    session.voice.say(format_args!(
-        "labelled {} test examples behind {} demonstrations in {} ({} tokens computed)",
-        labelling.records.len(),
-        demonstrations.labelled.len(),
-        duration(seconds),
-        count(labelling.summary.tokens_computed)
-    ));
+    let folder = folder.finish(seconds, work_seconds)?;
+    session.voice.tell(&Event::LabelledTest {
+        labelling: &labelling,
+        num_demonstrations: demonstrations.labelled.len(),
+        seconds,
+        folder: &folder,
+    });
     scorer.tell_cost(&session.voice);
     scorer.give_back(session);
     Ok(out.clone())
@@ -323,13 +303,6 @@ impl HeldOutOptions {
             (self.resume, self.force) = (true, false);
         }
     }
-
-    fn noise_by(&self) -> NoiseBy {
-        match self.noise_by {
-            Some(NoiseName::Label) => NoiseBy::Label,
-            Some(NoiseName::Overall) | None => NoiseBy::Overall,
-        }
-    }
 }
 
 fn add_noise(
@@ -352,7 +325,8 @@ fn add_noise(
     }
     let labels: Vec<usize> = demonstrations.labelled.iter().map(|(_, label)| *label).collect();
     let num_labels = demonstrations.task.num_labels();
-    let noisy = noisy_labels(&labels, num_labels, accuracy, args.noise_by(), streams)?;
+    let noisy =
+        noisy_labels(&labels, num_labels, accuracy, args.noise_by.unwrap_or_default(), streams)?;
     for ((_, label), noisy) in demonstrations.labelled.iter_mut().zip(noisy) {
         *label = noisy;
     }
@@ -429,7 +403,7 @@ fn manifest(
     }
     if let Some(accuracy) = args.noise_accuracy {
         settings.insert("noise_accuracy".into(), accuracy.into());
-        settings.insert("noise_by".into(), to_value(&args.noise_by())?);
+        settings.insert("noise_by".into(), to_value(&args.noise_by.unwrap_or_default())?);
     }
     let mut inputs = vec![
         Input {

@@ -14,10 +14,13 @@ use serde_json::Value;
 use super::finished::{complete_run, task_of};
 use super::label::restarts;
 use super::model::ModelOptions;
-use super::observer::{Event, Voice};
+use super::note::Note;
+use super::observer::Event;
+use super::results::Evaluated;
 use super::server::ServerOptions;
 use super::session::Session;
-use super::words::percent;
+use super::voice::Voice;
+use super::warning::Warning;
 use crate::data::{GoldLabels, LabelRecord, read_label_records};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{
@@ -26,7 +29,7 @@ use crate::eval::{
 };
 use crate::run::{Manifest, RunDir, write_atomic};
 
-pub use held_out::{HeldOutOptions, NoiseName};
+pub use held_out::HeldOutOptions;
 
 /// Compare labels with gold: accuracy with its interval, balance, AUROC, Brier, ECE
 ///
@@ -91,7 +94,7 @@ pub struct EvaluateJob {
     pub server: ServerOptions,
 }
 
-pub(super) fn run(args: EvaluateJob, session: &mut Session) -> Result<()> {
+pub(super) fn run(args: EvaluateJob, session: &mut Session) -> Result<Evaluated> {
     let columns = &args.gold_column;
     if args.held_out.test.is_some() {
         let model = args.model.ok_or_else(|| {
@@ -100,20 +103,12 @@ pub(super) fn run(args: EvaluateJob, session: &mut Session) -> Result<()> {
         })?;
         let out = held_out::label_test(&args.held_out, (&model, &args.server), session)?;
         let (folder, manifest) = complete_run(&out)?;
-        let done = evaluate_run(&folder, &manifest, &args.gold, columns, &session.voice)?;
-        return tell(&[(out, done)], args.per_label, &session.voice);
+        let done = evaluate_run(folder, &manifest, &args.gold, columns, &session.voice)?;
+        let labels = vec![(out, done.evaluation)];
+        session.voice.event(&Event::Evaluated { runs: &labels, per_label: args.per_label })?;
+        return Ok(Evaluated { labels, ..Evaluated::default() });
     }
-    args.server.forbid()?;
-    if args.model.is_some() {
-        return Err(Error::new(ErrorKind::Usage, "`--model` has no effect without `--test FILE`")
-            .hint("labels of runs are compared with gold as they are"));
-    }
-    if !(0.5..=1.0).contains(&args.basin_agreement) {
-        return Err(Error::new(
-            ErrorKind::Usage,
-            format!("`--basin-agreement` is {}, expected 0.5 to 1", args.basin_agreement),
-        ));
-    }
+    args.check()?;
     if let Some(path) = &args.export_csv {
         let [run] = args.runs.as_slice() else {
             return Err(Error::new(ErrorKind::Usage, "`--export-csv` takes one run"));
@@ -121,52 +116,81 @@ pub(super) fn run(args: EvaluateJob, session: &mut Session) -> Result<()> {
         let (folder, manifest) = complete_run(run)?;
         weak::export(&folder, &manifest, &args.gold, columns, path)?;
     }
-    let mut done = Vec::new();
-    let mut filtered = Vec::new();
-    let mut looped = Vec::new();
-    for run in &args.runs {
-        let (folder, manifest) = complete_run(run)?;
-        if manifest.command == weak::COMMAND {
-            let found =
-                weak::evaluate_run(&folder, &manifest, &args.gold, columns, &session.voice)?;
-            filtered.push((run.clone(), found));
-        } else if manifest.command == rounds::COMMAND {
-            let found = rounds::evaluate_run(&folder, &manifest, &args.gold, columns)?;
-            looped.push((run.clone(), found));
-        } else {
-            done.push((
-                run.clone(),
-                evaluate_run(&folder, &manifest, &args.gold, columns, &session.voice)?,
-            ));
-        }
-    }
-    tell(&done, args.per_label, &session.voice)?;
-    session.voice.event(&Event::EvaluatedFilters(&filtered))?;
-    session.voice.event(&Event::EvaluatedLoops(&looped))?;
-    for one in done.iter().filter(|(_, run)| run.searches.len() > 1) {
+    let (all, compared) = evaluate_runs(&args, &session.voice)?;
+    session.voice.event(&Event::Evaluated { runs: &all.labels, per_label: args.per_label })?;
+    session.voice.event(&Event::EvaluatedFilters(&all.filters))?;
+    session.voice.event(&Event::EvaluatedLoops(&all.loops))?;
+    for one in compared.iter().filter(|run| run.searches.len() > 1) {
         if let Some(found) = find_basins(std::slice::from_ref(one), args.basin_agreement)? {
-            RunDir::existing(&one.0)?.0.write_json("basins.json", &found)?;
+            one.folder.write_json("basins.json", &found)?;
         }
     }
-    let found = find_basins(&done, args.basin_agreement)?;
+    let found = find_basins(&compared, args.basin_agreement)?;
     if let Some(found) = &found {
-        tell_basins(found, &session.voice);
+        session.voice.tell(&Event::EvaluatedSearches(found));
     }
     if let Some(path) = &args.basins {
-        let found = found.ok_or_else(|| {
-            Error::new(ErrorKind::Data, "basins need two or more searches of one task")
-                .hint("name the run folders of several seeds or restarts")
-        })?;
-        let mut text = serde_json::to_string_pretty(&found)
+        let Some(found) = &found else {
+            return Err(Error::new(
+                ErrorKind::Data,
+                "basins need two or more searches of one task",
+            )
+            .hint("name the run folders of several seeds or restarts"));
+        };
+        let mut text = serde_json::to_string_pretty(found)
             .map_err(|e| Error::new(ErrorKind::Internal, format!("cannot write: {e}")))?;
         text.push('\n');
         write_atomic(path, text.as_bytes())?;
     }
-    Ok(())
+    Ok(Evaluated { basins: found, ..all })
+}
+
+impl EvaluateJob {
+    /// Refuses options that have no effect without `--test`, or that are out of range.
+    fn check(&self) -> Result<()> {
+        self.server.forbid()?;
+        if self.model.is_some() {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                "`--model` has no effect without `--test FILE`",
+            )
+            .hint("labels of runs are compared with gold as they are"));
+        }
+        if !(0.5..=1.0).contains(&self.basin_agreement) {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!("`--basin-agreement` is {}, expected 0.5 to 1", self.basin_agreement),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Evaluates the runs, each by what it is, and returns with it what those with labels are compared by.
+fn evaluate_runs(args: &EvaluateJob, voice: &Voice<'_>) -> Result<(Evaluated, Vec<LabelRun>)> {
+    let (gold, columns) = (&args.gold, &args.gold_column);
+    let mut all = Evaluated::default();
+    let mut compared = Vec::new();
+    for run in &args.runs {
+        let (folder, manifest) = complete_run(run)?;
+        if manifest.command == weak::COMMAND {
+            let found = weak::evaluate_run(&folder, &manifest, gold, columns, voice)?;
+            all.filters.push((run.clone(), found));
+        } else if manifest.command == rounds::COMMAND {
+            let found = rounds::evaluate_run(&folder, &manifest, gold, columns)?;
+            all.loops.push((run.clone(), found));
+        } else {
+            let found = evaluate_run(folder, &manifest, gold, columns, voice)?;
+            all.labels.push((run.clone(), found.evaluation.clone()));
+            compared.push(found);
+        }
+    }
+    Ok((all, compared))
 }
 
 /// A run's evaluation with what other runs are compared by.
-struct Evaluated {
+struct LabelRun {
+    folder: RunDir,
     evaluation: Evaluation,
     /// Digest of the task file: label indices mean the same only within one task.
     task_sha256: String,
@@ -184,13 +208,13 @@ struct Searched {
 }
 
 fn evaluate_run(
-    folder: &RunDir,
+    folder: RunDir,
     manifest: &Manifest,
     gold: &Path,
     columns: &[String],
     voice: &Voice<'_>,
-) -> Result<Evaluated> {
-    let run = folder.path();
+) -> Result<LabelRun> {
+    let run = &folder.path().to_path_buf();
     let task = task_of(manifest, run)?;
     let gold = if columns.is_empty() {
         let gold = GoldLabels::read(gold, &task)?;
@@ -266,7 +290,7 @@ fn evaluate_run(
         let labels = items.into_iter().map(|item| (item.id, item.label)).collect();
         searches.push(Searched { name: run.display().to_string(), labels, score });
     }
-    Ok(Evaluated { evaluation, task_sha256: task.sha256, gold, searches })
+    Ok(LabelRun { folder, evaluation, task_sha256: task.sha256, gold, searches })
 }
 
 fn read_json(path: &Path) -> Result<Value> {
@@ -277,9 +301,8 @@ fn read_json(path: &Path) -> Result<Value> {
 
 /// The basins of the searches, each of several of one run by itself; none for fewer than two, or for
 /// searches of different tasks.
-fn find_basins(done: &[(PathBuf, Evaluated)], threshold: f64) -> Result<Option<Basins>> {
-    let searched: Vec<&Evaluated> =
-        done.iter().map(|(_, run)| run).filter(|run| !run.searches.is_empty()).collect();
+fn find_basins(done: &[LabelRun], threshold: f64) -> Result<Option<Basins>> {
+    let searched: Vec<&LabelRun> = done.iter().filter(|run| !run.searches.is_empty()).collect();
     let Some(first) = searched.first() else { return Ok(None) };
     let searches: Vec<&Searched> = searched.iter().flat_map(|run| &run.searches).collect();
     if searches.len() < 2 || searched.iter().any(|run| run.task_sha256 != first.task_sha256) {
@@ -314,62 +337,17 @@ fn find_basins(done: &[(PathBuf, Evaluated)], threshold: f64) -> Result<Option<B
     Ok(Some(basins(&runs, &columns, first.evaluation.labels.len(), threshold)))
 }
 
-/// Tells how right the labels of runs are.
-fn tell(done: &[(PathBuf, Evaluated)], per_label: bool, voice: &Voice<'_>) -> Result<()> {
-    let runs: Vec<(PathBuf, Evaluation)> =
-        done.iter().map(|(run, found)| (run.clone(), found.evaluation.clone())).collect();
-    voice.event(&Event::Evaluated { runs: &runs, per_label })
-}
-
-/// Says what should make a reader doubt the labels, and which concept they come closest to.
+/// Tells what should make a reader doubt the labels, and which concept they come closest to.
 fn tell_doubts(run: &Path, evaluation: &Evaluation, diagnostics: &Diagnostics, voice: &Voice<'_>) {
-    let run = run.display();
     if let Some(closest) = evaluation.closest_column() {
-        let inverted = if closest.inverted { ", with the two labels exchanged" } else { "" };
-        voice.say(format_args!(
-            "{run}: the labels come closest to column `{}` (balanced accuracy {:.1} %{inverted})",
-            closest.column,
-            percent(closest.balanced_accuracy)
-        ));
+        voice.note(&Note::ClosestColumn { run: run.to_path_buf(), closest });
     }
     let Some(search) = &diagnostics.search else { return };
     for collapse in &search.collapses {
-        let end = if collapse.recovered { "; it recovered later" } else { " and stayed so" };
-        voice.say(format_args!(
-            "warning: {run}: batch {} collapsed from iteration {} on: {:.0} % are `{}` at iteration {} (entropy {:.3} nats, alarm below {:.3}){end}",
-            collapse.batch,
-            collapse.since_iteration,
-            percent(collapse.share),
-            collapse.label,
-            collapse.iteration,
-            collapse.entropy_nats,
-            search.collapse_below_nats
-        ));
-    }
-}
-
-fn tell_basins(found: &Basins, voice: &Voice<'_>) {
-    voice.say(format_args!(
-        "basins (runs with {:.0} % or more equal labels, up to a renaming of the labels):",
-        percent(found.threshold)
-    ));
-    for (i, basin) in found.basins.iter().enumerate() {
-        let mut text =
-            format!("  {}: {} of the runs ({})", i + 1, basin.runs.len(), basin.runs.join(", "));
-        if let Some(score) = basin.mean_score {
-            text += &format!("; mean score {score:.2}");
-        }
-        if let Some(within) = basin.agreement_within {
-            text += &format!("; {:.0} % equal within", percent(within));
-        }
-        for column in &basin.columns {
-            if let Some(agreement) = column.agreement {
-                text += &format!("; {} {:.1} %", column.column, percent(agreement));
-                if column.num_renamed > 0 {
-                    text += &format!(" ({} with other names)", column.num_renamed);
-                }
-            }
-        }
-        voice.say(format_args!("{text}"));
+        voice.warn(&Warning::Collapsed {
+            run: run.to_path_buf(),
+            collapse: collapse.clone(),
+            below_nats: search.collapse_below_nats,
+        });
     }
 }

@@ -11,7 +11,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{Binning, WeakEvaluation, evaluate_weak};
 use crate::filter::write_published;
 use crate::pipeline::finished::task_of;
-use crate::pipeline::observer::Voice;
+use crate::pipeline::note::Note;
+use crate::pipeline::voice::Voice;
+use crate::pipeline::warning::Warning;
 use crate::run::{Manifest, RunDir, SeedStream, write_atomic};
 
 /// The command whose runs are evaluated here.
@@ -119,19 +121,17 @@ fn labels_in_use<'a>(task: &Task, answers: impl Iterator<Item = &'a String>) -> 
     labels
 }
 
-/// Says what should make a reader doubt the numbers or the filter.
+/// Tells what should make a reader doubt the numbers or the filter.
 fn tell_doubts(run: &Path, e: &WeakEvaluation, voice: &Voice<'_>) {
-    let run = run.display();
+    let run = || run.to_path_buf();
     if e.num_with_gold < e.num_questions {
-        voice.say(format_args!(
-            "{run}: gold knows {} of {} questions; the accuracies speak of those",
-            e.num_with_gold, e.num_questions
-        ));
+        let (num_with_gold, num_questions) = (e.num_with_gold, e.num_questions);
+        voice.note(&Note::PartOfGold { run: run(), num_with_gold, num_questions });
     }
     if e.num_kept == e.num_questions {
-        voice.say(format_args!("warning: {run}: the filter kept every question"));
+        voice.warn(&Warning::KeptAll { run: run() });
     }
     if let Some(doubt) = e.doubt_of_entropy() {
-        voice.say(format_args!("warning: {run}: {doubt}"));
+        voice.warn(&Warning::EntropyDoubted { run: run(), doubt });
     }
 }

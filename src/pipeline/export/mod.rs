@@ -12,9 +12,10 @@ use rand::Rng;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::observer::Event;
+use super::results::Exported;
 use super::run_labels::{Labelled, RunLabels};
 use super::session::Session;
-use super::words::count;
 use crate::data::json_lines;
 use crate::error::{Error, ErrorKind, Result};
 use crate::prompt::PromptFormat;
@@ -73,7 +74,7 @@ struct Row {
     weight: f64,
 }
 
-pub(super) fn run(args: ExportJob, session: &Session<'_>) -> Result<()> {
+pub(super) fn run(args: ExportJob, session: &Session<'_>) -> Result<Exported> {
     if args.out.exists() && !args.force {
         return Err(Error::new(ErrorKind::Run, "the folder is there already")
             .at(&args.out)
@@ -116,7 +117,7 @@ pub(super) fn run(args: ExportJob, session: &Session<'_>) -> Result<()> {
     let how = if is_weighted {
         format!(
             "The loss of {} cannot be weighted by example. So the weights are sampling weights: train.jsonl has\n{} rows, each example as often as its weight asks (weight divided by the mean weight, rounded up or\ndown at random, seed {}); {left_out} of {} examples were not drawn. weighted.jsonl has every example once with its weight.\n",
-            args.format.name(),
+            args.format.trainer(),
             sampled.len(),
             args.seed,
             train.len()
@@ -125,28 +126,19 @@ pub(super) fn run(args: ExportJob, session: &Session<'_>) -> Result<()> {
         "All examples weigh the same; train.jsonl has each of them once.\n".to_owned()
     };
     write("README.md", readme(&args, &labels, &training, &how).as_bytes())?;
-    session.voice.say(format_args!(
-        "{} examples, {} rows to train on, {} to validate on",
-        count(train.len() as u64),
-        count(sampled.len() as u64),
-        count(validation.len() as u64)
-    ));
-    if is_weighted {
-        session.voice.say(format_args!(
-            "the weights became sampling weights: {} cannot weigh the loss of an example ({left_out} examples were not drawn)\nhint: `w2s train` weighs the loss",
-            args.format.name()
-        ));
-    }
-    session.voice.say(format_args!("settings: {}", training.origin()));
-    if let Some(remark) = training.remark(args.format.name()) {
-        session
-            .voice
-            .say(format_args!("warning: {remark}\nhint: `w2s train` has all of its losses"));
-    }
-    if let GoldUse::Because(reason) = &labels.manifest.gold_used {
-        session.voice.say(format_args!("gold is used: {reason}"));
-    }
-    session.voice.print(format_args!("{}", args.out.display()))
+    let exported = Exported {
+        folder: args.out.clone(),
+        format: args.format,
+        num_examples: train.len(),
+        num_rows: sampled.len(),
+        num_validation: validation.len(),
+        num_not_drawn: is_weighted.then_some(left_out),
+        settings: training.origin().to_owned(),
+        remark: training.remark(args.format.trainer()),
+        gold_used: labels.manifest.gold_used.clone(),
+    };
+    session.voice.event(&Event::Exported(&exported))?;
+    Ok(exported)
 }
 
 /// The text of a label. Blanks at the prompt's end go to the completion: trainers tokenise the two
@@ -200,7 +192,7 @@ fn draw(rows: &[Row], seed: u64) -> Result<Vec<usize>> {
 }
 
 fn readme(args: &ExportJob, labels: &RunLabels, training: &TrainingSettings, how: &str) -> String {
-    let mut text = format!("# Labels for {}\n\n", args.format.name());
+    let mut text = format!("# Labels for {}\n\n", args.format.trainer());
     let manifest = &labels.manifest;
     let setting = |name: &str| manifest.settings.get(name).and_then(Value::as_str).unwrap_or("-");
     let _ = writeln!(
@@ -220,7 +212,7 @@ fn readme(args: &ExportJob, labels: &RunLabels, training: &TrainingSettings, how
         "{gold}\n\n## Weights\n\n{how}\n## Settings\n\nThe settings are {}.",
         training.origin()
     );
-    if let Some(remark) = training.remark(args.format.name()) {
+    if let Some(remark) = training.remark(args.format.trainer()) {
         let _ = writeln!(text, "{remark}.");
     }
     let _ = writeln!(text, "\n## Use\n\n{}", args.format.usage());
@@ -228,7 +220,8 @@ fn readme(args: &ExportJob, labels: &RunLabels, training: &TrainingSettings, how
 }
 
 impl Format {
-    pub(super) fn name(self) -> &'static str {
+    /// Returns the trainer's name.
+    pub fn trainer(self) -> &'static str {
         match self {
             Self::Trl => "TRL",
             Self::Axolotl => "axolotl",

@@ -10,10 +10,13 @@ use std::time::Instant;
 use serde_json::{Map, json};
 
 use super::backend::{Backend, Need};
-use super::observer::{Event, Voice};
+use super::note::Note;
+use super::observer::{Event, Resume, Wait};
 use super::outcome::Outcome;
 use super::prior;
 use super::session::Session;
+use super::voice::Voice;
+use super::warning::Warning;
 use crate::data::{
     AnswerRecord, Dataset, Task, WeakRecord, by_question, json_lines, read_json_lines,
 };
@@ -71,7 +74,7 @@ pub(super) fn run(args: FilterJob, session: &mut Session) -> Result<Outcome<Filt
         (None, None) => return Err(Error::new(ErrorKind::Internal, "neither data nor answers")),
     };
     if folder.is_complete() {
-        say_complete(&args.run.out, &session.voice);
+        session.voice.note(&Note::RunComplete { folder: args.run.out.clone() });
         return Outcome::complete(folder);
     }
     let examples = dataset.as_ref().map(|dataset| dataset.examples.as_slice());
@@ -101,19 +104,10 @@ pub(super) fn run(args: FilterJob, session: &mut Session) -> Result<Outcome<Filt
     Ok(Outcome { folder, summary, seconds, was_complete: false })
 }
 
-fn say_complete(out: &Path, voice: &Voice<'_>) {
-    voice.say(format_args!("the run in {} is complete; nothing to do", out.display()));
-}
-
 fn read_data(args: &FilterJob, task: &Task, voice: &Voice<'_>) -> Result<Option<Dataset>> {
     let Some(path) = &args.data else { return Ok(None) };
     let mut dataset = Dataset::read(path, task)?;
-    if dataset.num_unused > 0 {
-        voice.say(format_args!(
-            "{} records of the data are not of the task's kind and are left out",
-            dataset.num_unused
-        ));
-    }
+    voice.tell_unused(dataset.num_unused);
     if let Some(limit) = args.limit {
         dataset.examples.truncate(limit.get());
     }
@@ -150,10 +144,7 @@ fn given_answers(
     let examples = dataset.map(|dataset| dataset.examples.as_slice());
     let published = read_published(from, task, examples)?;
     if published.num_other_entropy > 0 {
-        voice.say(format_args!(
-            "warning: {} questions of the table have another entropy than their answers; it is computed anew",
-            published.num_other_entropy
-        ));
+        voice.warn(&Warning::OtherEntropy { num_questions: published.num_other_entropy });
     }
     Ok(published.answers)
 }
@@ -177,7 +168,7 @@ fn ask(
     let streams = SeedStream::new(args.run.seed);
     // Before the model: a question that cannot be varied should not wait for it.
     let asking = Asking::new(task, &dataset.examples, variation, &streams)?;
-    let spinner = session.voice.wait("opening the model");
+    let spinner = session.voice.wait(Wait::OpeningModel);
     let need = match form {
         AskForm::Soft(..) => Need::Scores,
         AskForm::Votes(..) => Need::Writing,
@@ -189,25 +180,17 @@ fn ask(
     session.reuse(&manifest, &args.run.out)?;
     let folder = RunDir::open(&args.run.out, &manifest, args.run.mode())?;
     if folder.is_complete() {
-        say_complete(&args.run.out, &session.voice);
+        session.voice.note(&Note::RunComplete { folder: args.run.out.clone() });
         scorer.give_back(session);
         return Ok((folder, None));
     }
     session.tell_settings(&manifest);
-    if let GoldUse::Because(reason) = &manifest.gold_used {
-        session.voice.say(format_args!("gold is used: {reason}"));
-    }
+    session.voice.tell_gold(&manifest.gold_used);
     let journal = folder.journal()?;
     if journal.num_left() > 0 {
-        session.voice.say(format_args!("continuing after {} recorded passes", journal.num_left()));
+        session.voice.note(&Note::PassesContinued { num_passes: journal.num_left() });
     }
-    session.voice.interruptible(
-        &format!(
-            "nothing is lost. Continue with the same command and --resume (run folder {})",
-            args.run.out.display()
-        ),
-        false,
-    );
+    session.voice.interruptible(Resume::Run { folder: &args.run.out });
     let total = dataset.examples.len();
     let bar = session.voice.labelling(None, total);
     let mut observe = |done| bar.update(&TraceEvent::Scored { done, total });

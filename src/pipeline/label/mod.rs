@@ -15,10 +15,12 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::backend::{Backend, CHAT_DATE, Need};
-use super::observer::Event;
+use super::note::Note;
+use super::observer::{Event, Resume, Wait};
 use super::outcome::Outcome;
 use super::prior;
 use super::session::Session;
+use super::warning::Warning;
 use crate::data::{Dataset, Example, Task, write_labels};
 use crate::error::{Error, Result};
 use crate::eval::Basins;
@@ -87,20 +89,15 @@ fn method_settings(method: &Method, settings: &mut Map<String, Value>) -> Result
 
 pub(super) fn run(mut args: LabelJob, session: &mut Session) -> Result<Outcome<Summary>> {
     let began = Instant::now();
-    if let Some(message) = args.imply_preset(&session.command_line()) {
-        session.voice.say(format_args!("{message}"));
+    if let Some(note) = args.imply_preset(&session.command_line()) {
+        session.voice.note(&note);
     }
     let mut task = Task::load(&args.task)?;
     if let Some(name) = args.variant(&task) {
         task = task.with_variant(name)?;
     }
     let mut dataset = Dataset::read(&args.data, &task)?;
-    if dataset.num_unused > 0 {
-        session.voice.say(format_args!(
-            "{} records of the data are not of the task's kind and are left out",
-            dataset.num_unused
-        ));
-    }
+    session.voice.tell_unused(dataset.num_unused);
     args.ids.select(&mut dataset)?;
     let task = dataset.labelled_task(task)?;
     args.prepare(&task, &mut dataset, &session.voice)?;
@@ -110,7 +107,7 @@ pub(super) fn run(mut args: LabelJob, session: &mut Session) -> Result<Outcome<S
         Some(n) if n < dataset.examples.len() => &dataset.examples[..n],
         _ => &dataset.examples,
     };
-    let spinner = session.voice.wait("opening the model");
+    let spinner = session.voice.wait(Wait::OpeningModel);
     let need = match method {
         Method::ZeroShotChat { .. } => Need::Chat,
         _ => Need::Scores,
@@ -124,31 +121,22 @@ pub(super) fn run(mut args: LabelJob, session: &mut Session) -> Result<Outcome<S
     session.reuse(&manifest, &args.run.out)?;
     let folder = RunDir::open(&args.run.out, &manifest, args.run.mode())?;
     if folder.is_complete() {
-        session
-            .voice
-            .say(format_args!("the run in {} is complete; nothing to do", args.run.out.display()));
+        session.voice.note(&Note::RunComplete { folder: args.run.out.clone() });
         scorer.give_back(session);
         return Outcome::complete(folder);
     }
     session.tell_settings(&manifest);
     match (&manifest.gold_used, &method) {
-        (GoldUse::Because(reason), Method::Icm { .. }) => session.voice.say(format_args!(
-            "warning: gold is used: {reason}\nhint: the labels are not found without supervision; do not report them as such"
-        )),
-        (GoldUse::Because(reason), _) => session.voice.say(format_args!("gold is used: {reason}")),
-        (GoldUse::No(_), _) => {}
+        (GoldUse::Because(reason), Method::Icm { .. }) => {
+            session.voice.warn(&Warning::GoldInSearch { reason: reason.clone() });
+        }
+        (used, _) => session.voice.tell_gold(used),
     }
     let journal = folder.journal()?;
     if journal.num_left() > 0 {
-        session.voice.say(format_args!("continuing after {} recorded passes", journal.num_left()));
+        session.voice.note(&Note::PassesContinued { num_passes: journal.num_left() });
     }
-    session.voice.interruptible(
-        &format!(
-            "nothing is lost. Continue with the same command and --resume (run folder {})",
-            args.run.out.display()
-        ),
-        false,
-    );
+    session.voice.interruptible(Resume::Run { folder: &args.run.out });
     let mut trace = Trace::new(&folder, &method)?;
     let iterations = match &method {
         Method::Icm { settings, .. } => Some(settings.iterations),

@@ -15,11 +15,12 @@ use crate::label::{Method, Order, OrderOptions};
 use crate::pipeline::gold;
 use crate::pipeline::ids::IdsOptions;
 use crate::pipeline::model::ModelOptions;
-use crate::pipeline::observer::Voice;
+use crate::pipeline::note::Note;
 use crate::pipeline::prior::PriorOptions;
 use crate::pipeline::run_options::RunOptions;
 use crate::pipeline::server::ServerOptions;
 use crate::pipeline::usage::usage;
+use crate::pipeline::voice::Voice;
 use crate::run::{GoldUse, RunDir};
 use crate::score::Calibration;
 
@@ -273,7 +274,7 @@ impl LabelJob {
 
     /// Takes the preset that flags of a published code ask for, where the method is the search.
     /// Returns what is to be said of it.
-    pub(in crate::pipeline) fn imply_preset(&mut self, argv: &[String]) -> Option<String> {
+    pub(in crate::pipeline) fn imply_preset(&mut self, argv: &[String]) -> Option<Note> {
         match self.method {
             MethodName::Icm => self.search.imply_preset(argv),
             _ => None,

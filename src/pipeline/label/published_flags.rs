@@ -8,7 +8,8 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::pipeline::names::PresetName;
-use crate::pipeline::observer::Voice;
+use crate::pipeline::voice::Voice;
+use crate::pipeline::warning::{IgnoredFlag, Warning};
 
 /// The task that the published code calls `name`; other names are as they are.
 pub(super) fn task_name(name: &str) -> Result<String, Infallible> {
@@ -62,19 +63,15 @@ pub struct PublishedOptions {
 }
 
 impl PublishedOptions {
-    /// Says which of the options that were given have no effect.
+    /// Warns of those of the options that were given have no effect.
     pub(super) fn warn(&self, voice: &Voice<'_>) {
         let Self { tensor_parallel_size, gpu_memory_utilization } = self;
         // One GPU is what there is.
         if tensor_parallel_size.is_some_and(|n| n != 1) {
-            voice.say(format_args!(
-                "warning: `--tensor_parallel_size` has no effect: one device is used\nhint: choose it with `--device`"
-            ));
+            voice.warn(&Warning::NoEffect(IgnoredFlag::TensorParallelSize));
         }
         if gpu_memory_utilization.is_some() {
-            voice.say(format_args!(
-                "warning: `--gpu_memory_utilization` has no effect\nhint: limit working memory with `--memory`"
-            ));
+            voice.warn(&Warning::NoEffect(IgnoredFlag::GpuMemoryUtilization));
         }
     }
 }

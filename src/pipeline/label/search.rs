@@ -16,6 +16,7 @@ use crate::label::{
 use crate::pipeline::given::first_given;
 use crate::pipeline::gold::{self, GoldSource};
 use crate::pipeline::names::{InitName, PresetName, RuleChoice};
+use crate::pipeline::note::Note;
 use crate::pipeline::usage::usage;
 use crate::run::SeedStream;
 use crate::score::{Calibration, Prior};
@@ -135,13 +136,10 @@ impl SearchOptions {
 
     /// Takes the preset that flags of a published code ask for, unless one is named. Returns what is to
     /// be said of it.
-    pub(super) fn imply_preset(&mut self, argv: &[String]) -> Option<String> {
+    pub(super) fn imply_preset(&mut self, argv: &[String]) -> Option<Note> {
         let (flag, preset) = implied_preset(argv).filter(|_| self.preset.is_none())?;
         self.preset = Some(preset);
-        Some(format!(
-            "`{flag}` is a flag of the published code, so its settings are taken: preset {}\nhint: name another with `--preset`; the flags of `w2s label --help` alone take the defaults of w2s",
-            Preset::from(preset).name
-        ))
+        Some(Note::PresetImplied { flag, preset: Preset::from(preset).name })
     }
 
     /// Returns the preset that is asked for.

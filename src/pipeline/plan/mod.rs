@@ -6,59 +6,34 @@
 
 mod options;
 mod speed;
+mod summary;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::Serialize;
-
 use super::job::Job;
 use super::model::ModelOptions;
-use super::observer::Voice;
+use super::observer::{Event, Wait};
 use super::session::Session;
 use super::step::{Step, run_step};
 use super::train::TrainJob;
-use super::words::{count, duration};
+use super::voice::Voice;
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{Z_95, wilson};
 use crate::recipe::{Recipe, words};
-use crate::report::aligned;
-use crate::score::{MemorySize, Work};
+use crate::score::Work;
 
-use speed::{Speed, measure};
+use speed::measure;
 
 pub use options::PlanJob;
+pub use summary::{Plan, PlannedInterval, PlannedStep, Speed};
 
-/// What the runs of one step of a recipe cost together.
-#[derive(Debug, Serialize)]
-struct Line {
-    step: String,
-    num_runs: usize,
-    #[serde(flatten)]
-    work: Work,
-    /// On this machine, if it was measured.
-    seconds: Option<f64>,
-}
-
-/// How wide an interval will be.
-#[derive(Debug, Serialize)]
-struct Width {
-    step: String,
-    num_items: usize,
-    /// Half the 95 % interval of one run's accuracy of 80 %.
-    half_width: f64,
-}
-
-#[derive(Debug, Serialize)]
-struct Planned {
-    steps: Vec<Line>,
-    total: Work,
-    /// On this machine, without opening the models.
-    seconds: Option<f64>,
-    /// Weights and working memory of the largest step, in bytes.
-    peak_bytes: u64,
-    intervals: Vec<Width>,
-    speeds: BTreeMap<String, Speed>,
+impl PlanJob {
+    /// Returns the job that plans another one.
+    pub fn of(job: &Job) -> Self {
+        let command = job.command_line().into_iter().skip(1).collect();
+        Self { command, ..Self::default() }
+    }
 }
 
 /// A step that was counted.
@@ -69,7 +44,7 @@ struct Counted {
     train: Option<TrainJob>,
 }
 
-pub(super) fn run(args: PlanJob, session: &Session<'_>) -> Result<()> {
+pub(super) fn run(args: PlanJob, session: &Session<'_>) -> Result<Plan> {
     let args = &args;
     if !(0.0..=600.0).contains(&args.measure) {
         return Err(Error::new(ErrorKind::Usage, "`--measure` takes 0 to 600 seconds"));
@@ -80,13 +55,10 @@ pub(super) fn run(args: PlanJob, session: &Session<'_>) -> Result<()> {
         .map_err(|e| Error::io("make a folder in", &std::env::temp_dir(), &e))?;
     let steps = steps(args, place.path())?;
     let counted = count_steps(&steps, &session.voice)?;
-    let planned = planned(args, &steps, &counted, place.path(), &session.voice)?;
-    if args.json {
-        let text = serde_json::to_string_pretty(&planned)
-            .map_err(|e| Error::new(ErrorKind::Internal, format!("cannot write: {e}")))?;
-        return session.voice.print(format_args!("{text}"));
-    }
-    tell(args, &planned, &session.voice)
+    let plan = planned(args, &steps, &counted, place.path(), &session.voice)?;
+    let (most_hours, as_json) = (args.hours, args.json);
+    session.voice.event(&Event::Planned { plan: &plan, most_hours, as_json })?;
+    Ok(plan)
 }
 
 /// Returns the steps with the name each has in the recipe; their folders are below `place`.
@@ -122,7 +94,7 @@ fn counts(job: &Job) -> bool {
 fn count_steps(steps: &[(String, Step)], voice: &Voice<'_>) -> Result<Vec<Counted>> {
     let mut session = Session::default();
     session.count_only();
-    let spinner = voice.wait("counting");
+    let spinner = voice.wait(Wait::Counting);
     let mut all = Vec::new();
     for (of, step) in steps {
         if !counts(&step.job) {
@@ -146,7 +118,7 @@ fn planned(
     counted: &[Counted],
     place: &Path,
     voice: &Voice<'_>,
-) -> Result<Planned> {
+) -> Result<Plan> {
     let mut speeds: BTreeMap<String, Speed> = BTreeMap::new();
     let models: Vec<&Counted> = {
         let mut seen: Vec<String> = Vec::new();
@@ -170,14 +142,14 @@ fn planned(
             other.model.as_ref().is_some_and(|m| m.model == model.model)
                 && other.work.num_written > 0
         });
-        let spinner = voice.wait("measuring");
+        let spinner = voice.wait(Wait::Measuring);
         let seconds = args.measure / models.len() as f64;
         let speed = measure(model, train, writes, seconds, &mut session)?;
         spinner.end();
         speeds.insert(model.model.display().to_string(), speed);
     }
     let speed = |one: &Counted| speeds.get(&one.model.as_ref()?.model.display().to_string());
-    let mut lines: Vec<Line> = Vec::new();
+    let mut lines: Vec<PlannedStep> = Vec::new();
     let mut peak_bytes = 0;
     for one in counted {
         let seconds = match speed(one) {
@@ -194,7 +166,8 @@ fn planned(
                 line.seconds = line.seconds.zip(seconds).map(|(a, b)| a + b);
             }
             None => {
-                lines.push(Line { step: one.of.clone(), num_runs: 1, work: one.work, seconds });
+                let (step, work) = (one.of.clone(), one.work);
+                lines.push(PlannedStep { step, num_runs: 1, work, seconds });
             }
         }
     }
@@ -202,12 +175,12 @@ fn planned(
     let total = lines.iter().fold(Work::default(), |all, line| all.plus(line.work));
     let seconds = lines.iter().map(|line| line.seconds).sum::<Option<f64>>();
     let intervals = widths(steps, place);
-    Ok(Planned { steps: lines, total, seconds, peak_bytes, intervals, speeds })
+    Ok(Plan { steps: lines, total, seconds, peak_bytes, intervals, speeds })
 }
 
 /// Returns how wide the intervals of the comparisons will be, by the lines of their gold files.
-fn widths(steps: &[(String, Step)], place: &Path) -> Vec<Width> {
-    let mut all: Vec<Width> = Vec::new();
+fn widths(steps: &[(String, Step)], place: &Path) -> Vec<PlannedInterval> {
+    let mut all: Vec<PlannedInterval> = Vec::new();
     for (_, step) in steps {
         let Job::Compare(job) = &step.job else { continue };
         let Ok(text) = std::fs::read_to_string(&job.gold) else { continue };
@@ -215,82 +188,7 @@ fn widths(steps: &[(String, Step)], place: &Path) -> Vec<Width> {
         let (low, high) = wilson((0.8 * num_items as f64).round() as usize, num_items, Z_95);
         let half_width = (high - low) / 2.0;
         let name = Path::new(&step.name).strip_prefix(place).unwrap_or(Path::new(&step.name));
-        all.push(Width { step: name.display().to_string(), num_items, half_width });
+        all.push(PlannedInterval { step: name.display().to_string(), num_items, half_width });
     }
     all
-}
-
-fn tell(args: &PlanJob, planned: &Planned, voice: &Voice<'_>) -> Result<()> {
-    let head = ["step", "runs", "tokens scored", "trained", "written", "time"];
-    let time = |seconds: Option<f64>| seconds.map_or_else(|| "-".to_owned(), duration);
-    let row = |name: &str, runs: String, work: &Work, seconds: Option<f64>| {
-        vec![
-            name.to_owned(),
-            runs,
-            count(work.num_tokens),
-            count(work.num_trained),
-            count(work.num_written),
-            time(seconds),
-        ]
-    };
-    let mut rows = vec![head.map(str::to_owned).to_vec()];
-    for line in &planned.steps {
-        rows.push(row(&line.step, count(line.num_runs as u64), &line.work, line.seconds));
-    }
-    rows.push(row("all", String::new(), &planned.total, planned.seconds));
-    for line in aligned(&rows, &[1, 2, 3, 4, 5]) {
-        voice.print(format_args!("{line}"))?;
-    }
-    let longest = planned.total.longest;
-    voice.print(format_args!(
-        "longest prompt: {} tokens; forward passes: {}",
-        count(longest as u64),
-        count(planned.total.num_passes)
-    ))?;
-    for (model, speed) in &planned.speeds {
-        voice.print(format_args!("{model}: {speed}"))?;
-    }
-    if planned.peak_bytes > 0 {
-        voice.print(format_args!(
-            "memory: about {} (weights and working memory of the largest step)",
-            MemorySize(planned.peak_bytes)
-        ))?;
-    }
-    for width in &planned.intervals {
-        voice.print(format_args!(
-            "{}: {} items, so an accuracy of 80 % of one run stands within +-{:.1} points",
-            width.step,
-            count(width.num_items as u64),
-            100.0 * width.half_width
-        ))?;
-    }
-    let too_long = args.hours.zip(planned.seconds).filter(|(most, s)| *s > most * 3600.0);
-    if let Some((most, seconds)) = too_long {
-        advise(planned, most * 3600.0, seconds, voice)?;
-    }
-    Ok(())
-}
-
-/// Says which steps to make smaller, and by how much.
-fn advise(planned: &Planned, most: f64, seconds: f64, voice: &Voice<'_>) -> Result<()> {
-    voice.print(format_args!(
-        "{:.1} times the time that there is; what takes most of it:",
-        seconds / most
-    ))?;
-    let mut lines: Vec<&Line> = planned.steps.iter().collect();
-    lines.sort_by(|a, b| b.seconds.unwrap_or(0.0).total_cmp(&a.seconds.unwrap_or(0.0)));
-    for line in lines.into_iter().take(3) {
-        let share = 100.0 * line.seconds.unwrap_or(0.0) / seconds;
-        let how = if line.work.num_trained > 0 {
-            "fewer epochs or questions; time is as their product"
-        } else if line.work.num_written > 0 {
-            "fewer questions or variants, a smaller `--max-new-tokens`, or `--answers soft`"
-        } else if line.work.longest > 512 {
-            "fewer demonstrations: a smaller `--batch-size`, or fewer examples"
-        } else {
-            "fewer questions or variants"
-        };
-        voice.print(format_args!("  {} ({share:.0} %): {how}", line.step))?;
-    }
-    voice.print(format_args!("  all: fewer seeds (`--set seed=0`), a smaller model, or a GPU"))
 }

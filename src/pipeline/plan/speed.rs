@@ -1,11 +1,10 @@
 //! How fast this machine runs a model: scoring, training, writing.
 
-use std::fmt;
 use std::time::Instant;
 
-use serde::Serialize;
 use tch::Kind;
 
+use super::summary::Speed;
 use crate::error::Result;
 use crate::lm::{Decoder, GenerateOptions, NewTokens, Sampling, generate};
 use crate::pipeline::model::ModelOptions;
@@ -13,80 +12,14 @@ use crate::pipeline::session::Session;
 use crate::pipeline::train::TrainJob;
 use crate::pipeline::train::Trained;
 use crate::run::SeedStream;
-use crate::score::{LmScorer, MemorySize, Work};
+use crate::score::LmScorer;
 use crate::train::{Answer, Item, TrainSettings, Trainer, pass_bytes};
-
-/// What was measured of a model, and what it is.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct Speed {
-    /// Operations a second of forward passes of 512 tokens.
-    score_flops: Option<f64>,
-    /// Tokens a second of forward and backward passes of 512 tokens.
-    train_tokens: Option<f64>,
-    /// Tokens a second that eight texts at once grow by.
-    write_tokens: Option<f64>,
-    /// Operations of a token in all linear maps but the head.
-    flops_per_token: f64,
-    /// Operations of a pair of tokens in attention, all layers.
-    flops_per_pair: f64,
-    /// Operations of the head at one place.
-    flops_per_row: f64,
-    weight_bytes: u64,
-    /// Working memory of scoring passes on short paths and what a token of the path adds.
-    score_bytes: (u64, u64),
-    /// Working memory of a training pass.
-    train_bytes: u64,
-}
 
 const NUM_TOKENS: usize = 512;
 /// Tokens of a sequence of the measured training, and how many it learns.
 const SEQUENCE: (usize, usize) = (64, 2);
 const NUM_TEXTS: usize = 8;
 const NUM_WRITTEN: usize = 8;
-
-impl Speed {
-    /// Returns how long the work takes; `None` where what it needs was not measured.
-    pub(super) fn seconds(&self, work: Work) -> Option<f64> {
-        let mut seconds = 0.0;
-        if work.num_tokens > 0 {
-            let flops = work.num_tokens as f64 * self.flops_per_token
-                + work.num_pairs as f64 * self.flops_per_pair
-                + work.num_rows as f64 * self.flops_per_row;
-            seconds += flops / self.score_flops?;
-        }
-        if work.num_trained > 0 {
-            seconds += work.num_trained as f64 / self.train_tokens?;
-        }
-        if work.num_written > 0 {
-            seconds += work.num_written as f64 / self.write_tokens?;
-        }
-        Some(seconds)
-    }
-
-    /// Returns the memory that the work takes, weights included.
-    pub(super) fn peak_bytes(&self, work: Work) -> u64 {
-        let (short, more) = self.score_bytes;
-        let scoring = if work.num_tokens > 0 { short + more * work.longest as u64 } else { 0 };
-        let training = if work.num_trained > 0 { self.train_bytes } else { 0 };
-        self.weight_bytes + scoring.max(training)
-    }
-}
-
-impl fmt::Display for Speed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "weights {}", MemorySize(self.weight_bytes))?;
-        if let Some(flops) = self.score_flops {
-            write!(f, "; scores {:.0} tokens/s", flops / self.flops_per_token)?;
-        }
-        if let Some(rate) = self.train_tokens {
-            write!(f, ", trains {rate:.0}")?;
-        }
-        if let Some(rate) = self.write_tokens {
-            write!(f, ", writes {rate:.0}")?;
-        }
-        Ok(())
-    }
-}
 
 /// Returns the speed of a model, measured for about `seconds` in all; with none, only what it is.
 pub(super) fn measure(

@@ -13,7 +13,8 @@ use serde_json::{Map, Value, json};
 use super::backend::{Backend, Need};
 use super::ids::{IdsOptions, numbered};
 use super::model::ModelOptions;
-use super::observer::Event;
+use super::note::Note;
+use super::observer::{Event, Resume, Wait};
 use super::outcome::Outcome;
 use super::prior::{self, PriorOptions};
 use super::run_options::RunOptions;
@@ -144,29 +145,19 @@ pub(super) fn run(args: RelabelJob, session: &mut Session) -> Result<Outcome<Rel
     let calibration = args.calibration();
     let prior = args.prior.prior(&task, calibration)?;
     let method = Method::ZeroShot { calibration, prior };
-    let spinner = session.voice.wait("opening the model");
+    let spinner = session.voice.wait(Wait::OpeningModel);
     let mut scorer = Backend::open(&args.model, &args.server, Need::Scores, session)?;
     let manifest = args.manifest(margin, &task, &dataset, method.prior(), (session, &scorer))?;
     spinner.end();
     let folder = RunDir::open(&args.run.out, &manifest, args.run.mode())?;
     if folder.is_complete() {
-        session
-            .voice
-            .say(format_args!("the run in {} is complete; nothing to do", args.run.out.display()));
+        session.voice.note(&Note::RunComplete { folder: args.run.out.clone() });
         scorer.give_back(session);
         return Outcome::complete(folder);
     }
     session.tell_settings(&manifest);
-    if let GoldUse::Because(reason) = &manifest.gold_used {
-        session.voice.say(format_args!("gold is used: {reason}"));
-    }
-    session.voice.interruptible(
-        &format!(
-            "nothing is lost. Continue with the same command and --resume (run folder {})",
-            args.run.out.display()
-        ),
-        false,
-    );
+    session.voice.tell_gold(&manifest.gold_used);
+    session.voice.interruptible(Resume::Run { folder: &args.run.out });
     let bar = session.voice.labelling(None, dataset.examples.len());
     let mut asked = Cached::new(Journaled::new(&mut scorer, folder.journal()?));
     let work_began = Instant::now();

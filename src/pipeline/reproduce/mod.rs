@@ -1,27 +1,27 @@
 //! `w2s reproduce`: a recipe from its data to its figure, in one process.
 
 mod options;
+mod summary;
 
 use std::path::Path;
 
-use serde::Serialize;
-
 use super::data::{DataCommand, DataJob};
 use super::job::Job;
-use super::observer::Voice;
+use super::note::Note;
+use super::observer::{Event, Resume};
 use super::session::Session;
 use super::step::{Step, run_steps};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{Comparison, Role};
 use crate::recipe::{Expanded, Published, Recipe, RecipeStep};
 use crate::report::{
-    PublishedBar, comparison_bars, markdown_cell, published_bars, stack, write_figure,
+    PublishedBar, RecipeResult, comparison_bars, markdown_cell, published_bars, stack, write_figure,
 };
-use crate::report::{aligned, or_dash};
 use crate::run::write_atomic;
 use crate::server::ServerAddress;
 
 pub use options::{PlaceOptions, ReproduceJob};
+pub use summary::{RecipeListing, Reproduction};
 
 impl PlaceOptions {
     /// Returns the recipe's steps, each understood.
@@ -97,9 +97,14 @@ impl PlaceOptions {
     }
 }
 
-pub(super) fn run(args: ReproduceJob, session: &mut Session) -> Result<()> {
-    let args = &args;
-    let Some(name) = &args.recipe else { return list(&session.voice) };
+pub(super) fn run(args: ReproduceJob, session: &mut Session) -> Result<Reproduction> {
+    let done = reproduce(&args, session)?;
+    session.voice.event(&Event::Reproduced(&done))?;
+    Ok(done)
+}
+
+fn reproduce(args: &ReproduceJob, session: &mut Session) -> Result<Reproduction> {
+    let Some(name) = &args.recipe else { return list() };
     let recipe = Recipe::load(name)?;
     let out = args
         .out
@@ -107,69 +112,36 @@ pub(super) fn run(args: ReproduceJob, session: &mut Session) -> Result<()> {
         .unwrap_or_else(|| Path::new("runs").join(format!("{}-{}", recipe.name, args.place.scale)));
     let (expanded, steps) = args.place.expand(&recipe, &out)?;
     if args.dry_run {
-        for step in &steps {
-            session.voice.print(format_args!("{}", step.typed()))?;
-        }
-        return Ok(());
+        return Ok(Reproduction::Steps(steps.iter().map(Step::typed).collect()));
     }
-    session.voice.say(format_args!("{}\n{}\n{} steps", recipe.title, recipe.source, steps.len()));
+    session.voice.note(&Note::Recipe {
+        title: recipe.title.clone(),
+        source: recipe.source.clone(),
+        num_steps: steps.len(),
+    });
     args.place.prepare(&recipe, (&expanded, &steps), session)?;
     let around = args.reuse.clone().or_else(|| out.parent().map(Path::to_path_buf));
     session.reuse_from(around);
-    session.voice.interruptible(
-        &format!("nothing is lost. Continue with the same command (results in {})", out.display()),
-        true,
-    );
+    session.voice.interruptible(Resume::Recipe { folder: &out });
     run_steps(&steps, session)?;
     let results = results(&recipe, &expanded, &steps)?;
-    write(&recipe, &args.place.scale, &results, &out, &session.voice)
+    write(&recipe, &args.place.scale, &results, &out)?;
+    Ok(Reproduction::Results { results: results.lines, folder: out })
 }
 
-fn list(voice: &Voice<'_>) -> Result<()> {
-    let mut rows = vec![["recipe", "scales", "what"].map(str::to_owned).to_vec()];
-    for (name, _) in Recipe::built_in() {
+/// The recipes that are built in.
+fn list() -> Result<Reproduction> {
+    let listed = |(name, _): (&str, &str)| {
         let recipe = Recipe::load(name)?;
-        let scales: Vec<&str> = recipe.scales.keys().map(String::as_str).collect();
-        rows.push(vec![name.to_owned(), scales.join(", "), recipe.title]);
-    }
-    for line in aligned(&rows, &[]) {
-        voice.print(format_args!("{line}"))?;
-    }
-    Ok(())
-}
-
-/// One method on one data set: ours and the published number.
-#[derive(Debug, Serialize)]
-struct Line {
-    set: String,
-    gold_column: String,
-    method: String,
-    accuracy: f64,
-    /// 95 %.
-    interval: [f64; 2],
-    num_items: usize,
-    num_runs: usize,
-    /// Share of the gap between supervisor and ceiling; none where it is refused or has no meaning.
-    pgr: Option<f64>,
-    pgr_interval: Option<[f64; 2]>,
-    /// Why there is none.
-    pgr_refused: Option<String>,
-    /// 0 to 1.
-    published: Option<f64>,
-    published_model: Option<String>,
-    published_set: Option<String>,
-}
-
-impl Line {
-    /// Returns whether it shows a published number.
-    fn published_of(&self, number: &Published) -> bool {
-        self.published_set.as_ref() == Some(&number.set) && self.method == number.method
-    }
+        let scales = recipe.scales.into_keys().collect();
+        Ok(RecipeListing { name: name.to_owned(), scales, title: recipe.title })
+    };
+    Recipe::built_in().map(listed).collect::<Result<_>>().map(Reproduction::Recipes)
 }
 
 /// What the comparisons of a recipe found.
 struct Results {
-    lines: Vec<Line>,
+    lines: Vec<RecipeResult>,
     figures: Vec<String>,
 }
 
@@ -206,7 +178,7 @@ fn add(recipe: &Recipe, step: &RecipeStep, comparison: &Comparison, all: &mut Re
                 .find(|number| Some(number.set.as_str()) == key && number.method == method.name);
             let pgr = column.pgr.iter().find(|pgr| pgr.method == method.name);
             let pgr = pgr.filter(|_| method.role == Role::Method);
-            all.lines.push(Line {
+            all.lines.push(RecipeResult {
                 set: group.to_owned(),
                 gold_column: column.gold_column.clone(),
                 method: method.name.clone(),
@@ -248,40 +220,12 @@ fn published_figures(recipe: &Recipe, numbers: &[&Published]) -> Vec<String> {
     sets.iter().map(figure).collect()
 }
 
-fn write(
-    recipe: &Recipe,
-    scale: &str,
-    results: &Results,
-    out: &Path,
-    voice: &Voice<'_>,
-) -> Result<()> {
+fn write(recipe: &Recipe, scale: &str, results: &Results, out: &Path) -> Result<()> {
     let json = serde_json::to_string_pretty(&results.lines)
         .map_err(|e| Error::new(ErrorKind::Internal, format!("cannot write: {e}")))?;
     write_atomic(&out.join("results.json"), format!("{json}\n").as_bytes())?;
-    let head = ["set", "gold", "method", "accuracy", "PGR", "published"].map(str::to_owned);
-    let cells = |line: &Line| {
-        let percent = |x: f64| format!("{:.1}", 100.0 * x);
-        let pgr = match (line.pgr, line.pgr_interval) {
-            (Some(pgr), Some([low, high])) => Some(format!("{pgr:.2} [{low:.2}, {high:.2}]")),
-            _ => line.pgr_refused.as_ref().map(|_| "undefined".to_owned()),
-        };
-        let published = line.published.zip(line.published_model.as_ref());
-        vec![
-            line.set.clone(),
-            line.gold_column.clone(),
-            line.method.clone(),
-            format!(
-                "{} [{}, {}]",
-                percent(line.accuracy),
-                percent(line.interval[0]),
-                percent(line.interval[1])
-            ),
-            or_dash(pgr),
-            or_dash(published.map(|(number, model)| format!("{} ({model})", percent(number)))),
-        ]
-    };
-    let rows: Vec<Vec<String>> =
-        [head.to_vec()].into_iter().chain(results.lines.iter().map(cells)).collect();
+    let head = RecipeResult::COLUMNS.map(str::to_owned).to_vec();
+    let rows = std::iter::once(head).chain(results.lines.iter().map(RecipeResult::cells));
     let mut page = format!(
         "# {}\n\n{}\n\nSource: {}\n\nScale `{scale}`. Accuracy in percent with its 95 % interval",
         recipe.title, recipe.about, recipe.source
@@ -294,7 +238,7 @@ fn write(
         );
     }
     page += "\n\n";
-    for (index, row) in rows.iter().enumerate() {
+    for (index, row) in rows.enumerate() {
         let cells: Vec<String> = row.iter().map(|cell| markdown_cell(cell)).collect();
         page += &format!("| {} |\n", cells.join(" | "));
         if index == 0 {
@@ -304,7 +248,7 @@ fn write(
     let elsewhere: Vec<&Published> = recipe
         .published
         .iter()
-        .filter(|number| !results.lines.iter().any(|line| line.published_of(number)))
+        .filter(|number| !results.lines.iter().any(|line| shows(line, number)))
         .collect();
     if !elsewhere.is_empty() {
         page += "\nPublished, on other data:\n\n| set | method | accuracy | model |\n|---|---|---|---|\n";
@@ -324,12 +268,10 @@ fn write(
     if !figures.is_empty() {
         write_figure(out, "figure", &stack(&figures))?;
     }
-    for line in aligned(&rows, &[]) {
-        voice.print(format_args!("{line}"))?;
-    }
-    voice.say(format_args!(
-        "wrote {}: results.md, results.json, figure.svg, figure.png",
-        out.display()
-    ));
     Ok(())
+}
+
+/// Whether a result stands beside a published number.
+fn shows(result: &RecipeResult, number: &Published) -> bool {
+    result.published_set.as_ref() == Some(&number.set) && result.method == number.method
 }

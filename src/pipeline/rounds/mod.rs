@@ -19,7 +19,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::command_line::typed;
-use super::observer::Event;
+use super::note::Note;
+use super::observer::{Event, Resume, StepPlace};
+use super::outcome::Outcome;
 use super::relabel::{ChangeName, RelabelSummary as Looked};
 use super::session::Session;
 use super::step::{Step, run_step};
@@ -40,9 +42,9 @@ use crate::train::ProcessRank;
 use settings::LoopSettings;
 use steps::adapter;
 
-pub use options::LoopJob;
+pub use options::{LaterName, LoopJob};
 
-pub(super) fn run(args: LoopJob, session: &mut Session) -> Result<()> {
+pub(super) fn run(args: LoopJob, session: &mut Session) -> Result<Outcome<LoopRecord>> {
     let began = Instant::now();
     let settings = args.settle()?;
     if ProcessRank::from_environment()?.is_some() {
@@ -68,20 +70,14 @@ pub(super) fn run(args: LoopJob, session: &mut Session) -> Result<()> {
     let manifest = manifest(&settings, &task, &dataset, &parts, session);
     let folder = RunDir::open(&settings.out, &manifest, settings.mode)?;
     if folder.is_complete() {
-        session
-            .voice
-            .say(format_args!("the loop in {} is complete; nothing to do", settings.out.display()));
-        return Ok(());
+        session.voice.note(&Note::LoopComplete { folder: settings.out.clone() });
+        return Outcome::complete_of(folder, LOOP);
     }
     session.tell_settings_of_all(&manifest);
-    if let GoldUse::Because(reason) = &manifest.gold_used {
-        session.voice.say(format_args!("gold is used: {reason}"));
-    }
+    session.voice.tell_gold(&manifest.gold_used);
     parts.write(&settings)?;
-    session.voice.interruptible(
-        &format!("nothing is lost. Continue the loop with: {}", again(&session.command_line())),
-        true,
-    );
+    let again = again(&session.command_line());
+    session.voice.interruptible(Resume::Loop { command: again.as_deref() });
     let mut work = Work {
         settings: &settings,
         task: &task,
@@ -101,24 +97,18 @@ pub(super) fn run(args: LoopJob, session: &mut Session) -> Result<()> {
     let record = work.finish(stopped.as_ref())?;
     let work_seconds = work.rounds.iter().map(|round| round.seconds).sum();
     let rounds = work.rounds;
-    let folder = folder.finish(began.elapsed().as_secs_f64(), work_seconds)?;
+    let seconds = began.elapsed().as_secs_f64();
+    let folder = folder.finish(seconds, work_seconds)?;
     session.voice.tell(&Event::Looped { record: &record, rounds: &rounds, folder: &folder });
-    Ok(())
+    Ok(Outcome { folder, summary: record, seconds, was_complete: false })
 }
 
-/// The command that goes on with the loop.
-fn again(words: &[String]) -> String {
-    let Some((_, words)) = words.split_first() else {
-        return "the same job, resumed".to_owned();
-    };
+/// The command that goes on with the loop; none for a loop that no command line began.
+fn again(words: &[String]) -> Option<String> {
+    let (_, words) = words.split_first()?;
     let words = words.iter().filter(|word| *word != "--resume" && *word != "--force").cloned();
-    typed(
-        &["w2s".to_owned()]
-            .into_iter()
-            .chain(words)
-            .chain(["--resume".to_owned()])
-            .collect::<Vec<_>>(),
-    )
+    let whole = ["w2s".to_owned()].into_iter().chain(words).chain(["--resume".to_owned()]);
+    Some(typed(&whole.collect::<Vec<_>>()))
 }
 
 /// Which examples are in which batch, and which are set aside.
@@ -282,7 +272,8 @@ impl Work<'_, '_> {
     /// Runs a step and returns its summary.
     fn step(&mut self, step: &Step) -> Result<Value> {
         self.num_steps += 1;
-        run_step(step, Some((self.num_steps, self.settings.most_steps())), self.session)?;
+        let place = StepPlace { number: self.num_steps, of: self.settings.most_steps() };
+        run_step(step, Some(place), self.session)?;
         let out = self.settings.folder(&step.name);
         let summary: Value = read_json(&out.join("summary.json"))?;
         let timing: Value = read_json(&out.join("timing.json"))?;

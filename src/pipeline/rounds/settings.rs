@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::pipeline::command_line::{Refused, line, parse_options};
 use crate::pipeline::filter::FilterJob;
 use crate::pipeline::label::{LabelJob, MethodName};
+use crate::pipeline::note::Note;
 use crate::pipeline::relabel::{ChangeName, RelabelJob};
 use crate::pipeline::run_options::RunOptions;
 use crate::pipeline::train::TrainJob;
@@ -96,7 +97,7 @@ pub(super) struct Templates {
     /// The search.
     pub(super) label: LabelJob,
     /// What is to be said of the search's options when it runs.
-    pub(super) label_remark: Option<String>,
+    pub(super) label_remark: Option<Note>,
     /// The model's answer to the question alone.
     pub(super) predict: LabelJob,
     pub(super) filter: FilterJob,

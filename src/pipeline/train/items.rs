@@ -14,6 +14,7 @@ use crate::data::{
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Votes;
 use crate::pipeline::gold;
+use crate::pipeline::warning::Part;
 use crate::prompt::PromptFormat;
 use crate::train::{Item, ItemBuilder};
 
@@ -63,8 +64,8 @@ pub(super) struct Training {
     pub(super) num_unread: usize,
     /// Items that weigh nothing.
     pub(super) num_weightless: usize,
-    /// Questions among those learnt that the filter which asked them had dropped, and all of them.
-    pub(super) num_dropped_questions: (usize, usize),
+    /// Questions that the filter which asked them had dropped, of those learnt.
+    pub(super) dropped_questions: Part,
 }
 
 /// How items are made.
@@ -146,9 +147,9 @@ impl Making<'_> {
             num_unlabelled: self.dataset.examples.len() - labelled.len(),
             num_unread,
             num_weightless: 0,
-            num_dropped_questions: match source {
+            dropped_questions: match source {
                 Source::Answers(answers) => num_dropped(answers.paths, &labelled)?,
-                _ => (0, labelled.len()),
+                _ => Part { num: 0, of: labelled.len() },
             },
         };
         for row in &rows {
@@ -431,7 +432,7 @@ impl Making<'_> {
 
 /// How many of the questions that are learnt the filters dropped that asked them, and how many there
 /// are.
-fn num_dropped(paths: &[PathBuf], learnt: &HashSet<&str>) -> Result<(usize, usize)> {
+fn num_dropped(paths: &[PathBuf], learnt: &HashSet<&str>) -> Result<Part> {
     let mut num = 0;
     for path in paths {
         let beside = path.with_file_name("dropped.jsonl");
@@ -440,7 +441,7 @@ fn num_dropped(paths: &[PathBuf], learnt: &HashSet<&str>) -> Result<(usize, usiz
             num += dropped.iter().filter(|record| learnt.contains(record.id.as_str())).count();
         }
     }
-    Ok((num, learnt.len()))
+    Ok(Part { num, of: learnt.len() })
 }
 
 /// The answers of all files.

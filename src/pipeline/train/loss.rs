@@ -16,8 +16,8 @@ pub struct LossOptions {
     #[arg(long, value_enum, default_value_t = LossName::Xent)]
     pub loss: LossName,
     /// What a batch's loss is divided by
-    #[arg(long, value_enum, default_value_t = NormaliseName::Token)]
-    pub normalise: NormaliseName,
+    #[arg(long, value_enum, default_value_t = Normalise::Token)]
+    pub normalise: Normalise,
     /// Share of the model's own prediction in the target (logconf, logconf-published, entropy)
     /// [default: 0.5]
     #[arg(long, value_name = "SHARE")]
@@ -49,20 +49,6 @@ pub enum LossName {
     Kl,
     /// As logconf with the model's predictions as they are
     Entropy,
-}
-
-/// What the sum of losses is divided by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum NormaliseName {
-    /// Number of target tokens of the whole batch
-    Token,
-    /// Sum of the weights of the target tokens
-    Weighted,
-    /// Number of sequences, each one's tokens averaged
-    Sequence,
-    /// Every position of the padded batch (published code)
-    Reference,
 }
 
 fn powers(text: &str) -> std::result::Result<(f64, f64), String> {
@@ -110,14 +96,5 @@ impl LossOptions {
             LossName::Kl => ClassLoss::Kl,
             LossName::Entropy => ClassLoss::Entropy { aux, warmup },
         })
-    }
-
-    pub(super) fn normalise(&self) -> Normalise {
-        match self.normalise {
-            NormaliseName::Token => Normalise::Token,
-            NormaliseName::Weighted => Normalise::Weighted,
-            NormaliseName::Sequence => Normalise::Sequence,
-            NormaliseName::Reference => Normalise::Reference,
-        }
     }
 }

@@ -15,22 +15,25 @@ use tch::Kind;
 
 use super::ids::numbered;
 use super::merge::write_model;
-use super::observer::{Event, Voice};
+use super::note::{LeftOut, Note};
+use super::observer::{Event, Wait};
 use super::outcome::Outcome;
 use super::session::Session;
+use super::voice::Voice;
+use super::warning::Warning;
 use crate::data::{Dataset, Task, split_ids};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::{Adapter, Decoder, Devices, OwnTensor, Tokenizer, end_tokens};
-use crate::run::{GoldUse, Input, Manifest, RunDir, SeedStream};
+use crate::run::{Input, Manifest, RunDir, SeedStream};
 use crate::train::{
     Group, Item, ItemBuilder, Loss, Parameter, ProcessRank, State, TrainSettings, Trainer,
 };
 
 use items::{Making, Training, Weighing};
 use run::Run;
-use summary::{summary, write_card};
+use summary::{Cuts, summary, write_card};
 
-pub use loss::{LossName, LossOptions, NormaliseName};
+pub use loss::{LossName, LossOptions};
 pub use options::TrainJob;
 pub use summary::TrainSummary;
 
@@ -56,14 +59,12 @@ pub(super) fn run(
     let mut work = || {
         let patience = args.patience(Some(&process))?;
         let devices = args.model.training_device(Some(&process))?;
-        let spinner = session.voice.wait("waiting for the other processes");
+        let spinner = session.voice.wait(Wait::OtherProcesses);
         let mut group = Group::join(&process, patience)?;
         spinner.end();
-        session.voice.say(format_args!("{} processes train together", group.size()));
+        session.voice.note(&Note::ProcessesJoined { num_processes: group.size() });
         if let Some(reason) = group.use_gpus(devices.0.first())? {
-            session.voice.say(format_args!(
-                "gradients are summed on the CPU, as NCCL cannot be used: {reason}"
-            ));
+            session.voice.note(&Note::SummedOnCpu { reason });
         }
         train(&args, devices, (Some(&process), &group), session)
     };
@@ -78,10 +79,10 @@ fn train(
 ) -> Result<Option<Outcome<TrainSummary>>> {
     let began = Instant::now();
     let (task, dataset) = read_data(args, &session.voice)?;
-    let spinner = session.voice.wait("opening the model");
+    let spinner = session.voice.wait(Wait::OpeningModel);
     let mut model = session.open_trainable(&args.model, devices, process)?;
     let (decoder, tokenizer) = model.parts_mut();
-    let (mut training, cut) = items(args, &task, &dataset, tokenizer)?;
+    let (mut training, cuts) = items(args, &task, &dataset, tokenizer)?;
     let streams = SeedStream::new(args.run.seed);
     set_aside(args, &mut training, streams)?;
     let trained = Trained::new(args, decoder, streams)?;
@@ -99,9 +100,7 @@ fn train(
         session.reuse(&manifest, &args.run.out)?;
     }
     let Some(folder) = open_folder(args, group, &manifest)? else {
-        session
-            .voice
-            .say(format_args!("the run in {} is complete; nothing to do", args.run.out.display()));
+        session.voice.note(&Note::RunComplete { folder: args.run.out.clone() });
         if !args.full {
             session.give_back(model);
         }
@@ -111,10 +110,8 @@ fn train(
         };
     };
     session.tell_settings(&manifest);
-    if let GoldUse::Because(reason) = &manifest.gold_used {
-        session.voice.say(format_args!("gold is used: {reason}"));
-    }
-    say_cuts(&training, cut, &session.voice);
+    session.voice.tell_gold(&manifest.gold_used);
+    tell_cuts(&training, cuts, &session.voice);
     let parameters = trained.parameters();
     let mut trainer = Trainer::new(decoder, parameters, &training.items, train_settings, streams)?
         .in_group(group);
@@ -138,7 +135,7 @@ fn train(
         Trained::Adapter(adapter) => adapter.save(folder.path())?,
         Trained::All(_) => write_model(&args.model.model, decoder, &folder)?,
     }
-    let summary = summary(&training, cut, &reports, &trainer, &state, written_step);
+    let summary = summary(&training, cuts, &reports, &trainer, &state, written_step);
     folder.write_json("summary.json", &summary)?;
     write_card(&folder, &manifest, &summary)?;
     let seconds = began.elapsed().as_secs_f64();
@@ -260,12 +257,7 @@ fn read_data(args: &TrainJob, voice: &Voice<'_>) -> Result<(Task, Dataset)> {
         task = task.with_variant(name)?;
     }
     let mut dataset = Dataset::read(&args.data, &task)?;
-    if dataset.num_unused > 0 {
-        voice.say(format_args!(
-            "{} records of the data are not of the task's kind and are left out",
-            dataset.num_unused
-        ));
-    }
+    voice.tell_unused(dataset.num_unused);
     if task.has_options() {
         task = task.with_num_options(dataset.max_options());
     }
@@ -276,13 +268,13 @@ fn read_data(args: &TrainJob, voice: &Voice<'_>) -> Result<(Task, Dataset)> {
     Ok((task, dataset))
 }
 
-/// What to learn, and how many items were truncated and dropped.
+/// What to learn, and what the longest length did to it.
 fn items(
     args: &TrainJob,
     task: &Task,
     dataset: &Dataset,
     tokenizer: &Tokenizer,
-) -> Result<(Training, (usize, usize))> {
+) -> Result<(Training, Cuts)> {
     let all_labels = args.loss() != Loss::Tokens;
     if task.answers.is_open && (all_labels || args.soft_labels) {
         return Err(Error::new(
@@ -302,7 +294,7 @@ fn items(
                 .hint("give `eos_token_id` in generation_config.json or config.json")
         })?)
     };
-    let mut builder = ItemBuilder::new(tokenizer, end, args.max_tokens, args.too_long());
+    let mut builder = ItemBuilder::new(tokenizer, end, args.max_tokens, args.too_long);
     let ids = args.ids.read(dataset)?;
     let weighing = args.weighing();
     let making = Making {
@@ -314,7 +306,8 @@ fn items(
         weights_on_lines: matches!(weighing, Weighing::Lines),
     };
     let training = making.items(args.source(), weighing, &mut builder)?;
-    Ok((training, (builder.num_truncated, builder.num_dropped)))
+    let cuts = Cuts { num_truncated: builder.num_truncated, num_dropped: builder.num_dropped };
+    Ok((training, cuts))
 }
 
 /// Moves a share of the questions to validation, whole groups only.
@@ -375,26 +368,22 @@ fn manifest(
     })
 }
 
-fn say_cuts(training: &Training, (num_truncated, num_dropped): (usize, usize), voice: &Voice<'_>) {
+fn tell_cuts(training: &Training, cuts: Cuts, voice: &Voice<'_>) {
     let all = [
-        (training.num_unlabelled, "examples of the data have no label here and are left out"),
-        (training.num_unread, "answers could not be read and are left out"),
-        (training.num_weightless, "items weigh nothing and are left out"),
-        (num_dropped, "items are longer than `--max-tokens` and are left out"),
+        (training.num_unlabelled, LeftOut::Unlabelled),
+        (training.num_unread, LeftOut::Unread),
+        (training.num_weightless, LeftOut::Weightless),
+        (cuts.num_dropped, LeftOut::TooLong),
     ];
     for (num, what) in all {
         if num > 0 {
-            voice.say(format_args!("{num} {what}"));
+            voice.note(&Note::LeftOut { num, what });
         }
     }
-    if let (dropped @ 1.., all) = training.num_dropped_questions {
-        voice.say(format_args!(
-            "warning: {dropped} of the {all} questions that are learnt were dropped by the filter\nhint: to learn the kept ones only, add `--labels` with the filter's run folder or its kept.jsonl"
-        ));
+    if training.dropped_questions.num > 0 {
+        voice.warn(&Warning::DroppedLearnt { questions: training.dropped_questions });
     }
-    if num_truncated > 0 {
-        voice.say(format_args!(
-            "warning: {num_truncated} prompts are longer than `--max-tokens` and lose their beginning"
-        ));
+    if cuts.num_truncated > 0 {
+        voice.warn(&Warning::Truncated { num_prompts: cuts.num_truncated });
     }
 }

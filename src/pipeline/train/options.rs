@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde::Serialize;
 
 use super::loss::LossOptions;
@@ -108,8 +108,8 @@ pub struct TrainJob {
     #[arg(long, value_name = "TOKENS", default_value_t = 512, help_heading = "Data")]
     pub max_tokens: usize,
     /// What becomes of prompts that are longer; answers are never cut
-    #[arg(long, value_enum, default_value_t = TooLongName::Truncate, help_heading = "Data")]
-    pub too_long: TooLongName,
+    #[arg(long, value_enum, default_value_t = TooLong::Truncate, help_heading = "Data")]
+    pub too_long: TooLong,
 
     /// The run folder.
     #[serde(flatten)]
@@ -160,8 +160,8 @@ pub struct TrainJob {
     #[arg(long, value_name = "RATE", default_value_t = 5e-5, help_heading = "Optimizer")]
     pub lr: f64,
     /// How it moves after the warm-up
-    #[arg(long, value_enum, default_value_t = DecayName::Linear, help_heading = "Optimizer")]
-    pub schedule: DecayName,
+    #[arg(long, value_enum, default_value_t = Decay::Linear, help_heading = "Optimizer")]
+    pub schedule: Decay,
     /// Steps over which it rises from zero
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Optimizer")]
     pub warmup_steps: usize,
@@ -199,26 +199,6 @@ pub struct TrainJob {
     /// End the training after N validations without a lower loss
     #[arg(long, value_name = "N", help_heading = "Validation")]
     pub patience: Option<NonZeroUsize>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TooLongName {
-    /// Tokens are taken off the prompt's beginning
-    Truncate,
-    /// They are left out
-    Drop,
-    /// They are an error
-    Refuse,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DecayName {
-    /// To zero, on a straight line
-    Linear,
-    /// Not at all
-    Constant,
 }
 
 impl TrainJob {
@@ -356,14 +336,6 @@ impl TrainJob {
         self.loss.loss()
     }
 
-    pub(super) fn too_long(&self) -> TooLong {
-        match self.too_long {
-            TooLongName::Truncate => TooLong::Truncate,
-            TooLongName::Drop => TooLong::Drop,
-            TooLongName::Refuse => TooLong::Refuse,
-        }
-    }
-
     /// The settings of the training of `decoder`.
     pub(in crate::pipeline) fn settings(
         &self,
@@ -385,14 +357,11 @@ impl TrainJob {
         };
         TrainSettings {
             loss: self.loss(),
-            normalise: self.loss.normalise(),
+            normalise: self.loss.normalise,
             batch_size: self.batch_size.get(),
             num_epochs: self.epochs.get(),
             lr: self.lr,
-            decay: match self.schedule {
-                DecayName::Linear => Decay::Linear,
-                DecayName::Constant => Decay::Constant,
-            },
+            decay: self.schedule,
             num_warmup: self.warmup_steps,
             weight_decay: self.weight_decay,
             clip: (self.clip > 0.0).then_some(self.clip),

@@ -11,7 +11,9 @@ use serde_json::Value;
 use super::options::TrainJob;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::{read_tensors, write_tensors};
-use crate::pipeline::observer::{Event, Voice};
+use crate::pipeline::note::Note;
+use crate::pipeline::observer::{Event, Resume};
+use crate::pipeline::voice::Voice;
 use crate::run::files::{BEST, METRICS};
 use crate::run::{RunDir, write_atomic};
 use crate::train::{Checkpointing, EventFile, Group, Item, State, StepReport, Trainer};
@@ -47,10 +49,7 @@ impl Run<'_> {
         voice: &Voice<'_>,
     ) -> Result<Vec<StepReport>> {
         let (mut log, mut reports) = self.begin(trainer, voice)?;
-        voice.interruptible(&format!(
-            "continue from the last checkpoint with the same command and --resume (run folder {})",
-            self.args.run.out.display()
-        ), false);
+        voice.interruptible(Resume::Training { folder: &self.args.run.out });
         let (num_steps, num_done) = (trainer.num_steps(), self.state.step);
         let training = voice.begin(&Event::Training { num_steps, num_done });
         let began = Instant::now();
@@ -108,7 +107,7 @@ impl Run<'_> {
         let (state, log, reports) = self.group.agree(open())?;
         self.state = trainer.take_first(state)?;
         if self.state.step > 0 {
-            voice.say(format_args!("continuing after step {}", self.state.step));
+            voice.note(&Note::StepsContinued { step: self.state.step });
         }
         Ok((log, reports))
     }

@@ -47,10 +47,17 @@ pub struct TrainSummary {
     pub tokens_without_sharing: u64,
 }
 
+/// What became of items that are longer than the most tokens.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cuts {
+    pub(super) num_truncated: usize,
+    pub(super) num_dropped: usize,
+}
+
 /// Returns what a training came to.
 pub(super) fn summary(
     training: &Training,
-    (num_truncated, num_dropped): (usize, usize),
+    cuts: Cuts,
     reports: &[StepReport],
     trainer: &Trainer<'_>,
     state: &State,
@@ -72,8 +79,8 @@ pub(super) fn summary(
         num_unlabelled: training.num_unlabelled,
         num_unread: training.num_unread,
         num_weightless: training.num_weightless,
-        num_truncated,
-        num_dropped,
+        num_truncated: cuts.num_truncated,
+        num_dropped: cuts.num_dropped,
         tokens_run: reports.iter().map(|r| r.num_tokens as u64).sum(),
         tokens_without_sharing: reports.iter().map(|r| r.num_sequence_tokens as u64).sum(),
     }

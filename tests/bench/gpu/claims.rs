@@ -6,7 +6,7 @@ use rand::Rng;
 use rand::seq::IndexedRandom;
 use serde_json::{Value, json};
 use w2s::error::{Error, ErrorKind, Result};
-use w2s::label::{Items, OrderOptions, OrderPlan};
+use w2s::label::{Epoch, Items, OrderOptions, OrderPlan};
 use w2s::run::SeedStream;
 use w2s::score::PromptTree;
 
@@ -58,7 +58,7 @@ impl Claims {
     /// Returns the tree that asks for every claim behind all others.
     pub fn tree(&self, order: OrderOptions) -> PromptTree {
         let streams = SeedStream::new(0);
-        let plan = OrderPlan::new(order, &self.items, &self.labels, &streams, (0, 0));
+        let plan = OrderPlan::new(order, &self.items, &self.labels, &streams, Epoch::default());
         let targets: Vec<usize> = (0..self.items.len()).collect();
         plan.ask(&self.items, &self.labels, &targets, false).tree
     }

@@ -25,10 +25,13 @@ fn main() -> Result<()> {
         ..TrainJob::default()
     }
     .run(&mut session)?;
-    EvaluateJob {
+    let found = EvaluateJob {
         runs: vec![labelled.folder.path().to_path_buf()],
         gold: data.into(),
         ..EvaluateJob::default()
     }
-    .run(&mut session)
+    .run(&mut session)?;
+    let [(_, labels)] = found.labels.as_slice() else { panic!("one run was evaluated") };
+    assert_eq!(labels.num_with_gold, labelled.summary.num_examples);
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! Numbers as people say them.
 
 /// Returns seconds as people say them.
-pub fn duration(seconds: f64) -> String {
+pub(in crate::cli) fn duration(seconds: f64) -> String {
     match seconds {
         s if s < 60.0 => format!("{s:.1} s"),
         s if s < 3600.0 => format!("{} min {:02} s", s as u64 / 60, s as u64 % 60),
@@ -10,7 +10,7 @@ pub fn duration(seconds: f64) -> String {
 }
 
 /// Returns a count with separators: 12,345.
-pub fn count(n: u64) -> String {
+pub(in crate::cli) fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, digit) in digits.chars().enumerate() {
@@ -22,7 +22,8 @@ pub fn count(n: u64) -> String {
     out
 }
 
-pub(super) fn percent(x: f64) -> f64 {
+/// Returns a share in percent.
+pub(in crate::cli) fn percent(x: f64) -> f64 {
     100.0 * x
 }
 
