@@ -113,6 +113,7 @@ const LINES: &[&str] = &[
     "data draw --data d --part a=1 --out o --force",
     "explain r MODEL SERVER --data d --num-examples 3 --max-characters 100 --max-new-tokens 20 --seed 1 \
         --force",
+    "export r --format dpo --base-model b --out o",
     "export r --format llama-factory --base-model b --training t --out o --data d --seed 5 --force",
 ];
 
