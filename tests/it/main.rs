@@ -53,6 +53,7 @@ mod option_forms;
 mod orders;
 mod parity;
 mod pipeline;
+mod plan_served;
 mod preferences;
 mod prequential;
 mod presets;

@@ -2,9 +2,11 @@
 //!
 //! The steps are run with models that count the tokens they would run and answer as good as at random:
 //! prompts, orders, searches, filters and batches are those of the real run, only what depends on the
-//! answers is not. Then the machine is measured with the real models for some seconds.
+//! answers is not. Then the machine is measured with the real models for some seconds. For a model behind
+//! a server the requests are made as they would be sent, and counted.
 
 mod options;
+mod served;
 mod speed;
 
 use std::collections::BTreeMap;
@@ -23,8 +25,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{Z_95, wilson};
 use crate::recipe::{Recipe, words};
 use crate::report::aligned;
-use crate::score::{MemorySize, Work};
+use crate::score::{Asked, MemorySize, Work};
 
+use served::Served;
 use speed::{Speed, measure};
 
 pub use options::PlanJob;
@@ -52,6 +55,8 @@ struct Width {
 #[derive(Debug, Serialize)]
 struct Planned {
     steps: Vec<Line>,
+    /// What servers would be asked, by step and route.
+    served: Vec<Served>,
     total: Work,
     /// On this machine, without opening the models.
     seconds: Option<f64>,
@@ -65,6 +70,7 @@ struct Planned {
 struct Counted {
     of: String,
     work: Work,
+    served: Vec<Asked>,
     model: Option<ModelOptions>,
     train: Option<TrainJob>,
 }
@@ -132,12 +138,22 @@ fn count_steps(steps: &[(String, Step)], voice: &Voice<'_>) -> Result<Vec<Counte
         all.push(Counted {
             of: of.clone(),
             work: session.take_counted(),
-            model: step.job.model(),
+            served: session.take_served(),
+            model: local_model(&step.job)?,
             train: step.job.training(),
         });
     }
     spinner.end();
     Ok(all)
+}
+
+/// The model that a job runs on this machine.
+fn local_model(job: &Job) -> Result<Option<ModelOptions>> {
+    let Some(model) = job.model() else { return Ok(None) };
+    Ok(match model.server()? {
+        Some(_) => None,
+        None => Some(model),
+    })
 }
 
 fn planned(
@@ -202,7 +218,11 @@ fn planned(
     let total = lines.iter().fold(Work::default(), |all, line| all.plus(line.work));
     let seconds = lines.iter().map(|line| line.seconds).sum::<Option<f64>>();
     let intervals = widths(steps, place);
-    Ok(Planned { steps: lines, total, seconds, peak_bytes, intervals, speeds })
+    let asked = counted
+        .iter()
+        .flat_map(|one| one.served.iter().map(|asked| (one.of.clone(), asked.clone())));
+    let served = served::joined(asked.collect());
+    Ok(Planned { steps: lines, served, total, seconds, peak_bytes, intervals, speeds })
 }
 
 /// Returns how wide the intervals of the comparisons will be, by the lines of their gold files.
@@ -238,15 +258,19 @@ fn tell(args: &PlanJob, planned: &Planned, voice: &Voice<'_>) -> Result<()> {
         rows.push(row(&line.step, count(line.num_runs as u64), &line.work, line.seconds));
     }
     rows.push(row("all", String::new(), &planned.total, planned.seconds));
-    for line in aligned(&rows, &[1, 2, 3, 4, 5]) {
+    let is_local = !planned.steps.is_empty() || planned.served.is_empty();
+    for line in aligned(&rows, &[1, 2, 3, 4, 5]).into_iter().filter(|_| is_local) {
         voice.print(format_args!("{line}"))?;
     }
+    served::tell(&planned.served, voice)?;
     let longest = planned.total.longest;
-    voice.print(format_args!(
-        "longest prompt: {} tokens; forward passes: {}",
-        count(longest as u64),
-        count(planned.total.num_passes)
-    ))?;
+    if longest > 0 {
+        voice.print(format_args!(
+            "longest prompt: {} tokens; forward passes: {}",
+            count(longest as u64),
+            count(planned.total.num_passes)
+        ))?;
+    }
     for (model, speed) in &planned.speeds {
         voice.print(format_args!("{model}: {speed}"))?;
     }
