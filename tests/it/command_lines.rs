@@ -90,7 +90,7 @@ const LINES: &[&str] = &[
         --threads 2 --task t --data d --batches 2 --held-out 0.2 --later predict --filter --reweight \
         --relabel flip --relabel-margin 0.5 --cross-fit --max-flip-rate 1 --min-class-entropy 0 \
         --min-agreement 0 --set label.alpha=30 --set train.lr=2e-4 --out o --resume --seed 4",
-    "loop --model m --force",
+    "loop --model m --labeller http://localhost:8000/v1#NAME --labeller-folder f --force",
     "reproduce w2s-classic --scale small --set model=m --set seed=0,1 --data-dir d --out o --dry-run \
         --reuse r",
     "reproduce",

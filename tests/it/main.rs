@@ -46,6 +46,7 @@ mod imports;
 mod label_logits;
 mod loop_options;
 mod loop_runs;
+mod loop_served;
 mod loss_figures;
 mod mutate;
 mod optimum;
