@@ -76,5 +76,7 @@ pub use run_options::RunOptions;
 pub use score::ScoreJob;
 pub use server::{RouteChoice, ServerOptions, within};
 pub use session::Session;
-pub use train::{LossName, LossOptions, NormaliseName, TrainJob, TrainSummary};
+pub use train::{
+    EngineName, EngineOptions, LossName, LossOptions, NormaliseName, TrainJob, TrainSummary,
+};
 pub use words::{count, duration};

@@ -84,6 +84,8 @@ const LINES: &[&str] = &[
         --lora-alpha 16 --lora-dropout 0.1 --target-modules q_proj,v_proj --rslora --full --lr 2e-4 \
         --schedule constant --warmup-steps 5 --epochs 2 --batch-size 8 --weight-decay 0.1 --clip 0.5 \
         --micro-batch 2 --recompute --validation 0.1 --validate-every 10 --best --patience 3",
+    "train --model m --task t --data d --labels l --out o --engine trl --launcher 'accelerate launch'",
+    "train --model m --task t --data d --labels l --out o --engine trl --python p/bin/python",
     "train --model m --task t --data d --answers a --reweight --sample s --temperature 0.3 --ids i \
         --gold g --gold-column c --out o --resume --gradient-checkpointing",
     "loop r.toml --model m --device cpu --dtype f32 --max-context 100 --pack-tokens 64 --memory 1G \

@@ -21,6 +21,7 @@ mod data;
 mod demo_data;
 mod diagnostics;
 mod diff;
+mod engine;
 mod eval;
 mod every_verb;
 mod export_settings;
