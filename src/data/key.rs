@@ -100,7 +100,7 @@ impl KeyRule {
 const PAIR_DIGITS: usize = 16;
 
 /// Returns `text` trimmed, runs of white space as one space, lower case.
-fn folded(text: &str) -> String {
+pub(super) fn folded(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
 }
 

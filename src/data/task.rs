@@ -9,6 +9,7 @@ use super::key::KeyRule;
 use super::record::{LabelCells, Layout, Reader};
 use super::task_answers::{AnswerSpec, OptionSpec, VariantKind};
 use super::task_parts::{Field, HubSource, Label, PromptSpec, Rule};
+use super::task_preference::Preference;
 use super::value::{quoted, spelling, text_of};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -38,6 +39,8 @@ pub struct Task {
     pub toml: String,
     /// SHA-256 of the task file.
     pub sha256: String,
+    /// How its examples are read as preferences, if they are.
+    pub preference: Option<Preference>,
     /// Where the data set lies on the hub, if it does.
     pub hub: Option<HubSource>,
     /// How the answers to variants of a question are asked for and read.

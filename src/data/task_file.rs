@@ -16,6 +16,7 @@ use super::task::Task;
 use super::task_answers::{self, AnswersTable, OptionSpec, OptionsTable};
 use super::task_gold::{GoldTable, gold};
 use super::task_parts::{Field, HubSource, Label, Rule};
+use super::task_preference::{Preference, PreferenceTable};
 use super::task_prompt::{self, LabelTable, PromptTable, VariantTable, is_plain};
 use super::task_source::{Source, check_not_gold};
 use super::value::quoted;
@@ -45,6 +46,7 @@ struct File {
     gold: GoldTable,
     #[serde(default)]
     consistency: ConsistencyTable,
+    preference: Option<Spanned<PreferenceTable>>,
     hub: Option<Spanned<HubTable>>,
 }
 
@@ -158,6 +160,11 @@ pub(super) fn parse(toml: &str, path: &Path) -> Result<Task> {
         }
     };
     let consistency = consistency(&file, &labels, &fields, &closed, &source)?;
+    let preference = file
+        .preference
+        .as_ref()
+        .map(|table| Preference::of(table, &labels, &fields, &source))
+        .transpose()?;
     let options = match &file.options {
         Some(table) => {
             let options = OptionSpec::of(table, &source)?;
@@ -203,6 +210,7 @@ pub(super) fn parse(toml: &str, path: &Path) -> Result<Task> {
         rules: consistency.rules,
         toml: String::new(),
         sha256: String::new(),
+        preference,
         hub,
         answers,
         options,

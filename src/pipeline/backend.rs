@@ -63,7 +63,18 @@ impl Backend {
             return Ok(Self::Local(Box::new(scorer)));
         };
         args.forbid_local()?;
-        session.refuse_to_count()?;
+        if session.counts() {
+            let service = server.connect_or_suppose(&address)?;
+            let mut scorer = server.scorer(service, args.max_context())?;
+            if need != Need::Writing {
+                scorer.count_only(need == Need::Chat)?;
+            } else {
+                scorer.count_written_only()?;
+            }
+            let max_misses = server.max_misses();
+            let served = Served { scorer, max_misses, max_context: args.max_context() };
+            return Ok(Self::Server(Box::new(served)));
+        }
         let scorer = served(args, server, &address)?;
         match need {
             Need::Scores => {
@@ -171,10 +182,15 @@ impl Backend {
         }
     }
 
-    /// Gives a local model back to the session.
+    /// Gives a local model back to the session, or what was counted for a server.
     pub(super) fn give_back(self, session: &mut Session) {
-        if let Self::Local(scorer) = self {
-            session.give_back(*scorer);
+        match self {
+            Self::Local(scorer) => session.give_back(*scorer),
+            Self::Server(mut served) => {
+                if let Some(counted) = served.scorer.take_counted() {
+                    session.count_served(counted);
+                }
+            }
         }
     }
 }

@@ -69,6 +69,18 @@ pub enum Note {
         /// Why NCCL cannot be used.
         reason: String,
     },
+    /// Another program makes the steps.
+    EngineBegan {
+        /// In how many processes.
+        num_processes: usize,
+    },
+    /// A server labels with an adapter from here on.
+    AdapterLoaded {
+        /// The server's address.
+        server: String,
+        /// What it calls the adapter.
+        name: String,
+    },
     /// Something of the data is not learnt.
     LeftOut {
         /// How many.

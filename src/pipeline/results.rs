@@ -77,14 +77,16 @@ pub struct Exported {
     pub folder: PathBuf,
     /// The trainer.
     pub format: Format,
-    /// Labelled examples to train on.
+    /// Labelled examples to train on, or pairs of answers.
     pub num_examples: usize,
     /// Rows of `train.jsonl`.
     pub num_rows: usize,
     /// Rows of `validation.jsonl`.
     pub num_validation: usize,
-    /// Where weights became how often an example is drawn: examples that were not drawn.
-    pub num_not_drawn: Option<usize>,
+    /// What becomes of labels, weights and tokens on the way, as the folder's README says.
+    pub notes: Vec<String>,
+    /// Whether something is lost that `w2s train` keeps: weights, or the tokens that were scored.
+    pub is_lossy: bool,
     /// Where the configuration's settings come from, as the folder's README says.
     pub settings: String,
     /// What the trainer does otherwise than the training, as the README says.

@@ -21,6 +21,8 @@ pub(super) struct Labelled {
     pub(super) weight: f64,
     /// How sure it is: the margin of a label, or the agreement of the variants.
     pub(super) sureness: f64,
+    /// Log-probability of the label less that of the best other one, where these are known.
+    pub(super) margin: Option<f64>,
     /// Whether it is set aside for validation.
     pub(super) validation: bool,
 }
@@ -114,6 +116,7 @@ fn of_labels(path: &Path, task: &Task) -> Result<Vec<(String, Labelled)>> {
             label: record.label,
             weight: 1.0,
             sureness: record.margin,
+            margin: Some(record.margin),
             validation: false,
         };
         (record.id, labelled)
@@ -124,9 +127,11 @@ fn of_labels(path: &Path, task: &Task) -> Result<Vec<(String, Labelled)>> {
 fn of_weak(path: &Path) -> Result<Vec<(String, Labelled)>> {
     let records: Vec<WeakRecord> = read_json_lines(path)?;
     let labelled = records.into_iter().filter_map(|record| {
+        let label = record.label?;
         let labelled = Labelled {
             place: 0,
-            label: record.label?,
+            margin: record.distribution.as_ref().and_then(|all| margin(&label, all)),
+            label,
             weight: record.weight,
             sureness: record.agreement,
             validation: record.split.as_deref() == Some("validation"),
@@ -134,4 +139,13 @@ fn of_weak(path: &Path) -> Result<Vec<(String, Labelled)>> {
         Some((record.id, labelled))
     });
     Ok(labelled.collect())
+}
+
+/// The margin of a label by the probabilities of all labels.
+fn margin(label: &str, distribution: &[(String, f64)]) -> Option<f64> {
+    // A probability that was rounded to 0 is no infinite margin.
+    let logprob = |p: f64| p.max(f64::MIN_POSITIVE).ln();
+    let own = distribution.iter().find(|(name, _)| name == label).map(|(_, p)| logprob(*p))?;
+    let others = distribution.iter().filter(|(name, _)| name != label).map(|(_, p)| logprob(*p));
+    others.reduce(f64::max).map(|best| own - best)
 }

@@ -109,6 +109,15 @@ impl ServerOptions {
 
     /// Connects to the model of a server.
     pub(super) fn connect(&self, address: &ServerAddress) -> Result<Service> {
+        Service::connect(address, self.service_options(address)?)
+    }
+
+    /// Connects to the model of a server, or makes one up to be counted for where it cannot be reached.
+    pub(super) fn connect_or_suppose(&self, address: &ServerAddress) -> Result<Service> {
+        Service::connect_or_suppose(address, self.service_options(address)?)
+    }
+
+    fn service_options(&self, address: &ServerAddress) -> Result<ServiceOptions> {
         let default = ClientOptions::default();
         let deadline = within("deadline", self.deadline, DEADLINES)?;
         let client = ClientOptions {
@@ -135,13 +144,12 @@ impl ServerOptions {
             (Some(prices), Some(model)) => Some((prices.of(model)?, prices.currency.clone())),
             (None, _) => None,
         };
-        let options = ServiceOptions {
+        Ok(ServiceOptions {
             client,
             concurrency: self.concurrency.map_or(8, NonZeroUsize::get),
             store: self.store()?,
             meter: Meter::new(named, self.max_cost),
-        };
-        Service::connect(address, options)
+        })
     }
 
     fn store(&self) -> Result<Option<AnswerStore>> {

@@ -18,7 +18,7 @@ use super::warning::Warning;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::Devices;
 use crate::run::{Manifest, copy_run, find_run};
-use crate::score::{LmScorer, Work, total_memory};
+use crate::score::{Asked, LmScorer, Work, total_memory};
 use crate::train::ProcessRank;
 
 /// Models that are kept open besides the one at work.
@@ -40,6 +40,8 @@ pub struct Session<'o> {
     reused: Option<PathBuf>,
     /// What models would have run, if they only count.
     counted: Option<Work>,
+    /// What servers would have been asked, if models only count.
+    served: Vec<Asked>,
 }
 
 impl Default for Session<'_> {
@@ -60,6 +62,7 @@ impl<'o> Session<'o> {
             step: None,
             reused: None,
             counted: None,
+            served: Vec::new(),
         }
     }
 
@@ -123,13 +126,14 @@ impl<'o> Session<'o> {
         let _ = self.voice.event(&Event::Settings(manifest));
     }
 
-    /// Refuses a model that cannot count what it would run.
-    pub(super) fn refuse_to_count(&self) -> Result<()> {
-        if self.counts() {
-            return Err(Error::new(ErrorKind::Usage, "the work of a server cannot be planned")
-                .hint("name a model folder; `--max-cost` bounds what a run on a server costs"));
-        }
-        Ok(())
+    /// Takes what a server would have been asked.
+    pub(super) fn count_served(&mut self, asked: Vec<Asked>) {
+        self.served.extend(asked);
+    }
+
+    /// What servers would have been asked since this was last asked.
+    pub(super) fn take_served(&mut self) -> Vec<Asked> {
+        std::mem::take(&mut self.served)
     }
 
     /// Returns the model with its adapter, ready to score.

@@ -58,6 +58,13 @@ pub enum Warning {
         /// By what it was known.
         change: String,
     },
+    /// A server does not give up an adapter that is no longer needed.
+    AdapterStays {
+        /// What it calls the adapter.
+        name: String,
+        /// Why.
+        reason: String,
+    },
     /// Labels were not among the most likely tokens that a server gives.
     Missed(Misses),
     /// Questions that are learnt were dropped by the filter that weighs them.

@@ -28,6 +28,8 @@ pub const METRICS: &str = "metrics.jsonl";
 pub const CARD: &str = "README.md";
 /// `checkpoint.safetensors`: where a training stands.
 pub const CHECKPOINT: &str = "checkpoint.safetensors";
+/// `engine.json`: of a training by another engine, how it was started, and what it is.
+pub const ENGINE: &str = "engine.json";
 /// `best.safetensors`: what the lowest validation loss was seen with, while a training goes on.
 pub const BEST: &str = "best.safetensors";
 /// `rounds.jsonl`: of a loop, a line a round.
@@ -95,6 +97,13 @@ const FILES: &[RunFile] = &[
     file(TIMING, Stage::End, &[]),
     file(CHECKPOINT, Stage::Scratch, &["train"]),
     file(BEST, Stage::Scratch, &["train"]),
+    file("engine/checkpoint.*", Stage::Scratch, &["train"]),
+    file("engine/*.json", Stage::Scratch, &["train"]),
+    file("engine/*.jsonl", Stage::Scratch, &["train"]),
+    file("engine/*.py", Stage::Scratch, &["train"]),
+    file("engine/*.txt", Stage::Scratch, &["train"]),
+    file("engine/*/adapter_config.json", Stage::Scratch, &["train"]),
+    file("engine/*/*.safetensors", Stage::Scratch, &["train"]),
     file("eval.json", Stage::Finding, &[]),
     file("curve.jsonl", Stage::Finding, &[]),
     file("diagnostics.json", Stage::Finding, &[]),
@@ -112,6 +121,7 @@ const FILES: &[RunFile] = &[
     file("dropped.jsonl", Stage::Result, &["filter"]),
     file("weights.jsonl", Stage::Result, &["filter"]),
     file("sample.jsonl", Stage::Result, &["filter"]),
+    file(ENGINE, Stage::Result, &["train"]),
     file(METRICS, Stage::Result, &["train"]),
     file("events.out.tfevents.*.w2s.*", Stage::Result, &["train"]),
     file("adapter_config.json", Stage::Result, &["train"]),

@@ -26,7 +26,7 @@ pub use calibrate::{
     Calibration, batch_offset, best_label, distribution, log_odds, margin, mean_logprobs,
 };
 pub use generator::{Generator, TableGenerator, Written};
-pub use http::{HttpScorer, HttpScorerOptions, LocalTokenizer, Misses, RouteKind};
+pub use http::{Asked, HttpScorer, HttpScorerOptions, LocalTokenizer, Misses, RouteKind};
 pub use journaled::Journaled;
 pub use lm_scorer::{LmScorer, LmScorerOptions};
 pub use memory::MemorySize;

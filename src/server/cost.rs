@@ -113,6 +113,27 @@ pub struct Spent {
     pub currency: Option<String>,
 }
 
+impl Spent {
+    /// Returns both together.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        let sum = |a: Option<f64>, b: Option<f64>| match (a, b) {
+            (Some(a), Some(b)) => Some(a + b),
+            (a, b) => a.or(b),
+        };
+        Self {
+            num_requests: self.num_requests + other.num_requests,
+            num_kept: self.num_kept + other.num_kept,
+            tokens_in: self.tokens_in + other.tokens_in,
+            tokens_in_remembered: self.tokens_in_remembered + other.tokens_in_remembered,
+            tokens_out: self.tokens_out + other.tokens_out,
+            cost: sum(self.cost, other.cost),
+            cost_by_server: sum(self.cost_by_server, other.cost_by_server),
+            currency: self.currency.clone().or_else(|| other.currency.clone()),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Counts {
     spent: Spent,
@@ -139,6 +160,25 @@ impl Meter {
         let price = price.map(|(price, _)| price);
         let spent = Spent { currency, cost: price.map(|_| 0.0), ..Spent::default() };
         Self { price, most, counts: Mutex::new(Counts { spent, reserved: 0.0 }) }
+    }
+
+    /// Returns a meter with the same price that has counted nothing and stops nothing.
+    #[must_use]
+    pub fn anew(&self) -> Self {
+        let currency = self.spent().currency.unwrap_or_default();
+        Self::new(self.price.map(|price| (price, currency)), None)
+    }
+
+    /// Counts a request of so many tokens, of which the server remembers some, as if it had been
+    /// answered.
+    pub(crate) fn count(&self, sent: u64, remembered: u64, written: u64) {
+        let reply = Reply {
+            tokens_in: Some(sent),
+            tokens_remembered: Some(remembered),
+            tokens_out: Some(written),
+            ..Reply::default()
+        };
+        self.settle(&Reserved(0.0), Some(&reply));
     }
 
     /// Returns what was spent so far.
@@ -201,7 +241,7 @@ impl Meter {
     }
 
     /// Counts an answer that was there already.
-    pub(super) fn count_kept(&self) {
+    pub(crate) fn count_kept(&self) {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner).spent.num_kept += 1;
     }
 }

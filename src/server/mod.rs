@@ -16,6 +16,7 @@ mod inside;
 mod intact;
 mod key;
 mod kind;
+mod lora;
 mod metrics;
 mod named;
 mod named_trial;

@@ -101,6 +101,14 @@ impl Request {
         body
     }
 
+    /// A digest of what the answer depends on, besides the model.
+    pub(crate) fn digest(&self) -> [u8; 16] {
+        use sha2::{Digest, Sha256};
+        let whole = json!([self.path(), self.body(""), self.wanted.key()]).to_string();
+        let digest = Sha256::digest(whole);
+        std::array::from_fn(|at| digest[at])
+    }
+
     /// The most tokens that the prompt can have: a token has a byte at least.
     pub(super) fn most_tokens(&self) -> u64 {
         let most = match &self.prompt {
@@ -112,7 +120,7 @@ impl Request {
     }
 
     /// The most tokens that are written.
-    pub(super) fn most_written(&self) -> u64 {
+    pub(crate) fn most_written(&self) -> u64 {
         let told = self
             .more
             .get("max_tokens")

@@ -45,6 +45,8 @@ pub struct Service {
     software: Option<Software>,
     files: Files,
     max_tokens: Option<usize>,
+    /// Whether it was reached.
+    is_there: bool,
     concurrency: usize,
     store: Option<AnswerStore>,
     meter: Meter,
@@ -154,11 +156,50 @@ impl Service {
             software,
             files,
             max_tokens,
+            is_there: true,
             concurrency: options.concurrency.max(1),
             store: options.store,
             meter: options.meter,
             now: Mutex::new(None),
         })
+    }
+
+    /// Returns the model that the address names; where nobody answers there, one that can be counted for
+    /// but not asked.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect), but for a server that cannot be reached.
+    pub fn connect_or_suppose(address: &ServerAddress, options: ServiceOptions) -> Result<Self> {
+        let client = Client::new(&address.url, options.client.clone())?;
+        if client.try_once(&format!("{}/models", address.url), None).is_some() {
+            return Self::connect(address, options);
+        }
+        let model = address.model.clone().unwrap_or_default();
+        Ok(Self {
+            client,
+            address: address.clone(),
+            model,
+            aliases: Vec::new(),
+            identity: Value::Null,
+            software: None,
+            files: Files::default(),
+            max_tokens: None,
+            is_there: false,
+            concurrency: options.concurrency.max(1),
+            store: options.store,
+            meter: options.meter,
+            now: Mutex::new(None),
+        })
+    }
+
+    /// Returns whether the server was reached.
+    pub fn is_there(&self) -> bool {
+        self.is_there
+    }
+
+    /// Returns whether answers are kept.
+    pub fn keeps(&self) -> bool {
+        self.store.is_some()
     }
 
     /// Of a server that does not list its models.
@@ -249,16 +290,10 @@ impl Service {
     /// Returns the answer to a request, from those that are kept where `kept` says so, or what the
     /// server says against it.
     pub(crate) fn ask(&self, request: &Request, kept: bool) -> Result<Asked> {
-        let mut body = request.body(&self.model);
-        if matches!(request.endpoint, Endpoint::Completions | Endpoint::Chat) {
-            self.extend_for_provider(&mut body);
-        }
+        let body = self.body(request);
         let store = self.store.as_ref().filter(|_| kept);
         let Some(store) = store else { return self.paid(request, &body, kept) };
-        let epoch = self.now()?.epoch;
-        let (_, path) = request.path();
-        let asked = json!([path, body, request.wanted.key(), self.identity, epoch]);
-        let key = AnswerStore::key(&self.address.url, &self.model, &asked);
+        let key = self.answer_key(request, &body)?;
         if let Some(reply) = store.get(&key, None)? {
             self.meter.count_kept();
             return Ok(Ok(reply));
@@ -268,6 +303,33 @@ impl Service {
             store.put(&key, (&self.address.url, &self.model), reply)?;
         }
         Ok(asked)
+    }
+
+    /// The JSON that is sent.
+    fn body(&self, request: &Request) -> Value {
+        let mut body = request.body(&self.model);
+        if matches!(request.endpoint, Endpoint::Completions | Endpoint::Chat) {
+            self.extend_for_provider(&mut body);
+        }
+        body
+    }
+
+    /// The key of the answer to a request.
+    fn answer_key(&self, request: &Request, body: &Value) -> Result<super::store::Key> {
+        let epoch = self.now()?.epoch;
+        let (_, path) = request.path();
+        let asked = json!([path, body, request.wanted.key(), self.identity, epoch]);
+        Ok(AnswerStore::key(&self.address.url, &self.model, &asked))
+    }
+
+    /// Returns whether the answer to a request is kept; of a server that is not there none is known.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or the server does not say which model it has.
+    pub(crate) fn is_kept(&self, request: &Request) -> Result<bool> {
+        let Some(store) = self.store.as_ref().filter(|_| self.is_there) else { return Ok(false) };
+        let key = self.answer_key(request, &self.body(request))?;
+        Ok(store.get::<Reply>(&key, None)?.is_some())
     }
 
     /// Sends a request, whatever is kept.

@@ -31,4 +31,4 @@ pub use memory::{pass_bytes, pass_tokens};
 pub use optimizer::{AdamW, Decay, Parameter, Schedule};
 pub use rank::ProcessRank;
 pub use state::State;
-pub use trainer::{StepReport, TrainSettings, Trainer};
+pub use trainer::{PlannedStep, StepReport, TrainSettings, Trainer};

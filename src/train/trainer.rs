@@ -84,6 +84,23 @@ pub struct StepReport {
     pub num_sequence_tokens: usize,
 }
 
+/// A step that is to be made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlannedStep {
+    /// One-based number of the step.
+    pub step: usize,
+    /// Share of the epochs done after it.
+    pub epoch: f64,
+    /// The learning rate.
+    pub lr: f64,
+    /// The places of the batch's items.
+    pub items: Vec<usize>,
+    /// For every answer of each, what the negative log-probability of each of its tokens is multiplied by.
+    pub factors: Vec<Vec<f64>>,
+    /// Whether it is the last of its epoch.
+    pub ends_epoch: bool,
+}
+
 /// A training under way.
 #[derive(Debug)]
 pub struct Trainer<'a> {
@@ -181,6 +198,30 @@ impl<'a> Trainer<'a> {
     /// Returns the number of steps of the whole training.
     pub fn num_steps(&self) -> usize {
         self.plan.num_steps()
+    }
+
+    /// Returns how the training is made.
+    pub fn settings(&self) -> &TrainSettings {
+        &self.settings
+    }
+
+    /// Returns all steps of the training, for who makes them elsewhere.
+    pub fn planned(&self) -> impl Iterator<Item = PlannedStep> + '_ {
+        (0..self.settings.num_epochs).flat_map(move |epoch| {
+            let batches = self.plan.epoch(epoch);
+            let (begin, num) = (self.plan.begin_of(epoch), batches.len());
+            batches.into_iter().enumerate().map(move |(at, items)| {
+                let batch: Vec<&Item> = items.iter().map(|&place| &self.items[place]).collect();
+                PlannedStep {
+                    step: begin + at + 1,
+                    epoch: epoch as f64 + (at + 1) as f64 / num as f64,
+                    lr: self.schedule.at(begin + at),
+                    factors: self.settings.normalise.token_factors(&batch),
+                    items,
+                    ends_epoch: at + 1 == num,
+                }
+            })
+        })
     }
 
     /// Returns the number of steps made.

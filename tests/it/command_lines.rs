@@ -84,13 +84,15 @@ const LINES: &[&str] = &[
         --lora-alpha 16 --lora-dropout 0.1 --target-modules q_proj,v_proj --rslora --full --lr 2e-4 \
         --schedule constant --warmup-steps 5 --epochs 2 --batch-size 8 --weight-decay 0.1 --clip 0.5 \
         --micro-batch 2 --recompute --validation 0.1 --validate-every 10 --best --patience 3",
+    "train --model m --task t --data d --labels l --out o --engine trl --launcher 'accelerate launch'",
+    "train --model m --task t --data d --labels l --out o --engine trl --python p/bin/python",
     "train --model m --task t --data d --answers a --reweight --sample s --temperature 0.3 --ids i \
         --gold g --gold-column c --out o --resume --gradient-checkpointing",
     "loop r.toml --model m --device cpu --dtype f32 --max-context 100 --pack-tokens 64 --memory 1G \
         --threads 2 --task t --data d --batches 2 --held-out 0.2 --later predict --filter --reweight \
         --relabel flip --relabel-margin 0.5 --cross-fit --max-flip-rate 1 --min-class-entropy 0 \
         --min-agreement 0 --set label.alpha=30 --set train.lr=2e-4 --out o --resume --seed 4",
-    "loop --model m --force",
+    "loop --model m --labeller http://localhost:8000/v1#NAME --labeller-folder f --force",
     "reproduce w2s-classic --scale small --set model=m --set seed=0,1 --data-dir d --out o --dry-run \
         --reuse r",
     "reproduce",
@@ -113,6 +115,7 @@ const LINES: &[&str] = &[
     "data draw --data d --part a=1 --out o --force",
     "explain r MODEL SERVER --data d --num-examples 3 --max-characters 100 --max-new-tokens 20 --seed 1 \
         --force",
+    "export r --format dpo --base-model b --out o",
     "export r --format llama-factory --base-model b --training t --out o --data d --seed 5 --force",
 ];
 

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::cli::{Place, bad, good, has, strs, text, w2s, with};
 use crate::common::tiny;
+use crate::filter_runs::filter;
 
 const FORMATS: [&str; 3] = ["trl", "axolotl", "llama-factory"];
 
@@ -49,7 +50,7 @@ fn export(place: &Place, run: &str, format: &str, out: &str, more: &[&str]) -> V
 /// The top keys of a configuration with what stands behind them.
 fn config(place: &Place, out: &str) -> BTreeMap<String, String> {
     let text = place.read(&format!("{out}/config.yaml"));
-    let pairs = text.lines().filter(|line| !line.starts_with(' ')).map(|line| {
+    let pairs = text.lines().filter(|line| !line.starts_with([' ', '#'])).map(|line| {
         let (key, value) = line.split_once(':').unwrap_or_else(|| panic!("{line}"));
         (key.to_owned(), value.trim().to_owned())
     });
@@ -244,4 +245,65 @@ fn what_a_trainer_cannot_be_told_is_said() {
     let said = bad(&strs(&export(&place, &full, "trl", "no", &["--base-model", "x"])));
     has(&said, &["a run of `w2s train` has no labels", "hint: name the run with the labels"]);
     assert!(!Path::new(&place.path("no")).exists());
+}
+
+/// What is lost on the way is said, in the README and at the head of the configuration: weights, and
+/// tokens that prompt and answer share. Counted by the tokenizer of the base model: the prompt `Q:` and
+/// the answer ` x` are cut apart as they are together, where no token joins them.
+#[test]
+fn what_is_lost_is_said() {
+    let place = Place::new();
+    let model = tiny("llama").display().to_string();
+    let run = place.path("weak");
+    let more = ["--quantile", "1", "--weight-by", "soft-agreement", "--validation-fraction", "0.4"];
+    good(&strs(&filter(&place, "weak", &more)));
+    // Weights that differ, whatever this model's answers are.
+    let mut kept: Vec<serde_json::Value> =
+        place.read("weak/kept.jsonl").lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    for (row, weight) in kept.iter_mut().zip([1.0, 0.5, 0.25, 0.75]) {
+        row["weight"] = weight.into();
+    }
+    let lines: Vec<String> = kept.iter().map(ToString::to_string).collect();
+    place.write("weak/kept.jsonl", lines.join("\n") + "\n");
+    for (format, name) in [("axolotl", "axolotl"), ("llama-factory", "LLaMA-Factory")] {
+        let output = w2s(&strs(&export(&place, &run, format, format, &["--base-model", "x"])));
+        let apart = format!("may be lost: {name} tokenises prompt and answer apart");
+        let weights = format!("lost: the weights became sampling weights, because {name} cannot");
+        let (said, config) = (text(&output.stderr), place.read(&format!("{format}/config.yaml")));
+        for text in [&said, &place.read(&format!("{format}/README.md")), &config] {
+            has(text, &[&apart, &weights]);
+        }
+        assert!(config.starts_with("# lost: "), "{config}");
+        has(&said, &["hint: `w2s train` weighs the loss"]);
+        holds(&self::config(&place, format), &[("eval_strategy", "epoch")]);
+        // By the tokenizer: how many.
+        let counted = format!("{format}-counted");
+        let output = w2s(&strs(&export(&place, &run, format, &counted, &["--base-model", &model])));
+        let said = text(&output.stderr);
+        let tokenizer = w2s::lm::Tokenizer::open(&tiny("llama")).unwrap();
+        let ids = |text: &str| tokenizer.encode(text).unwrap().ids;
+        let rows = place.read(&format!("{counted}/weighted.jsonl"));
+        let num = rows.lines().filter(|line| {
+            let row: serde_json::Value = serde_json::from_str(line).unwrap();
+            let of = |name: &str| row[name].as_str().unwrap().to_owned();
+            let (prompt, answer) = (of("prompt"), of("completion"));
+            [ids(&prompt), ids(&answer)].concat() != ids(&[prompt, answer].concat())
+        });
+        match num.count() {
+            0 => has(&said, &["makes the same tokens in all"]),
+            _ => has(&said, &["rows have other tokens than were scored"]),
+        }
+    }
+    // TRL cuts them as one text, and looks at the validation rows.
+    let output = w2s(&strs(&export(&place, &run, "trl", "trl", &["--base-model", &model])));
+    assert!(!text(&output.stderr).contains("apart"));
+    holds(
+        &config(&place, "trl"),
+        &[
+            ("dataset_name", "data"),
+            ("dataset_test_split", "validation"),
+            ("eval_strategy", "epoch"),
+        ],
+    );
+    assert!(place.read("trl/data/validation.jsonl").lines().count() > 0);
 }

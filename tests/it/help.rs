@@ -12,7 +12,7 @@ use crate::cli::text;
 use crate::common::project;
 
 /// Options of other programs that our texts name.
-const FOREIGN: [(&str, &str); 20] = [
+const FOREIGN: [(&str, &str); 21] = [
     ("--alias", "llama.cpp"),
     ("--context-length", "SGLang"),
     ("--ctx-size", "llama.cpp"),
@@ -24,6 +24,7 @@ const FOREIGN: [(&str, &str); 20] = [
     ("--logprobs-mode", "vLLM"),
     ("--lora-modules", "vLLM"),
     ("--max-logprobs", "vLLM"),
+    ("--max-lora-rank", "vLLM"),
     ("--max-model-len", "vLLM"),
     ("--metrics", "llama.cpp"),
     ("--model-path", "SGLang"),

@@ -125,10 +125,10 @@ fn runs_are_explained_and_exported() {
     assert!(page.contains("## What the labels seem to mean"), "{page}");
     assert!(page.contains("\nGroup A \\*complains\\*.\n"), "{page}");
 
-    for (format, prompt, completion) in [
-        ("trl", "prompt", "completion"),
-        ("axolotl", "prompt", "completion"),
-        ("llama-factory", "instruction", "output"),
+    for (format, file, names) in [
+        ("trl", "data/train.jsonl", ["prompt", "completion"]),
+        ("axolotl", "train.jsonl", ["prompt", "completion"]),
+        ("llama-factory", "train.jsonl", ["instruction", "output"]),
     ] {
         let to = place.arg(format);
         let (stdout, _) = place.good(&[
@@ -142,10 +142,10 @@ fn runs_are_explained_and_exported() {
             &to,
         ]);
         assert_eq!(stdout.trim(), to);
-        let rows = labels(&place.path(format).join("train.jsonl"));
+        let rows = labels(&place.path(format).join(file));
         assert_eq!(rows.len(), 12);
         for row in &rows {
-            let [prompt, completion] = [prompt, completion].map(|name| row[name].as_str().unwrap());
+            let [prompt, completion] = names.map(|name| row[name].as_str().unwrap());
             assert!(!prompt.ends_with(' ') && completion.starts_with(' '), "{row}");
         }
         let config = std::fs::read_to_string(place.path(format).join("config.yaml")).unwrap();
@@ -191,5 +191,5 @@ fn runs_are_explained_and_exported() {
         let readme = std::fs::read_to_string(place.path("weak-trl/README.md")).unwrap();
         assert!(readme.contains("cannot be weighted by example"), "{readme}");
     }
-    assert_eq!(labels(&place.path("weak-trl/train.jsonl")).len(), weights.len());
+    assert_eq!(labels(&place.path("weak-trl/data/train.jsonl")).len(), weights.len());
 }

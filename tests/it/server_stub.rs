@@ -187,6 +187,11 @@ impl Model {
         Self { lm: local(name), has }
     }
 
+    /// The model with an adapter.
+    pub fn with_adapter(name: &str, has: Has, adapter: &std::path::Path) -> Self {
+        Self { lm: local(name).with_adapter(adapter).unwrap(), has }
+    }
+
     /// The list of models, and completions by the model's numbers.
     pub fn answer(&self, asked: &Asked) -> Say {
         match asked.path.as_str() {

@@ -34,17 +34,18 @@ pub(in crate::cli) fn explained(explanation: &Explanation, file: &Path) -> Vec<L
 
 /// What `w2s export` says and prints.
 pub(in crate::cli) fn exported(done: &Exported) -> Vec<Line> {
-    let trainer = done.format.trainer();
     let mut said = vec![format!(
-        "{} examples, {} rows to train on, {} to validate on",
+        "{} {}, {} rows to train on, {} to validate on",
         count(done.num_examples as u64),
+        if done.format.is_of_preferences() { "pairs" } else { "examples" },
         count(done.num_rows as u64),
         count(done.num_validation as u64)
     )];
-    if let Some(num) = done.num_not_drawn {
-        said.push(format!(
-            "the weights became sampling weights: {trainer} cannot weigh the loss of an example ({num} examples were not drawn)\nhint: `w2s train` weighs the loss"
-        ));
+    said.extend(done.notes.iter().cloned());
+    if done.is_lossy {
+        said.push(
+            "hint: `w2s train` weighs the loss, and learns the tokens that were scored".to_owned(),
+        );
     }
     said.push(format!("settings: {}", done.settings));
     if let Some(remark) = &done.remark {

@@ -37,6 +37,10 @@ pub(in crate::cli) fn text(note: &Note) -> String {
         Note::SummedOnCpu { reason } => {
             format!("gradients are summed on the CPU, as NCCL cannot be used: {reason}")
         }
+        Note::EngineBegan { num_processes } => {
+            format!("the engine trains in {num_processes} processes")
+        }
+        Note::AdapterLoaded { server, name } => format!("{server} takes the adapter {name}"),
         Note::LeftOut { num, what } => format!("{num} {} and are left out", left_out(*what)),
         Note::FromCache { file } => format!("{file}: from the cache"),
         Note::Route(route) => served(route),

@@ -1,9 +1,9 @@
 //! What `w2s plan` prints: a table of steps, and what to change where they take too long.
 
 use w2s::error::{Error, ErrorKind, Result};
-use w2s::pipeline::{Plan, PlannedStep, Speed};
+use w2s::pipeline::{Plan, PlannedRequests, PlannedStep, Speed};
 use w2s::report::aligned;
-use w2s::score::{MemorySize, Work};
+use w2s::score::{Asked, MemorySize, Work};
 
 use super::numbers::{count, duration};
 
@@ -35,12 +35,18 @@ pub(in crate::cli) fn planned(plan: &Plan, most_hours: Option<f64>) -> Vec<Strin
         rows.push(row(&step.step, count(step.num_runs as u64), &step.work, step.seconds));
     }
     rows.push(row("all", String::new(), &plan.total, plan.seconds));
-    let mut out = aligned(&rows, &[1, 2, 3, 4, 5]);
-    out.push(format!(
-        "longest prompt: {} tokens; forward passes: {}",
-        count(plan.total.longest as u64),
-        count(plan.total.num_passes)
-    ));
+    let mut out = Vec::new();
+    if !plan.steps.is_empty() || plan.served.is_empty() {
+        out = aligned(&rows, &[1, 2, 3, 4, 5]);
+    }
+    out.extend(served(&plan.served));
+    if plan.total.longest > 0 || plan.served.is_empty() {
+        out.push(format!(
+            "longest prompt: {} tokens; forward passes: {}",
+            count(plan.total.longest as u64),
+            count(plan.total.num_passes)
+        ));
+    }
     for (model, of) in &plan.speeds {
         out.push(format!("{model}: {}", speed(of)));
     }
@@ -63,6 +69,60 @@ pub(in crate::cli) fn planned(plan: &Plan, most_hours: Option<f64>) -> Vec<Strin
         out.extend(advice(plan, most * 3600.0, seconds));
     }
     out
+}
+
+/// What servers would be asked.
+fn served(lines: &[PlannedRequests]) -> Vec<String> {
+    if lines.is_empty() {
+        return Vec::new();
+    }
+    let has_cost = lines.iter().any(|line| line.asked.spent.cost.is_some());
+    let mut head = vec!["step", "route", "requests", "tokens sent", "unique", "written"];
+    if has_cost {
+        head.extend(["cost", "with cache"]);
+    }
+    let mut rows = vec![head.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>()];
+    for line in lines {
+        let Asked { spent, at_least, is_guess, tokens_unique, cost_remembered, .. } = &line.asked;
+        let least = if *at_least { ">= " } else { "" };
+        let about = if *is_guess { "~" } else { least };
+        let mut row = vec![
+            line.step.clone(),
+            route(&line.asked),
+            format!("{least}{}", count(spent.num_requests)),
+            format!("{about}{}", count(spent.tokens_in)),
+            format!("{about}{}", count(*tokens_unique)),
+            format!("{least}{}", count(spent.tokens_out)),
+        ];
+        let currency = spent.currency.clone().unwrap_or_default();
+        for cost in [spent.cost, *cost_remembered].into_iter().filter(|_| has_cost) {
+            row.push(cost.map_or_else(|| "-".to_owned(), |cost| format!("{cost:.4} {currency}")));
+        }
+        rows.push(row);
+    }
+    let mut out = aligned(&rows, &[2, 3, 4, 5, 6, 7]);
+    out.push(
+        "unique: tokens of prompts with shared beginnings counted once, which is what a server computes whose prefix cache holds them all"
+            .to_owned(),
+    );
+    if lines.iter().any(|line| line.asked.at_least) {
+        out.push(
+            ">=: where a label is not among the most likely tokens, more are asked for".to_owned(),
+        );
+    }
+    if lines.iter().any(|line| line.asked.is_guess) {
+        out.push("~: without the words of the server's chat template".to_owned());
+    }
+    out
+}
+
+/// What a route is called.
+fn route(asked: &Asked) -> String {
+    match (asked.route, asked.named_by) {
+        (Some(route), Some(way)) => format!("{route} by {way}"),
+        (Some(route), None) => route.to_string(),
+        (None, _) => "texts".to_owned(),
+    }
 }
 
 fn speed(of: &Speed) -> String {

@@ -36,6 +36,9 @@ pub(in crate::cli) fn text(warning: &Warning) -> String {
         Warning::OtherModel { address, change } => format!(
             "another model than before stands behind {address}: {change}\n  the answers that were kept of it are not used"
         ),
+        Warning::AdapterStays { name, reason } => {
+            format!("the server still has the adapter {name}: {reason}")
+        }
         Warning::Missed(misses) => format!(
             "{} of {} labels ({:.1} %) were not among the most likely tokens; each was given the most that it can have\nhint: raise `--top-k`, or use a server with an exact route",
             count(misses.num_missed),

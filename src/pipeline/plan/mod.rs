@@ -2,9 +2,11 @@
 //!
 //! The steps are run with models that count the tokens they would run and answer as good as at random:
 //! prompts, orders, searches, filters and batches are those of the real run, only what depends on the
-//! answers is not. Then the machine is measured with the real models for some seconds.
+//! answers is not. Then the machine is measured with the real models for some seconds. For a model behind
+//! a server the requests are made as they would be sent, and counted.
 
 mod options;
+mod served;
 mod speed;
 mod summary;
 
@@ -21,12 +23,12 @@ use super::voice::Voice;
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{Z_95, wilson};
 use crate::recipe::{Recipe, words};
-use crate::score::Work;
+use crate::score::{Asked, Work};
 
 use speed::measure;
 
 pub use options::PlanJob;
-pub use summary::{Plan, PlannedInterval, PlannedStep, Speed};
+pub use summary::{Plan, PlannedInterval, PlannedRequests, PlannedStep, Speed};
 
 impl PlanJob {
     /// Returns the job that plans another one.
@@ -40,6 +42,7 @@ impl PlanJob {
 struct Counted {
     of: String,
     work: Work,
+    served: Vec<Asked>,
     model: Option<ModelOptions>,
     train: Option<TrainJob>,
 }
@@ -104,12 +107,22 @@ fn count_steps(steps: &[(String, Step)], voice: &Voice<'_>) -> Result<Vec<Counte
         all.push(Counted {
             of: of.clone(),
             work: session.take_counted(),
-            model: step.job.model(),
+            served: session.take_served(),
+            model: local_model(&step.job)?,
             train: step.job.training(),
         });
     }
     spinner.end();
     Ok(all)
+}
+
+/// The model that a job runs on this machine.
+fn local_model(job: &Job) -> Result<Option<ModelOptions>> {
+    let Some(model) = job.model() else { return Ok(None) };
+    Ok(match model.server()? {
+        Some(_) => None,
+        None => Some(model),
+    })
 }
 
 fn planned(
@@ -175,7 +188,11 @@ fn planned(
     let total = lines.iter().fold(Work::default(), |all, line| all.plus(line.work));
     let seconds = lines.iter().map(|line| line.seconds).sum::<Option<f64>>();
     let intervals = widths(steps, place);
-    Ok(Plan { steps: lines, total, seconds, peak_bytes, intervals, speeds })
+    let asked = counted
+        .iter()
+        .flat_map(|one| one.served.iter().map(|asked| (one.of.clone(), asked.clone())));
+    let served = served::joined(asked.collect());
+    Ok(Plan { steps: lines, served, total, seconds, peak_bytes, intervals, speeds })
 }
 
 /// Returns how wide the intervals of the comparisons will be, by the lines of their gold files.

@@ -10,11 +10,15 @@ use crate::pipeline::reproduce::PlaceOptions;
 /// Runs all steps with models that count tokens instead of computing, then measures this machine for
 /// some seconds with the real models. What depends on the answers (which questions a filter keeps, how
 /// long a search goes on changing labels) is as with random answers; texts are written to their longest.
-/// Says also how wide the intervals of the accuracies will be.
+/// Says also how wide the intervals of the accuracies will be. Of a model behind a server it counts
+/// requests and tokens, by the route that the server has, or by each where it cannot be reached, and
+/// with --prices the cost; answers that are kept already are taken off.
 ///
 /// Examples:
 ///   w2s plan w2s-classic --scale small --data-dir data-sets
 ///   w2s plan -- label --model models/gemma-3-270m --task sentiment --data data/demo/reviews.jsonl
+///   w2s plan -- label --model http://localhost:8000/v1#NAME --tokenizer DIR --task sentiment \
+///     --data data/demo/reviews.jsonl
 #[derive(Clone, Debug, Args, Serialize)]
 #[command(verbatim_doc_comment)]
 pub struct PlanJob {

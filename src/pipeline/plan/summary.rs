@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::score::Work;
+use crate::score::{Asked, Work};
 
 /// What a recipe or a job will cost.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Plan {
     /// The steps that do anything, in their order.
     pub steps: Vec<PlannedStep>,
+    /// What servers would be asked, by step and route.
+    pub served: Vec<PlannedRequests>,
     /// All of them together.
     pub total: Work,
     /// Their time on this machine, without opening models; none where it was not measured.
@@ -35,6 +37,16 @@ pub struct PlannedStep {
     pub work: Work,
     /// On this machine, if it was measured.
     pub seconds: Option<f64>,
+}
+
+/// What the runs of one step would ask of a server by one route.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PlannedRequests {
+    /// The step's name in the recipe, or the command's.
+    pub step: String,
+    /// Route, requests, tokens and cost.
+    #[serde(flatten)]
+    pub asked: Asked,
 }
 
 /// How wide the interval of an accuracy will be.

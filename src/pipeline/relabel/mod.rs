@@ -249,8 +249,7 @@ impl RelabelJob {
     }
 
     /// Refuses options that do not go together, or not with the task or a model in a folder.
-    pub(super) fn check_local(&self, task: &Task) -> Result<()> {
-        self.server.forbid()?;
+    pub(super) fn check_settings(&self, task: &Task) -> Result<()> {
         self.margin()?;
         self.prior.prior(task, self.calibration()).map(|_| ())
     }

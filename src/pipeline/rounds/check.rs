@@ -14,6 +14,7 @@ use crate::pipeline::filter::FilterJob;
 use crate::pipeline::filter::variation;
 use crate::pipeline::job::Job;
 use crate::pipeline::label::LabelJob;
+use crate::pipeline::server::ServerOptions;
 use crate::pipeline::session::Session;
 use crate::pipeline::train::TrainJob;
 use crate::pipeline::train::Trained;
@@ -30,7 +31,8 @@ impl LoopSettings {
                 Job::Filter(args) => data.check_filter(&args),
                 Job::Relabel(args) => data
                     .asked_as(args.prompt_variant())
-                    .and_then(|(task, _)| args.check_local(&task)),
+                    .and_then(|(task, _)| args.check_settings(&task))
+                    .and_then(|()| data.check_server(&args.server)),
                 _ => Ok(()),
             };
             checked.map_err(|error| error.of(format_args!("[{}]", TABLES[table].0)))?;
@@ -38,8 +40,11 @@ impl LoopSettings {
         Ok(())
     }
 
-    /// Opens the model, keeps it for the first step, and refuses an adapter that it cannot have.
+    /// Asks the server whether it takes adapters, opens the model, keeps it for the first step, and refuses an adapter that it cannot have.
     pub(super) fn check_model(&self, session: &mut Session) -> Result<()> {
+        if let Some(labeller) = self.labeller.as_ref().filter(|_| !session.counts()) {
+            labeller.check()?;
+        }
         for (table, job) in self.kinds() {
             let Job::Train(args) = job else { continue };
             let devices = args.model.training_device(None)?;
@@ -72,8 +77,16 @@ impl Data<'_> {
         Ok((Cow::Owned(task), Cow::Owned(dataset)))
     }
 
+    /// Refuses options of a server where none is asked.
+    fn check_server(&self, server: &ServerOptions) -> Result<()> {
+        match self.settings.labeller {
+            Some(_) => Ok(()),
+            None => server.forbid(),
+        }
+    }
+
     fn check_label(&self, args: &LabelJob) -> Result<()> {
-        args.server.forbid()?;
+        self.check_server(&args.server)?;
         let (task, dataset) = self.asked_as(args.variant(self.task))?;
         args.method(&task, &dataset).map(|_| ())
     }
@@ -86,7 +99,7 @@ impl Data<'_> {
     }
 
     fn check_filter(&self, args: &FilterJob) -> Result<()> {
-        args.server.forbid()?;
+        self.check_server(&args.server)?;
         let own = self.task.answers.prompt.as_deref();
         let (task, dataset) = self.asked_as(args.prompt_variant.as_deref().or(own))?;
         args.keep_settings(&task)?;

@@ -5,7 +5,10 @@
 //! through the same steps again, and those that are complete are skipped.
 
 mod check;
+mod labeller;
+mod loading;
 mod options;
+mod parts;
 mod settings;
 mod steps;
 mod tables;
@@ -26,19 +29,20 @@ use super::relabel::{ChangeName, RelabelSummary as Looked};
 use super::session::Session;
 use super::step::{Step, run_step};
 use crate::data::{
-    Dataset, LabelRecord, Task, batch_ids, json_lines, read_json_lines, read_label_records,
-    split_ids, write_labels,
+    Dataset, LabelRecord, Task, json_lines, read_json_lines, read_label_records, split_ids,
+    write_labels,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::files::{LABELS, SUMMARY};
 use crate::run::{
     Alarm, GoldUse, Input, LOOP, LoopRecord, Manifest, OpenMode, ROUNDS, Round, RunDir, SeedStream,
-    write_atomic,
 };
 use crate::server::ServerAddress;
 use crate::stats::normalised_entropy_of_counts;
 use crate::train::ProcessRank;
 
+use loading::Loaded;
+use parts::{Parts, write_ids};
 use settings::LoopSettings;
 use steps::adapter;
 
@@ -46,7 +50,10 @@ pub use options::{LaterName, LoopJob};
 
 pub(super) fn run(args: LoopJob, session: &mut Session) -> Result<Outcome<LoopRecord>> {
     let began = Instant::now();
-    let settings = args.settle()?;
+    let mut settings = args.settle()?;
+    if let Some(labeller) = &mut settings.labeller {
+        labeller.counts = session.counts();
+    }
     if ProcessRank::from_environment()?.is_some() {
         return Err(Error::new(ErrorKind::Usage, "a loop runs in one process, not under torchrun")
             .hint("run its steps by hand to train with several processes"));
@@ -56,7 +63,7 @@ pub(super) fn run(args: LoopJob, session: &mut Session) -> Result<Outcome<LoopRe
             ErrorKind::Usage,
             "a loop trains its model: it needs a model folder, not a server",
         )
-        .hint("`w2s label` asks servers; `w2s export` writes its labels for trainers there"));
+        .hint("`--labeller URL` has a server label, while the folder's model is trained here"));
     }
     let task = Task::load(&settings.task)?;
     let dataset = Dataset::read(&settings.data, &task)?;
@@ -92,8 +99,10 @@ pub(super) fn run(args: LoopJob, session: &mut Session) -> Result<Outcome<LoopRe
         weights: Vec::new(),
         spent: Spent::default(),
         before: 0,
+        loaded: Loaded::default(),
     };
     let stopped = work.all()?;
+    settings.unload_but(None, &mut work.loaded, work.session);
     let record = work.finish(stopped.as_ref())?;
     let work_seconds = work.rounds.iter().map(|round| round.seconds).sum();
     let rounds = work.rounds;
@@ -109,66 +118,6 @@ fn again(words: &[String]) -> Option<String> {
     let words = words.iter().filter(|word| *word != "--resume" && *word != "--force").cloned();
     let whole = ["w2s".to_owned()].into_iter().chain(words).chain(["--resume".to_owned()]);
     Some(typed(&whole.collect::<Vec<_>>()))
-}
-
-/// Which examples are in which batch, and which are set aside.
-struct Parts {
-    batches: Vec<Vec<String>>,
-    held_out: Vec<String>,
-}
-
-impl Parts {
-    fn split(settings: &LoopSettings, dataset: &Dataset) -> Result<Self> {
-        let streams = SeedStream::new(settings.seed);
-        let rows: Vec<(String, Option<String>)> =
-            dataset.examples.iter().map(|e| (e.id.clone(), e.group.clone())).collect();
-        let aside = match settings.held_out {
-            0.0 => vec![false; rows.len()],
-            share => split_ids(&rows, share, &streams),
-        };
-        let (held_out, rest): (Vec<_>, Vec<_>) =
-            rows.into_iter().zip(aside).partition(|(_, aside)| *aside);
-        let ids = |rows: Vec<((String, Option<String>), bool)>| -> Vec<(String, Option<String>)> {
-            rows.into_iter().map(|(row, _)| row).collect()
-        };
-        let (held_out, rest) = (ids(held_out), ids(rest));
-        let mut batches = vec![Vec::new(); settings.num_batches];
-        let places = batch_ids(&rest, settings.num_batches, &streams);
-        for ((id, _), batch) in rest.into_iter().zip(places) {
-            batches[batch].push(id);
-        }
-        if let Some(empty) = batches.iter().position(|batch| batch.len() < 2) {
-            return Err(Error::new(
-                ErrorKind::Data,
-                format!(
-                    "batch {} of {} would have {} examples, expected 2 or more",
-                    empty + 1,
-                    settings.num_batches,
-                    batches[empty].len()
-                ),
-            )
-            .at(&settings.data)
-            .hint("give more data, or ask for fewer batches; groups stay whole"));
-        }
-        Ok(Self { batches, held_out: held_out.into_iter().map(|(id, _)| id).collect() })
-    }
-
-    fn write(&self, settings: &LoopSettings) -> Result<()> {
-        let folder = settings.folder("data");
-        fs::create_dir_all(&folder).map_err(|e| Error::io("make the folder", &folder, &e))?;
-        for (index, batch) in self.batches.iter().enumerate() {
-            write_ids(&settings.ids_file(&format!("batch-{}", index + 1)), batch)?;
-        }
-        if !self.held_out.is_empty() {
-            write_ids(&settings.ids_file("held-out"), &self.held_out)?;
-        }
-        Ok(())
-    }
-}
-
-fn write_ids<'a>(path: &Path, ids: impl IntoIterator<Item = &'a String>) -> Result<()> {
-    let lines: Vec<Value> = ids.into_iter().map(|id| json!({ "id": id })).collect();
-    write_atomic(path, &json_lines(&lines)?)
 }
 
 fn manifest(
@@ -236,6 +185,8 @@ struct Work<'a, 'o> {
     spent: Spent,
     /// Tokens before the first round.
     before: u64,
+    /// Adapters of the server.
+    loaded: Loaded,
 }
 
 impl Work<'_, '_> {
@@ -243,6 +194,7 @@ impl Work<'_, '_> {
     fn all(&mut self) -> Result<Option<Alarm>> {
         if !self.parts.held_out.is_empty() {
             self.step(&self.settings.probe(0))?;
+
             self.before = std::mem::take(&mut self.spent).tokens;
         }
         for number in 1..=self.settings.num_batches {
@@ -265,8 +217,20 @@ impl Work<'_, '_> {
                 return Ok(alarm);
             }
             self.labels = after;
+            let last = self.settings.adapter(Some(number));
+            self.settings.unload_but(last.as_deref(), &mut self.loaded, self.session);
         }
         Ok(None)
+    }
+
+    /// Runs a step that asks the model with what was trained, and returns its summary.
+    fn asking(&mut self, step: &Step, trained: Option<&Path>) -> Result<Value> {
+        let out = self.settings.folder(&step.name);
+        let is_done = RunDir::existing(&out).is_ok_and(|(run, _)| run.is_complete());
+        if let Some(trained) = trained.filter(|_| !is_done) {
+            self.settings.load(trained, &mut self.loaded, self.session)?;
+        }
+        self.step(step)
     }
 
     /// Runs a step and returns its summary.
@@ -288,7 +252,7 @@ impl Work<'_, '_> {
     fn label(&mut self, round: &mut Round) -> Result<()> {
         let by = round.round.checked_sub(1).filter(|by| *by > 0);
         let step = self.settings.label(round.round, by);
-        let summary = self.step(&step)?;
+        let summary = self.asking(&step, self.settings.adapter(by).as_deref())?;
         let records = self.records(&[self.labels_of(&step)])?;
         round.method = self.settings.method(round.round).into();
         round.labelled_with = adapter(by);
@@ -304,7 +268,7 @@ impl Work<'_, '_> {
         let by = number.checked_sub(1).filter(|by| *by > 0);
         if settings.filters() {
             let step = settings.filter_step(number, by);
-            let summary = self.step(&step)?;
+            let summary = self.asking(&step, settings.adapter(by).as_deref())?;
             let out = settings.folder(&step.name);
             if settings.filter {
                 round.num_kept =
@@ -327,7 +291,7 @@ impl Work<'_, '_> {
             self.look_crosswise(round, &labels)?
         } else {
             let step = settings.relabel_step("relabel", "train", number, &labels, None);
-            self.look(round, &[step])?
+            self.look(round, &[(step, "train".to_owned())])?
         };
         if !self.parts.held_out.is_empty() {
             self.ask_held_out(round)?;
@@ -335,11 +299,13 @@ impl Work<'_, '_> {
         Ok(if settings.relabel == ChangeName::None { labels } else { looked })
     }
 
-    /// Runs the steps in which the labels so far are looked at again, and returns their labels.
-    fn look(&mut self, round: &mut Round, steps: &[Step]) -> Result<Vec<PathBuf>> {
+    /// Runs the steps in which the labels so far are looked at again, each by a training of the round, and
+    /// returns their labels.
+    fn look(&mut self, round: &mut Round, steps: &[(Step, String)]) -> Result<Vec<PathBuf>> {
         let (mut num, mut num_contradicted) = (0, 0);
-        for step in steps {
-            let summary = self.step(step)?;
+        for (step, by) in steps {
+            let trained = self.settings.folder(&format!("round-{}/{by}", round.round));
+            let summary = self.asking(step, Some(&trained))?;
             let looked: Looked = serde_json::from_value(summary)
                 .map_err(|e| Error::new(ErrorKind::Run, format!("summary.json: {e}")))?;
             num += looked.num_examples;
@@ -349,7 +315,7 @@ impl Work<'_, '_> {
         }
         round.num_labels = Some(num);
         round.flip_rate = Some(num_contradicted as f64 / num.max(1) as f64);
-        Ok(steps.iter().map(|step| self.labels_of(step)).collect())
+        Ok(steps.iter().map(|(step, _)| self.labels_of(step)).collect())
     }
 
     /// Trains a model on each half of the labels, and has it look at the other.
@@ -392,7 +358,7 @@ impl Work<'_, '_> {
             let looked = settings.ids_file(&format!("round-{number}-{other}"));
             let by = format!("train-{half}");
             let name = format!("relabel-{other}");
-            steps.push(settings.relabel_step(&name, &by, number, labels, Some(looked)));
+            steps.push((settings.relabel_step(&name, &by, number, labels, Some(looked)), by));
         }
         self.look(round, &steps)
     }
@@ -416,7 +382,7 @@ impl Work<'_, '_> {
     /// Has the round's model answer what was set aside, and compares with the model before.
     fn ask_held_out(&mut self, round: &mut Round) -> Result<()> {
         let step = self.settings.probe(round.round);
-        self.step(&step)?;
+        self.asking(&step, self.settings.adapter(Some(round.round)).as_deref())?;
         let now = self.records(&[self.labels_of(&step)])?;
         let before = self.records(&[self.labels_of(&self.settings.probe(round.round - 1))])?;
         let before: HashMap<&str, &str> =

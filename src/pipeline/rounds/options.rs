@@ -41,6 +41,16 @@ pub struct LoopJob {
     /// Hugging Face model folder
     #[arg(long, value_name = "DIR", help_heading = "Model")]
     pub model: Option<PathBuf>,
+    /// Server that labels, filters and re-checks labels, while training is local: http://HOST:8000/v1#NAME
+    /// of the same base model. It must take adapters while it runs (vLLM with --enable-lora and
+    /// VLLM_ALLOW_RUNTIME_LORA_UPDATING=True): from round 2 on it labels with what was trained, under a new
+    /// name each time. How it is asked, the table [label] says (route, tokenizer, concurrency, ...)
+    /// [default: the model itself]
+    #[arg(long, value_name = "URL", help_heading = "Model")]
+    pub labeller: Option<String>,
+    /// The loop's folder as that server sees it, where that is another path than here
+    #[arg(long, value_name = "DIR", requires = "labeller", help_heading = "Model")]
+    pub labeller_folder: Option<PathBuf>,
     /// auto, cpu, cuda or cuda:N [default: auto]
     #[arg(long, value_name = "DEVICE", help_heading = "Model")]
     pub device: Option<String>,

@@ -4,16 +4,18 @@
 //! commands; from then on steps are jobs.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Command, ValueEnum};
 use serde_json::{Map, Value, json};
 
+use super::labeller::Labeller;
 use super::options::{LaterName, LoopJob};
 use super::tables::{Options, Source};
 use crate::error::{Error, Result};
 use crate::pipeline::command_line::{Refused, line, parse_options};
 use crate::pipeline::filter::FilterJob;
+use crate::pipeline::given::first_given;
 use crate::pipeline::label::{LabelJob, MethodName};
 use crate::pipeline::note::Note;
 use crate::pipeline::relabel::{ChangeName, RelabelJob};
@@ -70,6 +72,8 @@ const SET_LATER: [&str; 4] = ["--model=.", "--task=.", "--data=.", "--out=."];
 #[derive(Debug)]
 pub(super) struct LoopSettings {
     pub(super) model: PathBuf,
+    /// The server that is asked in place of the model.
+    pub(super) labeller: Option<Labeller>,
     pub(super) task: String,
     pub(super) data: PathBuf,
     pub(super) out: PathBuf,
@@ -222,12 +226,14 @@ impl LoopJob {
         }
         let seed = self.seed.unwrap_or(0);
         // Every kind of step is understood before anything is made.
-        let mut templates = Templates::read(&tables, &place)?;
+        let mut templates = Templates::read(&tables, &place, self.labeller.is_some())?;
         templates.limit_context(self.max_context);
         templates.begin(&model, &task, &data, seed);
+        let labeller = self.labeller(&model, &mut templates)?;
         place.extend(self.max_context.map(|tokens| format!("--max-context={tokens}")));
         Ok(LoopSettings {
             model,
+            labeller,
             task,
             data,
             out,
@@ -253,6 +259,28 @@ impl LoopJob {
     }
 }
 
+impl LoopJob {
+    /// The server that labels, if there is one; it is asked in all steps as the table [label] says, or their
+    /// own.
+    fn labeller(&self, model: &Path, templates: &mut Templates) -> Result<Option<Labeller>> {
+        let Some(text) = &self.labeller else { return Ok(None) };
+        let mut options = templates.label.server.clone();
+        // The tokens are those of the model that is trained; a server of another one is found out.
+        options.tokenizer.get_or_insert_with(|| model.join("tokenizer.json"));
+        let labeller = Labeller::new(text, self.labeller_folder.clone(), options.clone())?;
+        let Templates { label, predict, filter, relabel, .. } = templates;
+        for own in [&mut label.server, &mut predict.server] {
+            own.clone_from(&options);
+        }
+        for own in [&mut filter.server, &mut relabel.server] {
+            if first_given(own, |_| true).is_none() {
+                own.clone_from(&options);
+            }
+        }
+        Ok(Some(labeller))
+    }
+}
+
 fn check_shares(held_out: f64, brakes: &Brakes) -> Result<()> {
     let Brakes { max_flip_rate, min_class_entropy, min_agreement } = *brakes;
     let shares = [
@@ -271,12 +299,14 @@ fn check_shares(held_out: f64, brakes: &Brakes) -> Result<()> {
 
 impl Templates {
     /// Understands what is written about device, memory and the like, and in the tables.
-    fn read(tables: &[Options; 4], place: &[String]) -> Result<Self> {
+    fn read(tables: &[Options; 4], place: &[String], is_served: bool) -> Result<Self> {
         let [label, filter, train, relabel] = tables;
         let labels = ["--labels=."];
         let written = label;
-        let mut label: LabelJob = template(written, place, &[])?;
         let train = template(train, place, &labels)?;
+        // Device and memory are those of what is trained where a server is asked.
+        let place = if is_served { &[] } else { place };
+        let mut label: LabelJob = template(written, place, &[])?;
         let mut relabel: RelabelJob = template(relabel, place, &labels)?;
         let filter = template(filter, place, &["--entropy"])?;
         if label.search_uses_gold() {
@@ -365,6 +395,9 @@ impl LoopSettings {
         map.insert("task".into(), self.task.clone().into());
         map.insert("data".into(), self.data.display().to_string().into());
         map.insert("model".into(), self.model.display().to_string().into());
+        if let Some(labeller) = &self.labeller {
+            map.insert("labeller".into(), labeller.address.to_string().into());
+        }
         map.insert("num_batches".into(), self.num_batches.into());
         map.insert("held_out".into(), self.held_out.into());
         map.insert("later".into(), name(self.later.to_possible_value()).into());

@@ -7,6 +7,7 @@ use super::settings::LoopSettings;
 use crate::pipeline::ids::IdsOptions;
 use crate::pipeline::job::Job;
 use crate::pipeline::label::LabelJob;
+use crate::pipeline::model::ModelOptions;
 use crate::pipeline::relabel::ChangeName;
 use crate::pipeline::step::Step;
 
@@ -26,8 +27,16 @@ impl LoopSettings {
     }
 
     /// The folder of a round's adapter.
-    fn adapter(&self, round: Option<usize>) -> Option<PathBuf> {
+    pub(super) fn adapter(&self, round: Option<usize>) -> Option<PathBuf> {
         adapter(round).map(|name| self.folder(&name))
+    }
+
+    /// Has a step ask the model with an adapter: here, or on the server.
+    fn ask(&self, model: &mut ModelOptions, trained: Option<PathBuf>) {
+        match &self.labeller {
+            None => model.adapter = trained,
+            Some(labeller) => model.model = labeller.model(trained.as_deref()),
+        }
     }
 
     fn searches(&self, round: usize) -> bool {
@@ -59,7 +68,7 @@ impl LoopSettings {
 
     fn labelling(&self, template: &LabelJob, name: String, part: &str, by: Option<usize>) -> Step {
         let mut job = template.clone();
-        job.model.adapter = self.adapter(by);
+        self.ask(&mut job.model, self.adapter(by));
         job.ids = self.ids_of(part);
         job.run.out = self.folder(&name);
         Step::new(name, Job::Label(Box::new(job)))
@@ -70,7 +79,7 @@ impl LoopSettings {
         let name = format!("round-{round}/filter");
         let mut job = self.templates.filter.clone();
         if let Some(model) = &mut job.model {
-            model.adapter = self.adapter(by);
+            self.ask(model, self.adapter(by));
         }
         job.ids = self.ids_of(&format!("batch-{round}"));
         job.run.out = self.folder(&name);
@@ -107,7 +116,7 @@ impl LoopSettings {
     ) -> Step {
         let name = format!("round-{round}/{part}");
         let mut job = self.templates.relabel.clone();
-        job.model.adapter = Some(self.folder(&format!("round-{round}/{by}")));
+        self.ask(&mut job.model, Some(self.folder(&format!("round-{round}/{by}"))));
         job.labels = labels.to_vec();
         job.ids = IdsOptions { files: ids.into_iter().collect() };
         job.by = self.relabel;

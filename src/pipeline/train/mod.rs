@@ -1,5 +1,7 @@
 //! `w2s train`: an adapter or a whole model trained on labels, in a run folder.
 
+mod engine;
+mod engine_options;
 mod files;
 mod items;
 mod loss;
@@ -7,7 +9,9 @@ mod options;
 mod run;
 mod sources;
 mod summary;
+mod trained;
 
+use std::path::Path;
 use std::time::Instant;
 
 use serde_json::{Map, Value, json};
@@ -23,19 +27,20 @@ use super::voice::Voice;
 use super::warning::Warning;
 use crate::data::{Dataset, Task, split_ids};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lm::{Adapter, Decoder, Devices, OwnTensor, Tokenizer, end_tokens};
+use crate::lm::{Decoder, Devices, Tokenizer, end_tokens};
 use crate::run::{Input, Manifest, RunDir, SeedStream};
-use crate::train::{
-    Group, Item, ItemBuilder, Loss, Parameter, ProcessRank, State, TrainSettings, Trainer,
-};
+use crate::train::{Group, Item, ItemBuilder, Loss, ProcessRank, State, TrainSettings, Trainer};
 
+use engine::EngineRun;
 use items::{Making, Training, Weighing};
 use run::Run;
 use summary::{Cuts, summary, write_card};
 
+pub use engine_options::{EngineName, EngineOptions};
 pub use loss::{LossName, LossOptions};
 pub use options::TrainJob;
 pub use summary::TrainSummary;
+pub use trained::Trained;
 
 /// Trains; `None` in a process that is not the first of its group, which alone has the folder.
 pub(super) fn run(
@@ -48,9 +53,18 @@ pub(super) fn run(
         args.model = args.model.in_f32();
     }
     let process = ProcessRank::from_environment()?;
+    if process.is_some() && args.engine.is_given() {
+        return Err(Error::new(
+            ErrorKind::Usage,
+            "`--engine` starts processes of its own, and this is one of several",
+        )
+        .hint(
+            "start `w2s train` once, and say with `--launcher` how many processes the engine has",
+        ));
+    }
     let Some(process) = process else {
         args.patience(None)?;
-        let devices = args.model.training_device(None)?;
+        let devices = args.here().training_device(None)?;
         return train(&args, devices, (None, &Group::alone()), session);
     };
     if process.rank > 0 {
@@ -80,7 +94,7 @@ fn train(
     let began = Instant::now();
     let (task, dataset) = read_data(args, &session.voice)?;
     let spinner = session.voice.wait(Wait::OpeningModel);
-    let mut model = session.open_trainable(&args.model, devices, process)?;
+    let mut model = session.open_trainable(&args.here(), devices, process)?;
     let (decoder, tokenizer) = model.parts_mut();
     let (mut training, cuts) = items(args, &task, &dataset, tokenizer)?;
     let streams = SeedStream::new(args.run.seed);
@@ -93,6 +107,9 @@ fn train(
         manifest(args, (&task, &dataset), (session, decoder), &trained, &train_settings)?;
     if group.size() > 1 {
         manifest.versions.insert("num_processes".into(), group.size().into());
+    }
+    if args.engine.is_given() && !session.counts() && !is_done(&args.run.out) {
+        args.check_modules()?;
     }
     spinner.end();
     be_of_one_mind(group, &manifest)?;
@@ -125,11 +142,26 @@ fn train(
         session_tokens: 0,
     };
     let work_began = Instant::now();
-    let reports =
-        if session.counts() { Vec::new() } else { run.train(&mut trainer, &session.voice)? };
+    let by_engine = folder.as_ref().filter(|_| args.engine.is_given() && !session.counts());
+    let (reports, best) = if let Some(folder) = by_engine {
+        let engine = EngineRun {
+            args,
+            folder,
+            trainer: &trainer,
+            trained: &trained,
+            items: &training.items,
+            validation: &training.validation,
+        };
+        let engined = engine.train(&session.voice)?;
+        (run.state, run.session_tokens) = (engined.state, engined.session_tokens);
+        (engined.reports, Some(engined.written_step))
+    } else {
+        let counts = session.counts();
+        let reports = if counts { Vec::new() } else { run.train(&mut trainer, &session.voice)? };
+        (reports, folder.as_ref().map(|folder| run.take_best(&trainer, folder)).transpose()?)
+    };
     let work_seconds = work_began.elapsed().as_secs_f64();
     let (state, session_tokens) = (run.state.clone(), run.session_tokens);
-    let best = folder.as_ref().map(|folder| run.take_best(&trainer, folder)).transpose()?;
     let (Some(folder), Some(written_step)) = (folder, best) else { return Ok(None) };
     match &trained {
         Trained::Adapter(adapter) => adapter.save(folder.path())?,
@@ -141,6 +173,9 @@ fn train(
     let seconds = began.elapsed().as_secs_f64();
     // The checkpoint goes after the end mark: a kill before it loses no step.
     let folder = folder.finish_training(seconds, work_seconds, session_tokens)?;
+    if args.engine.is_given() {
+        engine::tidy(&folder);
+    }
     session.voice.tell(&Event::Trained { summary: &summary, seconds, folder: &folder });
     let (num_trained, num_targets) = if session.counts() { trainer.count_work() } else { (0, 0) };
     drop(trainer);
@@ -153,6 +188,11 @@ fn train(
         session.give_back(model);
     }
     Ok(Some(Outcome { folder, summary, seconds, was_complete: false }))
+}
+
+/// Whether the run in a folder is complete.
+fn is_done(out: &Path) -> bool {
+    RunDir::existing(out).is_ok_and(|(folder, _)| folder.is_complete())
 }
 
 /// Refuses processes that were started with different settings or data.
@@ -189,66 +229,6 @@ fn open_folder(
     let is_complete = opened.as_ref().is_some_and(RunDir::is_complete);
     let is_complete = group.sum(Ok(vec![f64::from(u8::from(is_complete))]), 1)?[0] > 0.0;
     Ok((!is_complete).then_some(opened))
-}
-
-/// What trains.
-pub enum Trained {
-    Adapter(Box<Adapter>),
-    All(Vec<OwnTensor>),
-}
-
-impl Trained {
-    pub(super) fn new(args: &TrainJob, decoder: &mut Decoder, streams: SeedStream) -> Result<Self> {
-        if args.full {
-            return Ok(Self::All(decoder.train_all()?));
-        }
-        let adapter = match &args.model.adapter {
-            Some(folder) => Adapter::open(folder)?,
-            None => {
-                let config = args.adapter_config(decoder.config().layout);
-                Adapter::new(config, decoder, streams)?
-            }
-        };
-        let adapter = adapter.trainable(decoder)?;
-        decoder.attach(&adapter)?;
-        Ok(Self::Adapter(Box::new(adapter)))
-    }
-
-    fn dropout(&self, args: &TrainJob) -> f64 {
-        match self {
-            Self::Adapter(adapter) => args.dropout().unwrap_or(adapter.config().dropout),
-            Self::All(_) => 0.0,
-        }
-    }
-
-    pub(super) fn parameters(&self) -> Vec<Parameter> {
-        match self {
-            Self::Adapter(adapter) => {
-                let named = adapter.tensors().into_iter();
-                named.map(|(name, tensor)| Parameter { name, tensor, decays: true }).collect()
-            }
-            Self::All(all) => all
-                .iter()
-                .map(|own| Parameter {
-                    name: own.name.clone(),
-                    tensor: own.tensor.shallow_clone(),
-                    decays: own.decays,
-                })
-                .collect(),
-        }
-    }
-
-    /// The adapter's settings, or that all weights train.
-    fn settings(&self) -> Value {
-        match self {
-            Self::Adapter(adapter) => {
-                let config = adapter.config();
-                json!({ "r": config.r, "alpha": config.alpha, "use_rslora": config.use_rslora,
-                    "target_modules": config.target_modules.to_json() })
-            }
-            Self::All(_) => "none, all weights train".into(),
-        }
-    }
 }
 
 fn read_data(args: &TrainJob, voice: &Voice<'_>) -> Result<(Task, Dataset)> {
@@ -338,6 +318,9 @@ fn manifest(
     settings.insert("data".into(), args.data.display().to_string().into());
     args.data_settings(&mut settings);
     args.model.decoder_settings(decoder, &mut settings);
+    if args.engine.is_given() {
+        args.engine_settings(&mut settings);
+    }
     settings.insert("lora".into(), trained.settings());
     let mut train = json!(train_settings);
     if train_settings.pass_sequences == usize::MAX {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
+use super::engine_options::EngineOptions;
 use super::loss::LossOptions;
 use crate::error::Result;
 use crate::lm::{AdapterConfig, Decoder, Layout, TargetModules};
@@ -130,6 +131,11 @@ pub struct TrainJob {
     #[arg(long, value_name = "SECONDS", help_heading = "Run")]
     pub peer_timeout: Option<f64>,
 
+    /// Who trains.
+    #[serde(flatten)]
+    #[command(flatten)]
+    pub engine: EngineOptions,
+
     /// What the loss is.
     #[serde(flatten)]
     #[command(flatten)]
@@ -204,6 +210,7 @@ pub struct TrainJob {
 impl TrainJob {
     /// Refuses combinations of options that make no sense, before anything is read.
     pub(in crate::pipeline) fn check(&self) -> Result<()> {
+        self.check_engine()?;
         if self.model.limits_context() {
             return Err(no_effect("max-context", "in training")
                 .hint("sequences are limited by `--max-tokens`"));

@@ -53,8 +53,13 @@ impl HttpScorer {
         }
     }
 
-    /// The requests that answer a question.
-    pub(super) fn asks(&self, question: (usize, &Question), prompt: &str) -> Result<Vec<Ask>> {
+    /// The requests that answer a question by a route.
+    pub(super) fn asks_by(
+        &self,
+        route: RouteKind,
+        question: (usize, &Question),
+        prompt: &str,
+    ) -> Result<Vec<Ask>> {
         if let Some(message) = self.messages.borrow().get(prompt) {
             let messages = json!([{ "role": "user", "content": message }]);
             return Ok(vec![chat::ask(self, question, prompt, &messages, false)]);
@@ -62,6 +67,14 @@ impl HttpScorer {
         if prompt.is_empty() {
             return Err(empty_prompt());
         }
-        way(self.route()?).asks(self, question, prompt)
+        way(route).asks(self, question, prompt)
+    }
+
+    /// The requests that answer a question.
+    pub(super) fn asks(&self, question: (usize, &Question), prompt: &str) -> Result<Vec<Ask>> {
+        match self.messages.borrow().contains_key(prompt) {
+            true => self.asks_by(RouteKind::Chat, question, prompt),
+            false => self.asks_by(self.route()?, question, prompt),
+        }
     }
 }

@@ -7,6 +7,7 @@
 
 mod asks;
 mod chat;
+mod count;
 mod echo;
 mod ends;
 mod ladder;
@@ -15,6 +16,7 @@ mod place;
 mod replies;
 mod request;
 mod route;
+mod tally;
 mod token_ids;
 mod top_k;
 mod way;
@@ -28,9 +30,11 @@ use serde_json::json;
 
 use ladder::Ladder;
 use request::Ask;
+use tally::Counting;
 
 pub use local::LocalTokenizer;
 pub use route::RouteKind;
+pub use tally::Asked;
 
 use super::generator::{Generator, Written, no_room};
 use super::{LabelScores, PromptTree, Scorer, Usage};
@@ -86,6 +90,8 @@ pub struct HttpScorer {
     messages: RefCell<HashMap<String, String>>,
     ladder: Ladder,
     misses: Misses,
+    /// What would be asked, where nothing is.
+    counting: Option<Counting>,
 }
 
 impl HttpScorer {
@@ -105,6 +111,7 @@ impl HttpScorer {
             messages: RefCell::new(HashMap::new()),
             ladder: Ladder::default(),
             misses: Misses::default(),
+            counting: None,
         })
     }
 
@@ -183,6 +190,13 @@ impl HttpScorer {
         .hint("the server gives no more of them (vLLM: start it with a larger `--max-logprobs`); give `--tokenizer FILE` if labels have several tokens, or use a server with an exact route (`w2s serve-check URL`)"))
     }
 
+    /// What stands for a message of the chat endpoint among prompts: a text that no plain prompt is.
+    fn chat_prompt(&self, message: &str) -> String {
+        let prompt = format!("\u{1}user\n{message}\n\u{1}assistant\n");
+        self.messages.borrow_mut().insert(prompt.clone(), message.to_owned());
+        prompt
+    }
+
     fn num_next_tokens(&self) -> usize {
         let found = self.found.borrow();
         let at_first = match self.route_taken() {
@@ -214,6 +228,9 @@ fn tokens_computed(reply: &Reply) -> u64 {
 
 impl Scorer for HttpScorer {
     fn score(&mut self, tree: &PromptTree) -> Result<(Vec<LabelScores>, Usage)> {
+        if self.counts() {
+            return self.count_scored(tree);
+        }
         let mut asks: Vec<Ask> = Vec::new();
         for (index, question) in tree.questions().iter().enumerate() {
             let of_question = self.asks((index, question), &tree.text(question.node));
@@ -288,8 +305,13 @@ impl Scorer for HttpScorer {
         if self.options.route != Some(RouteKind::Chat)
             && let Some(text) = self.local.as_ref().map(|l| l.chat(message)).transpose()?.flatten()
         {
-            self.route()?;
+            if !self.counts() {
+                self.route()?;
+            }
             return Ok(text);
+        }
+        if self.counts() {
+            return Ok(self.chat_prompt(message));
         }
         let mut probe = self.probe()?;
         let works = probe.chat()?;
@@ -300,10 +322,7 @@ impl Scorer for HttpScorer {
             return Err(why);
         }
         self.chats_there.set(true);
-        // A prompt of its own, that no plain prompt is.
-        let prompt = format!("\u{1}user\n{message}\n\u{1}assistant\n");
-        self.messages.borrow_mut().insert(prompt.clone(), message.to_owned());
-        Ok(prompt)
+        Ok(self.chat_prompt(message))
     }
 }
 
@@ -317,6 +336,9 @@ impl Generator for HttpScorer {
     }
 
     fn write(&mut self, prompts: &[String], max_new_tokens: usize) -> Result<Vec<Written>> {
+        if self.counts() {
+            return self.count_written(prompts, max_new_tokens);
+        }
         let by_chat = self.writes_by_chat()?;
         let more = json!({ "max_tokens": max_new_tokens, "temperature": 0 });
         let mut jobs: Vec<Job<&String>> = Vec::with_capacity(prompts.len());
