@@ -4,7 +4,7 @@
     cargo build && PYTHON scripts/test_engine.py [--w2s target/debug/w2s] [--exports]
 
 PYTHON has torch, transformers, peft, accelerate and, for --exports, trl. On the CPU, with the tiny model of the
-tests: about two minutes.
+tests: some minutes.
 
 - every normalisation of weighted losses, in two processes that accelerate joins: the loss and the gradient's norm
   of every step, the validation losses and the trained adapter are those of `w2s train` within 1e-3;
