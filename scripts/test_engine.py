@@ -4,7 +4,7 @@
     cargo build && PYTHON scripts/test_engine.py [--w2s target/debug/w2s] [--exports]
 
 PYTHON has torch, transformers, peft, accelerate and, for --exports, trl. On the CPU, with the tiny model of the
-tests: about two minutes.
+tests: some minutes.
 
 - every normalisation of weighted losses, in two processes that accelerate joins: the loss and the gradient's norm
   of every step, the validation losses and the trained adapter are those of `w2s train` within 1e-3;
@@ -35,6 +35,24 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true
 TOLERANCE = 1e-3
 
 
+# Labels of different lengths, so that no two normalisations are the same.
+TASK = """name = "sums"
+description = "is a sum right"
+positive = "True"
+[fields]
+question = ["question"]
+choice = ["choice"]
+[prompt]
+template = "Question: {question}\\nClaim: {choice}\\nIs it right? "
+[[labels]]
+name = "False"
+word = "certainly not"
+[[labels]]
+name = "True"
+word = "yes"
+"""
+
+
 def write(path, records):
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
     return path
@@ -60,10 +78,12 @@ class Trainings:
     def __init__(self, w2s, place):
         self.w2s, self.place = w2s, place
         self.data, self.labels, self.weights = claims(place)
+        self.task = place / "sums.toml"
+        self.task.write_text(TASK)
 
     def command(self, out, *more):
         return [str(part) for part in (
-            self.w2s, "train", "--model", MODEL, "--task", "gsm8k-verification", "--data", self.data,
+            self.w2s, "train", "--model", MODEL, "--task", self.task, "--data", self.data,
             "--labels", self.labels, "--weights", self.weights, "--dtype", "f32", "--lora-dropout", "0",
             "--lr", "5e-3", "--batch-size", "5", "--warmup-steps", "2", "--weight-decay", "0.01",
             "--validation", "0.2", "--out", self.place / out, *(() if "--epochs" in more else ("--epochs", "2")), *more)]
@@ -177,6 +197,9 @@ def main():
             ours = place / "token-own"
             trainings.compare("token, one process", ours,
                               trainings.run("one", "--engine", "trl", "--python", sys.executable))
+            more = ("--recompute", "--best", "--patience", "3", "--validate-every", "2")
+            trainings.compare("token, recomputed, the best of validations", trainings.run("best-own", *more),
+                              trainings.run("best", *more, "--engine", "trl", "--launcher", TWO))
             # Long enough to be killed in.
             long = ("--epochs", "20")
             trainings.compare("token, killed after a checkpoint", trainings.run("long-own", *long), trainings.cut(

@@ -105,6 +105,15 @@ impl Canary {
     }
 }
 
+/// The model behind a name, now.
+#[derive(Clone, Debug)]
+pub(super) struct Now {
+    /// Part of the keys of its answers.
+    pub(super) epoch: String,
+    /// Why those that were kept before are not used.
+    pub(super) change: Option<String>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

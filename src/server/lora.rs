@@ -80,17 +80,18 @@ impl Service {
             // Taken by a request whose answer was lost.
             400 if said.contains("already") => Ok(()),
             401 | 403 => Err(self.refused(&answer)),
-            404 | 405 => self.check_adapters(),
-            status => Err(Error::new(
-                ErrorKind::Server,
-                format!(
-                    "{} does not take the adapter `{folder}` ({status}): {said}",
-                    self.address()
-                ),
-            )
-            .hint(format!(
-                "does the server see this folder, and takes it adapters of this rank? {HOW}"
-            ))),
+            status => {
+                // 404 is said by a server without the path, and by vLLM of a folder that it does not see.
+                self.check_adapters()?;
+                let address = self.address();
+                Err(Error::new(
+                    ErrorKind::Server,
+                    format!("{address} does not take the adapter `{folder}` ({status}): {said}"),
+                )
+                .hint(format!(
+                    "does the server see this folder (`--labeller-folder`), and does it take adapters of this rank? {HOW}; then go on with `--resume`"
+                )))
+            }
         }
     }
 

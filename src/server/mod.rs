@@ -20,6 +20,7 @@ mod lora;
 mod metrics;
 mod named;
 mod named_trial;
+mod now;
 mod pool;
 mod probe;
 mod refusal;

@@ -1,6 +1,7 @@
 //! `w2s loop --labeller`: a server labels with what was trained, under names that no other adapter has.
 
 use std::collections::BTreeMap;
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +14,7 @@ use w2s::server::NamedBy;
 use crate::cli::{Place, good, has, strs, text, w2s};
 use crate::common::project;
 use crate::loop_runs::{args, results};
-use crate::server_stub::{ALL, Asked, Has, Model, NAME, Say, Stub};
+use crate::server_stub::{ALL, Asked, Has, Model, NAME, Say, Stub, at_once, connect};
 
 const SERVED: Has = Has { named: &[NamedBy::LogprobTokenIds], ..ALL };
 
@@ -212,6 +213,28 @@ fn a_loop_that_is_killed_between_load_and_label_goes_on() {
     }
 }
 
+/// A server that does not see the folder says so, with 404 as vLLM does; with the right folder the loop goes on.
+#[test]
+fn a_folder_that_the_server_does_not_see_ends_the_loop_with_a_word() {
+    let place = Place::new();
+    let stub = serving(None);
+    let (model, cache) = (stub.model(), format!("label.response-cache={}", place.path("cache")));
+    let more = ["--labeller", &model, "--set", &cache, "--held-out", "0", "--batches", "1"];
+    let wrong = [&more[..], &["--labeller-folder", "/nowhere"]].concat();
+    let said = text(&w2s(&strs(&args(&place, "run", &wrong))).stderr);
+    has(
+        &said,
+        &[
+            "does not take the adapter `/nowhere/round-1/train` (404)",
+            "No adapter found",
+            "hint: does the server see this folder (`--labeller-folder`)",
+        ],
+    );
+    good(&strs(&args(&place, "run", &[&more[..], &["--resume"]].concat())));
+    let (_, loads, _) = story(&stub);
+    assert_eq!((loads.len(), &loads[0]), (2, &loads[1]));
+}
+
 #[test]
 fn a_server_that_takes_no_adapters_is_refused_before_anything_is_made() {
     let place = Place::new();
@@ -239,4 +262,35 @@ fn a_server_that_takes_no_adapters_is_refused_before_anything_is_made() {
     let priced = ["--labeller", &model, "--set", "label.prices=p.toml"];
     let output = w2s(&strs(&args(&place, "no", &priced)));
     has(&text(&output.stderr), &["a price table has no effect with `--labeller`"]);
+}
+
+/// vLLM tells the context of a model and not that of its adapters.
+#[test]
+fn an_adapter_has_the_context_of_its_model() {
+    let stub = Stub::new(|_| {
+        Say::Json(json!({ "data": [{ "id": "base", "max_model_len": 500 },
+            { "id": NAME, "parent": "base", "root": "/x", "max_model_len": null }] }))
+    });
+    assert_eq!(connect(&stub, at_once(), None).unwrap().max_tokens(), Some(500));
+}
+
+/// A plan of such a loop: what the server is asked, by each route as it is not there, and what is trained
+/// here; nothing is scored here.
+#[test]
+fn a_plan_counts_what_is_asked_there_and_trained_here() {
+    let place = Place::new();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let away = format!("http://127.0.0.1:{port}/v1#{NAME}");
+    let line = args(&place, "planned", &["--labeller", &away]);
+    let line: Vec<&str> = line.iter().map(String::as_str).collect();
+    let text = good(&[&["plan", "--measure", "0", "--json", "--"], &line[..]].concat());
+    let plan: Value = serde_json::from_str(&text).unwrap();
+    let [step] = plan["steps"].as_array().unwrap().as_slice() else { panic!("{plan}") };
+    assert_eq!(step["num_tokens"], 0, "{plan}");
+    assert!(step["num_trained"].as_u64() > Some(0), "{plan}");
+    let served = plan["served"].as_array().unwrap();
+    assert_eq!((served.len(), &served[0]["route"]), (7, &json!("token-ids")), "{plan}");
+    assert!(served.iter().all(|line| line["spent"]["num_requests"].as_u64() > Some(20)), "{plan}");
+    // It is another place: the plan's folder is not the loop's.
+    assert!(!Path::new(&place.path("planned")).exists());
 }

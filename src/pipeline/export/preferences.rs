@@ -49,8 +49,12 @@ pub(super) fn preferences(labels: &RunLabels) -> Result<Preferences> {
             num_equal += 1;
             continue;
         };
-        let index = labels.task.label_index(&Value::from(labelled.label.as_str()));
-        let claim_holds = index == Some(labels.task.positive);
+        let label = &labelled.label;
+        let index = labels.task.label_index(&Value::from(label.as_str())).ok_or_else(|| {
+            let message = format!("example `{}` has no label `{label}`", example.id);
+            Error::new(ErrorKind::Data, message)
+        })?;
+        let claim_holds = index == labels.task.positive;
         let is_first_better = claim_holds != is_turned;
         let prompt = preference.prompt(example)?;
         let place = *places.entry((prompt.clone(), in_order)).or_insert_with(|| {

@@ -12,7 +12,8 @@ use crate::pipeline::reproduce::PlaceOptions;
 /// long a search goes on changing labels) is as with random answers; texts are written to their longest.
 /// Says also how wide the intervals of the accuracies will be. Of a model behind a server it counts
 /// requests and tokens, by the route that the server has, or by each where it cannot be reached, and
-/// with --prices the cost; answers that are kept already are taken off.
+/// with --prices the cost; answers that are kept already are taken off. A server that is there is asked
+/// a few short questions, as the run would: what it can do, and which model it has.
 ///
 /// Examples:
 ///   w2s plan w2s-classic --scale small --data-dir data-sets
