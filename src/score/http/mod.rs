@@ -279,7 +279,7 @@ impl Scorer for HttpScorer {
             let nums = self.nums_of_labels(question, of_question).map_err(named)?;
             for (ask, reply) in of_question {
                 usage.tokens_computed += tokens_computed(reply);
-                self.fold(question, (ask, &nums), reply, &mut scores[index]).map_err(named)?;
+                self.add_reply(question, (ask, &nums), reply, &mut scores[index]).map_err(named)?;
             }
         }
         self.check_misses()?;

@@ -15,7 +15,7 @@ const CHECKED_WORDS: usize = 16;
 impl HttpScorer {
     /// Adds what a reply says to the scores of its question; `nums` are those of
     /// [`HttpScorer::nums_of_labels`].
-    pub(super) fn fold(
+    pub(super) fn add_reply(
         &mut self,
         question: &Question,
         (ask, nums): (&Ask, &[usize]),
