@@ -113,22 +113,26 @@ pub struct Spent {
     pub currency: Option<String>,
 }
 
+/// Returns the sum of the costs that are known.
+pub(crate) fn sum_of_known(a: Option<f64>, b: Option<f64>) -> Option<f64> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a + b),
+        (a, b) => a.or(b),
+    }
+}
+
 impl Spent {
     /// Returns both together.
     #[must_use]
     pub fn plus(&self, other: &Self) -> Self {
-        let sum = |a: Option<f64>, b: Option<f64>| match (a, b) {
-            (Some(a), Some(b)) => Some(a + b),
-            (a, b) => a.or(b),
-        };
         Self {
             num_requests: self.num_requests + other.num_requests,
             num_kept: self.num_kept + other.num_kept,
             tokens_in: self.tokens_in + other.tokens_in,
             tokens_in_remembered: self.tokens_in_remembered + other.tokens_in_remembered,
             tokens_out: self.tokens_out + other.tokens_out,
-            cost: sum(self.cost, other.cost),
-            cost_by_server: sum(self.cost_by_server, other.cost_by_server),
+            cost: sum_of_known(self.cost, other.cost),
+            cost_by_server: sum_of_known(self.cost_by_server, other.cost_by_server),
             currency: self.currency.clone().or_else(|| other.currency.clone()),
         }
     }

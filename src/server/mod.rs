@@ -36,6 +36,7 @@ pub use address::ServerAddress;
 pub use answer::Answer;
 pub use check::{Agreement, Pace, agreement, pace};
 pub use client::{Client, ClientOptions, DEADLINES, PACES};
+pub(crate) use cost::sum_of_known;
 pub use cost::{Meter, Price, Prices, Spent};
 pub use key::ApiKey;
 pub use kind::Software;

@@ -9,6 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::trainer::StepReport;
 use crate::error::{Error, Result};
 use crate::run::create_anew;
 
@@ -38,6 +39,20 @@ impl EventFile {
         bytes(&mut event, 3, b"brain.Event:2");
         events.write(&event)?;
         Ok(events)
+    }
+
+    /// Adds what a training step came to.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::Io`].
+    pub fn step(&mut self, report: &StepReport, tokens_per_second: f64) -> Result<()> {
+        let numbers = [
+            ("train/loss", report.loss),
+            ("train/grad_norm", report.grad_norm),
+            ("train/lr", report.lr),
+            ("train/tokens_per_second", tokens_per_second),
+        ];
+        self.scalars(report.step, &numbers)
     }
 
     /// Adds numbers by name at a step.

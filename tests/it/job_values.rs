@@ -15,17 +15,7 @@ use w2s::run::files::LABELS;
 
 use crate::cli::{Place, good};
 use crate::common::tiny;
-
-fn label(place: &Place, out: &str) -> LabelJob {
-    LabelJob {
-        model: ModelOptions::folder(tiny("llama")),
-        task: "gsm8k-verification".into(),
-        data: place.path("claims.jsonl").into(),
-        run: RunOptions::new(place.path(out)),
-        search: SearchOptions { num_seed: Some(4), ..SearchOptions::default() },
-        ..LabelJob::default()
-    }
-}
+use crate::pipeline::label;
 
 /// Without demonstrations, what is asked depends on no answer.
 fn zero_shot(place: &Place, out: &str) -> LabelJob {

@@ -13,7 +13,7 @@ use w2s::run::files::{LABELS, SUMMARY, TRACE};
 use crate::cli::{Place, good, strs};
 use crate::common::tiny;
 
-fn label(place: &Place, out: &str) -> LabelJob {
+pub fn label(place: &Place, out: &str) -> LabelJob {
     LabelJob {
         model: ModelOptions::folder(tiny("llama")),
         task: "gsm8k-verification".into(),

@@ -408,15 +408,7 @@ impl Heard {
                 let seconds = self.began.map_or(1.0, |began| began.elapsed().as_secs_f64());
                 let speed = (tokens + report.num_tokens) as f64 / seconds.max(1e-9);
                 voice.event(&Event::Step { report: &report, tokens_per_second: speed })?;
-                events.scalars(
-                    report.step,
-                    &[
-                        ("train/loss", report.loss),
-                        ("train/grad_norm", report.grad_norm),
-                        ("train/lr", report.lr),
-                        ("train/tokens_per_second", speed),
-                    ],
-                )?;
+                events.step(&report, speed)?;
                 self.reports.push(report);
             }
             Told::Validation(one) => {

@@ -66,15 +66,7 @@ impl Run<'_> {
             voice.event(&Event::Step { report: &report, tokens_per_second: speed })?;
             if let Some((metrics, events)) = &mut log {
                 metrics.write(&report)?;
-                events.scalars(
-                    report.step,
-                    &[
-                        ("train/loss", report.loss),
-                        ("train/grad_norm", report.grad_norm),
-                        ("train/lr", report.lr),
-                        ("train/tokens_per_second", speed),
-                    ],
-                )?;
+                events.step(&report, speed)?;
                 reports.push(report);
             }
             self.validate(trainer, &mut log)?;

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::route::RouteKind;
 use crate::error::Result;
-use crate::server::{Abilities, Meter, NamedBy, Request, Service, Spent, Verdict};
+use crate::server::{Abilities, Meter, NamedBy, Request, Service, Spent, Verdict, sum_of_known};
 
 /// What a run would ask by one route.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -58,16 +58,12 @@ impl Asked {
     /// Returns both together.
     #[must_use]
     pub fn plus(&self, other: &Self) -> Self {
-        let sum = |a: Option<f64>, b: Option<f64>| match (a, b) {
-            (Some(a), Some(b)) => Some(a + b),
-            (a, b) => a.or(b),
-        };
         Self {
             at_least: self.at_least || other.at_least,
             is_guess: self.is_guess || other.is_guess,
             tokens_unique: self.tokens_unique + other.tokens_unique,
             spent: self.spent.plus(&other.spent),
-            cost_remembered: sum(self.cost_remembered, other.cost_remembered),
+            cost_remembered: sum_of_known(self.cost_remembered, other.cost_remembered),
             ..self.clone()
         }
     }
