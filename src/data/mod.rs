@@ -5,6 +5,7 @@
 //! that reads one. Nothing here spells prompts or knows of models.
 
 mod answers;
+mod audit_answers;
 mod dataset;
 mod example;
 mod expand;
@@ -38,6 +39,7 @@ mod value;
 pub use answers::{
     AnswerRecord, WeakRecord, WeightRecord, by_question, json_lines, read_json_lines,
 };
+pub use audit_answers::{AuditAnswer, AuditAnswers};
 pub use dataset::Dataset;
 pub use example::Example;
 pub use gold::{GoldAnswers, GoldLabels};

@@ -9,6 +9,7 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, Args, Command, Parser};
 use serde::Serialize;
 
+use super::audit::{AuditCommand, AuditJob};
 use super::data::{DataCommand, DataJob};
 use super::field_values::field_values;
 use super::given::given;
@@ -92,6 +93,12 @@ impl Job {
             Self::Report(job) => line(&["report"], job),
             Self::Data(DataJob { command: DataCommand::Pull(job) }) => line(&["data", "pull"], job),
             Self::Data(DataJob { command: DataCommand::Draw(job) }) => line(&["data", "draw"], job),
+            Self::Audit(AuditJob { command: AuditCommand::Draw(job) }) => {
+                line(&["audit", "draw"], job)
+            }
+            Self::Audit(AuditJob { command: AuditCommand::Certify(job) }) => {
+                line(&["audit", "certify"], job)
+            }
             Self::Explain(job) => line(&["explain"], &**job),
             Self::Export(job) => line(&["export"], job),
         }

@@ -3,10 +3,10 @@
 use clap::{ArgAction, Args, Command};
 
 use super::{
-    BaselineOptions, CompareJob, DrawJob, EvaluateJob, ExplainJob, ExportJob, FilterJob,
-    HeldOutOptions, LabelJob, LoopJob, LossOptions, MergeJob, ModelOptions, PlaceOptions, PlanJob,
-    PriorOptions, PublishedOptions, PullJob, RelabelJob, ReportJob, ReproduceJob, RunOptions,
-    ScoreJob, SearchOptions, ServerOptions, TrainJob,
+    AuditDrawJob, BaselineOptions, CertifyJob, CompareJob, DrawJob, EvaluateJob, ExplainJob,
+    ExportJob, FilterJob, HeldOutOptions, LabelJob, LoopJob, LossOptions, MergeJob, ModelOptions,
+    PlaceOptions, PlanJob, PriorOptions, PublishedOptions, PullJob, RelabelJob, ReportJob,
+    ReproduceJob, RunOptions, ScoreJob, SearchOptions, ServerOptions, TrainJob,
 };
 
 /// Stands for a value that must be given. No file has this name.
@@ -50,7 +50,9 @@ macro_rules! defaults {
 }
 
 defaults!(
+    AuditDrawJob,
     BaselineOptions,
+    CertifyJob,
     CompareJob,
     DrawJob,
     EvaluateJob,

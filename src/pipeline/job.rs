@@ -4,6 +4,7 @@ use std::path::Path;
 
 use clap::Subcommand;
 
+use super::audit::AuditJob;
 use super::compare::CompareJob;
 use super::data::{DataCommand, DataJob};
 use super::evaluate::EvaluateJob;
@@ -49,6 +50,8 @@ pub enum Job {
     Compare(Box<CompareJob>),
     #[command(display_order = 12)]
     Report(ReportJob),
+    #[command(display_order = 13)]
+    Audit(AuditJob),
     #[command(display_order = 16)]
     Data(DataJob),
     #[command(display_order = 17)]

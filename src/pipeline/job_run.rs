@@ -6,13 +6,14 @@ use std::path::PathBuf;
 
 use super::job::Job;
 use super::{
-    CompareJob, DataJob, DrawJob, DrawSummary, EvaluateJob, Evaluated, ExplainJob, Explanation,
-    ExportJob, Exported, FilterJob, FilterSummary, LabelJob, LoopJob, MergeJob, Outcome, Plan,
-    PlanJob, PromptScores, PullJob, RelabelJob, RelabelSummary, ReportJob, ReproduceJob,
-    Reproduction, ScoreJob, TrainJob, TrainSummary,
+    AuditCertified, AuditDrawJob, AuditDrawn, CertifyJob, CompareJob, DataJob, DrawJob,
+    DrawSummary, EvaluateJob, Evaluated, ExplainJob, Explanation, ExportJob, Exported, FilterJob,
+    FilterSummary, LabelJob, LoopJob, MergeJob, Outcome, Plan, PlanJob, PromptScores, PullJob,
+    RelabelJob, RelabelSummary, ReportJob, ReproduceJob, Reproduction, ScoreJob, TrainJob,
+    TrainSummary,
 };
 use super::{
-    compare, data, evaluate, explain, export, filter, label, merge, plan, relabel, report,
+    audit, compare, data, evaluate, explain, export, filter, label, merge, plan, relabel, report,
     reproduce, rounds, score, session::Session, train,
 };
 use crate::error::Result;
@@ -40,6 +41,7 @@ impl Job {
             Self::Eval(args) => evaluate::run(*args, session).map(drop),
             Self::Compare(args) => compare::run(*args, session).map(drop),
             Self::Report(args) => report::run(args, session).map(drop),
+            Self::Audit(args) => audit::run(args, session),
             Self::Data(args) => data::run(args, session),
             Self::Explain(args) => explain::run(*args, session).map(drop),
             Self::Export(args) => export::run(args, session).map(drop),
@@ -285,6 +287,50 @@ if let Reproduction::Results { results, .. } = done {
 
 let pull = PullJob { name: "truthfulqa".into(), ..PullJob::default() };
 DataJob { command: DataCommand::Pull(pull) }.run(&mut Session::default())?;"#;
+}
+
+impl AuditDrawJob {
+    /// Draws the rows of an audit, and writes them as a page and a spreadsheet.
+    ///
+    /// ```no_run
+    /// use w2s::pipeline::{AuditDrawJob, Session};
+    ///
+    /// let drawn = AuditDrawJob { run: "runs/mine".into(), budget: 60, ..AuditDrawJob::default() }
+    ///     .run(&mut Session::default())?;
+    /// println!("answer {} rows of {}", drawn.plan.rows.len(), drawn.folder.display());
+    /// # Ok::<(), w2s::error::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Data`](crate::error::ErrorKind::Data) for a guarantee that cannot be reached, and
+    /// [`Run`](crate::error::ErrorKind::Run) where another audit of these labels waits or failed.
+    pub fn run(self, session: &mut Session<'_>) -> Result<AuditDrawn> {
+        audit::draw(&self, session)
+    }
+}
+
+impl CertifyJob {
+    /// Says what the answers to an audit prove, and writes it beside the sheet.
+    ///
+    /// ```no_run
+    /// use w2s::pipeline::{CertifyJob, Session};
+    ///
+    /// let judged = CertifyJob {
+    ///     run: "runs/mine".into(),
+    ///     answers: "answers.csv".into(),
+    ///     ..CertifyJob::default()
+    /// }
+    /// .run(&mut Session::default())?;
+    /// println!("at most {:.1} % wrong", 100.0 * judged.certificate.proved_error());
+    /// # Ok::<(), w2s::error::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Data`](crate::error::ErrorKind::Data) for answers that are missing, unknown or to other
+    /// rows, and [`Run`](crate::error::ErrorKind::Run) where no audit waits for them.
+    pub fn run(self, session: &mut Session<'_>) -> Result<AuditCertified> {
+        audit::certify(&self, session)
+    }
 }
 
 impl PullJob {

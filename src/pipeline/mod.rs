@@ -11,6 +11,7 @@
     reason = "the comments of options are their help, as people read it in a terminal"
 )]
 
+mod audit;
 mod backend;
 mod command_line;
 mod compare;
@@ -53,6 +54,10 @@ mod usage;
 mod voice;
 mod warning;
 
+pub use audit::{
+    AuditCertified, AuditCommand, AuditDrawJob, AuditDrawn, AuditJob, AuditPlan, Certificate,
+    CertifyJob,
+};
 pub use compare::CompareJob;
 pub use data::{DataCommand, DataJob, DrawJob, PullJob};
 pub use evaluate::{EvaluateJob, HeldOutOptions};

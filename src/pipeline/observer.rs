@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::audit::{AuditCertified, AuditDrawn};
 use super::filter::FilterSummary;
 use super::note::Note;
 use super::plan::Plan;
@@ -219,6 +220,10 @@ pub enum Event<'a> {
         /// Where they are written.
         file: &'a Path,
     },
+    /// Rows of labels were drawn for an audit.
+    AuditDrawn(&'a AuditDrawn),
+    /// The answers to an audit were judged.
+    AuditCertified(&'a AuditCertified),
     /// A labelled set was written for another trainer.
     Exported(&'a Exported),
     /// Figures and pages were drawn.

@@ -8,7 +8,11 @@ use serde_json::Value;
 use super::finished::task_of;
 use crate::data::{Dataset, Example, Task, WeakRecord, read_json_lines, read_label_records};
 use crate::error::{Error, ErrorKind, Result};
-use crate::run::{Manifest, RunDir};
+use crate::run::files::LABELS;
+use crate::run::{Input, Manifest, RunDir};
+
+/// `kept.jsonl`: the labels that a filter kept.
+const KEPT: &str = "kept.jsonl";
 
 /// A labelled example.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +25,8 @@ pub(super) struct Labelled {
     pub(super) weight: f64,
     /// How sure it is: the margin of a label, or the agreement of the variants.
     pub(super) sureness: f64,
+    /// Probability that the model gives the label, where it is known.
+    pub(super) probability: Option<f64>,
     /// Log-probability of the label less that of the best other one, where these are known.
     pub(super) margin: Option<f64>,
     /// Whether it is set aside for validation.
@@ -72,8 +78,8 @@ impl RunLabels {
                 .hint("name the data that the run read with `--data FILE`"));
         }
         let labels = match manifest.command.as_str() {
-            "label" | "relabel" => of_labels(&folder.file("labels.jsonl"), &task)?,
-            "filter" => of_weak(&folder.file("kept.jsonl"))?,
+            "label" | "relabel" => of_labels(&folder.file(LABELS), &task)?,
+            "filter" => of_weak(&folder.file(KEPT))?,
             other => {
                 return Err(Error::new(
                     ErrorKind::Run,
@@ -103,6 +109,12 @@ impl RunLabels {
         Ok(Self { folder, manifest, task, dataset, labels })
     }
 
+    /// Returns the digest of the file with the labels.
+    pub(super) fn sha256(&self) -> Result<String> {
+        let name = if self.manifest.command == "filter" { KEPT } else { LABELS };
+        Input::of_file("labels", &self.folder.file(name)).map(|input| input.sha256)
+    }
+
     /// Returns the example of a label.
     pub(super) fn example(&self, labelled: &Labelled) -> &Example {
         &self.dataset.examples[labelled.place]
@@ -113,10 +125,11 @@ fn of_labels(path: &Path, task: &Task) -> Result<Vec<(String, Labelled)>> {
     let records = read_label_records(path, task)?.into_iter().map(|record| {
         let labelled = Labelled {
             place: 0,
-            label: record.label,
             weight: 1.0,
             sureness: record.margin,
             margin: Some(record.margin),
+            probability: probability(&record.logprobs, &record.label),
+            label: record.label,
             validation: false,
         };
         (record.id, labelled)
@@ -131,6 +144,12 @@ fn of_weak(path: &Path) -> Result<Vec<(String, Labelled)>> {
         let labelled = Labelled {
             place: 0,
             margin: record.distribution.as_ref().and_then(|all| margin(&label, all)),
+            // The share of its variants, where the weak model has no distribution.
+            probability: record
+                .distribution
+                .as_ref()
+                .and_then(|all| all.iter().find(|(name, _)| *name == label).map(|(_, p)| *p))
+                .or(Some(record.agreement)),
             label,
             weight: record.weight,
             sureness: record.agreement,
@@ -139,6 +158,13 @@ fn of_weak(path: &Path) -> Result<Vec<(String, Labelled)>> {
         Some((record.id, labelled))
     });
     Ok(labelled.collect())
+}
+
+/// The share of a label in the probabilities of all.
+fn probability(logprobs: &[(String, f64)], label: &str) -> Option<f64> {
+    let own = logprobs.iter().find(|(name, _)| name == label)?.1;
+    let sum: f64 = logprobs.iter().map(|(_, logprob)| (logprob - own).exp()).sum();
+    Some(1.0 / sum)
 }
 
 /// The margin of a label by the probabilities of all labels.

@@ -57,6 +57,7 @@ pub use document::markdown_cell;
 pub use entropy_bins::{EntropyChart, entropy_bars};
 pub use figure::write_figure;
 pub use heat_map::{HeatMap, heat_map};
+pub(crate) use html::inert_json;
 pub use loop_curve::{LoopChart, LoopPoint, LoopRate, loop_curve};
 pub use loss::{LossChart, LossPoint, loss_curve};
 pub use markdown::{code_span, plain, yaml_scalar};

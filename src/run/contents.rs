@@ -92,7 +92,8 @@ pub(super) fn whole_name(name: &str) -> Option<&str> {
 /// the lock, and what seems to be left of one may be at work.
 pub(super) fn partials(folder: &Path, manifest: &Manifest, with_findings: bool) -> Vec<PathBuf> {
     let all = files_of(manifest).into_iter();
-    let meant = all.filter(|(_, stage)| with_findings || *stage != Stage::Finding);
+    let meant =
+        all.filter(|(_, stage)| with_findings || !matches!(stage, Stage::Finding | Stage::Kept));
     let patterns = meant
         .flat_map(|(pattern, _)| [format!("{pattern}{PARTIAL}"), format!("{pattern}.*{PARTIAL}")]);
     patterns.flat_map(|pattern| expand(folder, &pattern)).collect()

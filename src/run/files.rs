@@ -39,6 +39,17 @@ pub const LOOP: &str = "loop.json";
 /// `explanation.json`: what a chat model made of a run's labels.
 pub const EXPLANATION: &str = "explanation.json";
 
+/// `audit/N/plan.json`: what was fixed before rows of an audit were drawn.
+pub const AUDIT_PLAN: &str = "plan.json";
+/// `audit/N/sheet.csv`: the rows that an auditor answers.
+pub const AUDIT_SHEET: &str = "sheet.csv";
+/// `audit/N/sheet.html`: the same as a page.
+pub const AUDIT_PAGE: &str = "sheet.html";
+/// `audit/N/certificate.json`: what the answers prove.
+pub const CERTIFICATE: &str = "certificate.json";
+/// `audit/N/gold.jsonl`: the labels that the auditor gave.
+pub const AUDIT_GOLD: &str = "gold.jsonl";
+
 /// Files of a model's folder that a merged or wholly trained model keeps.
 pub const MODEL_FILES: [&str; 12] = [
     "added_tokens.json",
@@ -70,6 +81,8 @@ pub enum Stage {
     End,
     /// Of a complete run, by other commands (`w2s eval`, `w2s explain`).
     Finding,
+    /// Of a complete run, with a person's work in it (`w2s audit`); the program never deletes it.
+    Kept,
 }
 
 /// One kind of file of run folders.
@@ -85,6 +98,7 @@ pub struct RunFile {
 
 const LABELLING: &[&str] = &["label", "relabel", "eval", "loop"];
 const ASKING: &[&str] = &["label", "relabel", "eval", "filter"];
+const LABELLED: &[&str] = &["label", "relabel", "filter"];
 const MODELS: &[&str] = &["train", "merge"];
 
 const fn file(name: &'static str, stage: Stage, by: &'static [&'static str]) -> RunFile {
@@ -109,6 +123,11 @@ const FILES: &[RunFile] = &[
     file("diagnostics.json", Stage::Finding, &[]),
     file("basins.json", Stage::Finding, &[]),
     file(EXPLANATION, Stage::Finding, &[]),
+    file("audit/*/plan.json", Stage::Kept, LABELLED),
+    file("audit/*/sheet.csv", Stage::Kept, LABELLED),
+    file("audit/*/sheet.html", Stage::Kept, LABELLED),
+    file("audit/*/certificate.json", Stage::Kept, LABELLED),
+    file("audit/*/gold.jsonl", Stage::Kept, LABELLED),
     file(SUMMARY, Stage::Result, &[]),
     file(SERVER, Stage::Result, ASKING),
     file(LABELS, Stage::Result, LABELLING),

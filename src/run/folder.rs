@@ -118,6 +118,9 @@ impl RunDir {
     fn delete_files(&self, old: &Manifest, with_last: bool) -> Result<()> {
         let mut folders = Vec::new();
         for (pattern, stage) in files_of(old) {
+            if stage == Stage::Kept {
+                continue;
+            }
             if stage == Stage::Lock {
                 // Before the journal ends: an end mark is gone by now, a loop's steps are not.
                 self.delete_steps(old)?;
@@ -263,7 +266,7 @@ impl RunDir {
     pub fn place(&self, name: &str) -> Result<PathBuf> {
         match stage_of(&self.manifest, name) {
             Some(Stage::Result | Stage::Scratch) if self.lock.is_some() && !self.complete => {}
-            Some(Stage::Finding) if self.complete => {}
+            Some(Stage::Finding | Stage::Kept) if self.complete => {}
             Some(stage) => return Err(self.bug(&format!("`{name}` ({stage:?})"))),
             None => {
                 let command = &self.manifest.command;

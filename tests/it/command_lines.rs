@@ -115,8 +115,12 @@ const LINES: &[&str] = &[
     "data draw --data d --part a=1 --out o --force",
     "explain r MODEL SERVER --data d --num-examples 3 --max-characters 100 --max-new-tokens 20 --seed 1 \
         --force",
+    "audit draw r --guarantee 0.1@0.9 --budget 60 --share 0.5 --error-rate 0.2 --show-labels --seed 3 \
+        --data d",
+    "audit certify r --answers a.csv --data d",
     "export r --format dpo --base-model b --out o",
-    "export r --format llama-factory --base-model b --training t --out o --data d --seed 5 --force",
+    "export r --format llama-factory --base-model b --training t --out o --data d --seed 5 --force \
+        --guarantee 0.05@0.95",
 ];
 
 fn whole(line: &str) -> Vec<String> {

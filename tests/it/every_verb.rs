@@ -20,7 +20,7 @@ use crate::filter_runs::QUESTIONS;
 use crate::server_stub::{self, ALL, Say, Stub, of_model};
 
 /// What is run in turn; `MODEL` and `CHAT` stand for served models. Each name is one of what is printed.
-const LINES: [(&str, &str); 28] = [
+const LINES: [(&str, &str); 29] = [
     ("draw", "data draw --data claims.jsonl --part few=4 --part rest=12 --out drawn --seed 3"),
     (
         "icm",
@@ -113,6 +113,7 @@ const LINES: [(&str, &str); 28] = [
         "export icm --format llama-factory --base-model model --training trained --data claims.jsonl \
             --out exported",
     ),
+    ("audit", "audit draw icm --guarantee 0.4@0.6 --budget 5 --share 0.5 --error-rate 0.2"),
     ("plan", "plan recipe.toml --scale small --data-dir . --measure 0"),
     ("reproduce", "reproduce recipe.toml --scale small --data-dir . --out reproduced"),
 ];

@@ -4,6 +4,8 @@
 #![expect(clippy::print_stdout, reason = "measured differences belong in the test's output")]
 
 mod adapter;
+mod audit_draws;
+mod audits;
 mod baseline_runs;
 mod baselines;
 mod blocks;

@@ -3,6 +3,7 @@
 //! What a run says goes to stderr, what a verb prints to stdout. All matches go to their end: an event, a
 //! note or a warning that has no words does not build.
 
+mod audit;
 mod compare;
 mod evaluate;
 mod filter;
@@ -86,6 +87,8 @@ pub(super) fn lines(event: &Event<'_>) -> Result<Vec<Line>> {
         Event::Pulled(files) => printed(files.iter().map(|file| file.display().to_string())),
         Event::Drawn { file, num_records } => said([folders::drawn(file, num_records)]),
         Event::Explained { explanation, file } => folders::explained(explanation, file),
+        Event::AuditDrawn(drawn) => audit::drawn(drawn),
+        Event::AuditCertified(judged) => audit::certified(judged),
         Event::Exported(done) => folders::exported(done),
         Event::Reported(summary) => {
             let mut lines = said(summary.notes.iter().map(|note| format!("note: {note}")));

@@ -38,6 +38,11 @@ impl Format {
         }
     }
 
+    /// The word of the command line.
+    pub(super) fn word(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
     /// Whether it takes preferences, not completions.
     pub fn is_of_preferences(self) -> bool {
         matches!(self, Self::Dpo | Self::Reward)

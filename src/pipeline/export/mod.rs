@@ -15,14 +15,17 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::audit::covered;
 use super::observer::Event;
 use super::results::Exported;
 use super::run_labels::RunLabels;
 use super::session::Session;
+use super::usage::wrong;
 use crate::data::json_lines;
 use crate::error::{Error, ErrorKind, Result};
+use crate::eval::Guarantee;
 use crate::report::{code_span, plain};
-use crate::run::{GoldUse, write_atomic};
+use crate::run::{GoldUse, Manifest, write_atomic};
 
 use notes::Notes;
 use preferences::preferences;
@@ -65,6 +68,10 @@ pub struct ExportJob {
     /// Folder to make
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// Write the labels alone that an audit of the run (`w2s audit`) covers with this guarantee: largest
+    /// share of wrong labels, and confidence; the auditor's answers stand in for the labels of audited rows
+    #[arg(long, value_name = "ERROR@CONFIDENCE")]
+    pub guarantee: Option<Guarantee>,
     /// Data of the run [default: where the run read them]
     #[arg(long, value_name = "FILE")]
     pub data: Option<PathBuf>,
@@ -82,12 +89,25 @@ pub(super) fn run(args: ExportJob, session: &Session<'_>) -> Result<Exported> {
             .at(&args.out)
             .hint("choose another, or write over its files with `--force`"));
     }
-    let labels = RunLabels::read(&args.run, args.data.as_deref())?;
+    if args.guarantee.is_some() && args.format.is_of_preferences() {
+        return Err(wrong(
+            format!("`--guarantee` does not go with `--format {}`", args.format.word()),
+            "an audit is about labels, and a pair is made of several; export claims instead",
+        ));
+    }
+    let mut labels = RunLabels::read(&args.run, args.data.as_deref())?;
+    let covered = match &args.guarantee {
+        Some(guarantee) => Some(covered(&mut labels, guarantee)?),
+        None => None,
+    };
     let training = match &args.training {
         Some(run) => TrainingSettings::of_run(run)?,
         None => TrainingSettings::default_for(&args.base_model, &labels.manifest),
     };
     let mut notes = Notes::default();
+    if let Some(covered) = &covered {
+        notes.of_guarantee(covered);
+    }
     let rows = if args.format.is_of_preferences() {
         let preferences = preferences(&labels)?;
         notes.of_preferences(&preferences, args.format);
@@ -144,6 +164,13 @@ pub(super) fn run(args: ExportJob, session: &Session<'_>) -> Result<Exported> {
         };
         write(&name, text.as_bytes())?;
     }
+    let gold_used = match (&labels.manifest.gold_used, &covered) {
+        (GoldUse::No(_), Some(covered)) if covered.num_audited > 0 => GoldUse::Because(format!(
+            "{} labels are those that an auditor gave",
+            covered.num_audited
+        )),
+        (used, _) => used.clone(),
+    };
     let how = if is_weighted {
         format!(
             "The loss of {} cannot be weighted by example. So the weights are sampling weights: train.jsonl has\n{} rows, each example as often as its weight asks (weight divided by the mean weight, rounded up or\ndown at random, seed {}); {left_out} of {} examples were not drawn. weighted.jsonl has every example once with its weight.\n",
@@ -155,7 +182,10 @@ pub(super) fn run(args: ExportJob, session: &Session<'_>) -> Result<Exported> {
     } else {
         "All examples weigh the same; train.jsonl has each of them once.\n".to_owned()
     };
-    write("README.md", readme(&args, &labels, &training, &how, &notes).as_bytes())?;
+    write(
+        "README.md",
+        readme(&args, (&labels.manifest, &gold_used), &training, &how, &notes).as_bytes(),
+    )?;
     let exported = Exported {
         folder: args.out.clone(),
         format: args.format,
@@ -166,7 +196,7 @@ pub(super) fn run(args: ExportJob, session: &Session<'_>) -> Result<Exported> {
         notes: notes.0,
         settings: training.origin().to_owned(),
         remark: remark(&args, &training),
-        gold_used: labels.manifest.gold_used.clone(),
+        gold_used,
     };
     session.voice.event(&Event::Exported(&exported))?;
     Ok(exported)
@@ -179,13 +209,12 @@ fn remark(args: &ExportJob, training: &TrainingSettings) -> Option<String> {
 
 fn readme(
     args: &ExportJob,
-    labels: &RunLabels,
+    (manifest, gold_used): (&Manifest, &GoldUse),
     training: &TrainingSettings,
     how: &str,
     notes: &Notes,
 ) -> String {
     let mut text = format!("# Labels for {}\n\n", args.format.name());
-    let manifest = &labels.manifest;
     let setting = |name: &str| manifest.settings.get(name).and_then(Value::as_str).unwrap_or("-");
     let _ = writeln!(
         text,
@@ -195,7 +224,7 @@ fn readme(
         code_span(setting("task")),
         code_span(setting("model"))
     );
-    let gold = match &manifest.gold_used {
+    let gold = match gold_used {
         GoldUse::No(_) => "No gold label had a part in the labels.".to_owned(),
         GoldUse::Because(reason) => format!("Gold had a part in the labels: {}.", plain(reason)),
     };

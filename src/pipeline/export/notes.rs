@@ -2,12 +2,22 @@
 
 use super::formats::Format;
 use super::preferences::Preferences;
+use crate::pipeline::audit::Covered;
 
 /// Sentences for the terminal, the README and the configuration.
 #[derive(Debug, Default)]
 pub(super) struct Notes(pub(super) Vec<String>);
 
 impl Notes {
+    /// What an audit says of the labels.
+    pub(super) fn of_guarantee(&mut self, covered: &Covered) {
+        let Covered { statement, num_left_out, num_audited } = covered;
+        self.0.push(statement.clone());
+        self.0.push(format!(
+            "{num_left_out} labels of the run are not covered and left out; {num_audited} labels are the auditor's own"
+        ));
+    }
+
     /// What is lost where weights differ.
     pub(super) fn of_weights(&mut self, format: Format, left_out: usize) {
         self.0.push(format!(

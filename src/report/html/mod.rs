@@ -62,7 +62,7 @@ pub(super) fn page(report: &Report) -> String {
         let _ = writeln!(
             page,
             "<script type=\"application/json\" id=\"example-data\">{}</script>",
-            inert(&report.examples.to_json())
+            inert_json(&report.examples.to_json())
         );
     }
     let _ = write!(page, "<script>\n{SCRIPT}</script>\n</body>\n</html>\n");
@@ -70,7 +70,7 @@ pub(super) fn page(report: &Report) -> String {
 }
 
 /// Returns JSON that ends no script element and is JavaScript too.
-fn inert(json: &str) -> String {
+pub(crate) fn inert_json(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for letter in json.chars() {
         match letter {
@@ -433,7 +433,7 @@ mod tests {
 
     #[test]
     fn data_end_no_script() {
-        let text = inert("{\"a\":\"</script><!-- \u{2028} & é\"}");
+        let text = inert_json("{\"a\":\"</script><!-- \u{2028} & é\"}");
         assert_eq!(text, "{\"a\":\"\\u003c/script\\u003e\\u003c!-- \\u2028 \\u0026 é\"}");
         let back: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         assert_eq!(back["a"], "</script><!-- \u{2028} & é");
