@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Opens the page of `w2s report` in a headless Chromium and uses it as a reader would.
+"""Opens the pages of `w2s report` and `w2s audit` in a headless Chromium and uses them as a reader would.
 
     scripts/test_report.py                        runs of tiny models, made by target/debug/w2s
     scripts/test_report.py PAGE.html...           any pages: errors, network, pictures, schemes only
@@ -48,10 +48,17 @@ def equal(found, expected, what):
     expect(found == expected, f"{what}: expected {expected!r}, got {found!r}")
 
 
-def make_runs(box):
-    """Run folders of every kind on a tiny model, their gold, and a page of them."""
+def w2s(*words, cwd):
+    """Runs the program, which must do well."""
     program = os.environ.get("W2S") or str(ROOT / "target/debug/w2s")
     expect(Path(program).exists(), f"`{program}` is missing; `cargo build` makes it")
+    done = subprocess.run([program, *words], cwd=cwd, capture_output=True, text=True, timeout=120)
+    expect(done.returncode == 0, f"w2s {' '.join(words)}:\n{done.stderr}")
+    return done
+
+
+def make_runs(box):
+    """Run folders of every kind on a tiny model, their gold, and a page of them."""
     model = str(ROOT / "tests/parity/llama")
     lines = (ROOT / "data/demo/reviews.jsonl").read_text(encoding="utf-8").splitlines()[:12]
     records = [json.loads(line) for line in lines]
@@ -61,21 +68,20 @@ def make_runs(box):
     gold = str(ROOT / "data/demo/reviews.gold.jsonl")
     common = ["--model", model, "--task", "sentiment", "--data", "reviews.jsonl", "--device", "cpu"]
 
-    def w2s(*words):
-        done = subprocess.run([program, *words], cwd=box, capture_output=True, text=True, timeout=120)
-        expect(done.returncode == 0, f"w2s {' '.join(words)}:\n{done.stderr}")
+    def run(*words):
+        w2s(*words, cwd=box)
 
-    w2s("label", *common, "--out", "icm", "--iterations", "15")
-    w2s("label", *common, "--out", "zero", "--method", "zero-shot")
-    w2s("filter", "--entropy", *common, "--out", "weak")
-    w2s("eval", "--gold", gold, "icm", "zero", "weak")
-    w2s("train", *common, "--labels", "icm/labels.jsonl", "--out", "student", "--epochs", "2")
+    run("label", *common, "--out", "icm", "--iterations", "15")
+    run("label", *common, "--out", "zero", "--method", "zero-shot")
+    run("filter", "--entropy", *common, "--out", "weak")
+    run("eval", "--gold", gold, "icm", "zero", "weak")
+    run("train", *common, "--labels", "icm/labels.jsonl", "--out", "student", "--epochs", "2")
     rounds = ["--set", "label.iterations=8", "--set", "train.epochs=1"]
-    w2s("loop", *common, "--out", "rounds", "--batches", "2", "--held-out", "0.25", *rounds)
-    w2s("eval", "--gold", gold, "rounds")
-    w2s("compare", "--gold", gold, "--method", "zero=zero", "--method", "icm=icm", "--out", "methods")
+    run("loop", *common, "--out", "rounds", "--batches", "2", "--held-out", "0.25", *rounds)
+    run("eval", "--gold", gold, "rounds")
+    run("compare", "--gold", gold, "--method", "zero=zero", "--method", "icm=icm", "--out", "methods")
     runs = ["icm", "zero", "weak", "student", "rounds", "methods"]
-    w2s("report", *runs, "--gold", gold, "--out", "page")
+    run("report", *runs, "--gold", gold, "--out", "page")
     pictures = [path.stem for path in (box / "page").glob("*.svg")]
     expect(len(pictures) == NUM_FIGURES, f"figures as files: {sorted(pictures)}")
     for stem in pictures:
@@ -271,6 +277,43 @@ def check_many(checks, box):
     say(f"{NUM_MANY} examples: opened in {opened:.2f} s, sorted in {slowest:.2f} s at most")
 
 
+def check_sheet(page, box, pictures):
+    """The page of an audit: answers by click and key, nothing of the model's label before, a file that counts."""
+    w2s("audit", "draw", "zero", "--guarantee", "0.5@0.9", "--budget", "8", "--share", "0.9",
+        "--error-rate", "0.3", cwd=box)
+    sheet = Checks(page, box / "zero/audit/1/sheet.html", pictures)
+    for name, size, scheme in [("sheet-light", DESKTOP, "light"), ("sheet-dark", DESKTOP, "dark"),
+                               ("sheet-phone", PHONE, "light")]:
+        sheet.look(name, size, scheme)
+    plan = json.loads((box / "zero/audit/1/plan.json").read_text(encoding="utf-8"))
+    labels = (box / "zero/labels.jsonl").read_text(encoding="utf-8").splitlines()
+    labels = {row["id"]: row["label"] for row in map(json.loads, labels)}
+    rows = plan["rows"]
+    equal(page.run("document.title"), "w2s audit", "title of the sheet")
+    said = "document.querySelector('#said').textContent"
+    right = {row: labels[row] for row in rows}
+    right[rows[1]] = "?"
+    for i, row in enumerate(rows):
+        equal(page.run(said), "", "what the sheet says before an answer")
+        choices = page.run("[...document.querySelectorAll('#choices button')].map(b => b.lastChild.textContent)")
+        equal(choices, ["negative", "positive", "cannot tell"], "choices")
+        at = {"?": 2}.get(right[row], choices.index(right[row]) if right[row] != "?" else 2)
+        page.run(f"document.querySelectorAll('#choices button')[{at}].click()")
+        expect(page.run(said).startswith(f"The model's label: {labels[row]}"), "the label behind an answer")
+        if i == 0 and pictures:
+            page.picture(pictures / "sheet-answered.png", whole=True)
+        page.run("document.dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight'}))")
+    equal(page.run("document.querySelector('#bar').value"), len(rows), "rows answered")
+    page.run("URL.createObjectURL = (blob) => { window.saved = blob; return 'data:,'; }")
+    page.run("document.querySelector('#save').click()")
+    page.run("window.saved.text().then((text) => { window.text = text; })")
+    time.sleep(0.2)
+    (box / "answers.csv").write_text(page.run("window.text"), encoding="utf-8")
+    done = w2s("audit", "certify", "zero", "--answers", "answers.csv", cwd=box)
+    expect(f"1 of {len(rows)} audited labels are wrong" in done.stdout, done.stdout)
+    say(f"sheet.html: {len(rows)} rows answered, saved and certified")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pages", nargs="*", type=Path, metavar="PAGE.html")
@@ -296,7 +339,8 @@ def main():
             if path:
                 check_table(Checks(page, path, None), records)
                 check_many(Checks(page, path, None), box)
-    say("the report opens without an error, asks for nothing, and its table works")
+                check_sheet(page, box, args.pictures)
+    say("the pages open without an error, ask for nothing, and what is in them works")
     return 0
 
 
