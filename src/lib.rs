@@ -45,6 +45,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`error`] | the one error type: what, where, and what to do |
+//! | [`guide`] | what it does and how it is used, page by page |
 //! | [`guard`] | panics of foreign readers as errors with the file |
 //! | [`stats`] | quantiles and entropies, one definition each |
 //! | [`run`] | run folders: manifest, journal for resuming, seeds |
@@ -70,6 +71,7 @@ pub mod error;
 pub mod eval;
 pub mod filter;
 pub mod guard;
+pub mod guide;
 pub mod hub;
 pub mod label;
 pub mod lm;

@@ -3,6 +3,7 @@
 mod cache;
 mod diff;
 mod ending;
+mod guide;
 mod printable;
 mod runs;
 mod serve_check;
@@ -44,6 +45,8 @@ enum Command {
     ServeCheck(serve_check::ServeCheckArgs),
     #[command(display_order = 20)]
     Cache(cache::CacheArgs),
+    #[command(display_order = 21)]
+    Guide(guide::GuideArgs),
 }
 
 /// Runs the program on the process's arguments and returns its exit status.
@@ -83,6 +86,7 @@ impl Command {
             Self::Tasks(args) => tasks::run(args),
             Self::ServeCheck(args) => serve_check::run(args),
             Self::Cache(args) => cache::run(args),
+            Self::Guide(args) => guide::run(&args),
         }?;
         Ok(true)
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::cli::{Place, bad, good, has, text, w2s};
+use crate::cli::{Place, bad, bad_usage, good, has};
 use crate::common::tiny;
 
 const NUM: usize = 120;
@@ -51,13 +51,6 @@ fn labels(run: &str) -> BTreeMap<String, (String, f64)> {
 fn rows(run: &str, sheet: usize) -> Vec<String> {
     let plan = json_of(&format!("{run}/audit/{sheet}/plan.json"));
     plan["rows"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned()).collect()
-}
-
-/// Runs, expects exit status 2, and returns the message.
-fn misused(args: &[&str]) -> String {
-    let output = w2s(args);
-    assert_eq!(output.status.code(), Some(2), "{args:?}");
-    text(&output.stderr)
 }
 
 fn other(label: &str) -> &'static str {
@@ -248,7 +241,7 @@ fn the_next_sheet_is_of_a_larger_set_and_asks_nothing_twice() {
     good(&["audit", "certify", &run, "--answers", &answers(&place, &run, 1, 0)]);
     let smaller = draw("0.4");
     has(
-        &misused(&smaller.iter().map(String::as_str).collect::<Vec<_>>()),
+        &bad_usage(&smaller.iter().map(String::as_str).collect::<Vec<_>>()),
         &["expected 61 or more of 120"],
     );
     run_it(draw("0.9"));
@@ -394,7 +387,7 @@ fn what_cannot_be_proved_is_refused_before_a_row_is_asked() {
     let place = Place::new();
     let run = labelled(&place, "run", &[]);
     let draw = |more: &[&str]| bad(&[&["audit", "draw", &run], more].concat());
-    let wrong = |more: &[&str]| misused(&[&["audit", "draw", &run], more].concat());
+    let wrong = |more: &[&str]| bad_usage(&[&["audit", "draw", &run], more].concat());
     // scipy: the fewest rows of 120 with hypergeom.cdf(0, 120, 7, n) <= .05 are 41.
     has(
         &draw(&["--budget", "40", "--share", "1", "--error-rate", "0.01"]),

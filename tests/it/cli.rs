@@ -35,6 +35,14 @@ pub fn bad(args: &[&str]) -> String {
     message
 }
 
+/// Runs, expects exit status 2, and returns the message.
+pub fn bad_usage(args: &[&str]) -> String {
+    let output = w2s(args);
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{args:?}\n{message}");
+    message
+}
+
 pub fn has(message: &str, parts: &[&str]) {
     for part in parts {
         assert!(message.contains(part), "`{part}` is not in:\n{message}");

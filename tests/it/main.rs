@@ -45,6 +45,7 @@ mod fuzz_templates;
 mod generate;
 mod gold_firewall;
 mod golden;
+mod guide;
 mod held_out;
 mod help;
 mod hub;

@@ -85,7 +85,13 @@ fn a_run_folder_is_an_adapter_as_peft_writes_it() {
         json(&place, "a/manifest.json")["gold_used"].as_str().unwrap().find("gold"),
         Some(15)
     );
-    assert!(place.read("a/README.md").contains("Gold labels had a part in it"));
+    let card = place.read("a/README.md");
+    assert!(card.contains("Gold labels had a part in it"));
+    // The base model is found from anywhere, and asked as it was trained (scripts/test_card.py runs it).
+    let base = std::path::absolute(tiny("llama")).unwrap().display().to_string();
+    assert_eq!(ours["base_model_name_or_path"], base);
+    let prompt = r#"prompt = "Question: {question}"#;
+    assert!(card.contains(&format!("base = \"{base}\"")) && card.contains(prompt), "{card}");
     let a = place.path("a");
     let zero = |out, more: &[&str]| {
         good(&strs(&place.label(out, &[&["--method", "zero-shot"], more].concat())));

@@ -1,5 +1,6 @@
 //! `w2s train`: an adapter or a whole model trained on labels, in a run folder.
 
+mod card;
 mod engine;
 mod engine_options;
 mod files;
@@ -169,7 +170,7 @@ fn train(
     }
     let summary = summary(&training, cuts, &reports, &trainer, &state, written_step);
     folder.write_json("summary.json", &summary)?;
-    write_card(&folder, &manifest, &summary)?;
+    write_card(&folder, &manifest, &summary, (&args.model.model, &task))?;
     let seconds = began.elapsed().as_secs_f64();
     // The checkpoint goes after the end mark: a kill before it loses no step.
     let folder = folder.finish_training(seconds, work_seconds, session_tokens)?;

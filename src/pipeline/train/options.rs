@@ -401,7 +401,13 @@ impl TrainJob {
             dropout: self.lora_dropout.unwrap_or(default.dropout),
             target_modules,
             use_rslora: self.rslora,
-            base_model: Some(self.model.model.display().to_string()),
+            // PEFT opens it from any working folder.
+            base_model: Some(
+                std::path::absolute(&self.model.model)
+                    .unwrap_or_else(|_| self.model.model.clone())
+                    .display()
+                    .to_string(),
+            ),
             ..default
         }
     }

@@ -1,9 +1,13 @@
 //! What a training came to: `summary.json`, and the model card that says it to people.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::card::use_from_python;
 use super::items::Training;
+use crate::data::Task;
 use crate::error::Result;
 use crate::report::{code_span, plain, yaml_scalar};
 use crate::run::files::CARD;
@@ -91,6 +95,7 @@ pub(super) fn write_card(
     folder: &RunDir,
     manifest: &Manifest,
     summary: &TrainSummary,
+    (base, task): (&Path, &Task),
 ) -> Result<()> {
     let setting = |name: &str| match &manifest.settings[name] {
         Value::String(text) => text.clone(),
@@ -118,7 +123,8 @@ pub(super) fn write_card(
         }
         GoldUse::No(_) => card += "No gold label had a part in it.\n\n",
     }
-    card += "| metric | value |\n|---|---|\n";
+    card += &use_from_python(base, is_adapter, task);
+    card += "## How it came about\n\n| metric | value |\n|---|---|\n";
     if let Value::Object(metrics) = json!(summary) {
         for (name, value) in metrics.iter().filter(|(_, value)| !value.is_null()) {
             card += &format!("| {name} | {value} |\n");
