@@ -78,7 +78,7 @@ pub use outcome::Outcome;
 pub use plan::{Plan, PlanJob, PlannedInterval, PlannedRequests, PlannedStep, Speed};
 pub use prior::PriorOptions;
 pub use relabel::{ChangeName, RelabelJob, RelabelSummary};
-pub use report::ReportJob;
+pub use report::{Length, ReportJob};
 pub use reproduce::{PlaceOptions, RecipeListing, ReproduceJob, Reproduction};
 pub use results::{
     DrawSummary, Evaluated, ExplainedGroup, Explanation, Exported, PromptScores, ScoredLabel,

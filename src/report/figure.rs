@@ -1,24 +1,31 @@
-//! Figures as files: each as SVG for print and as PNG for pages that show no SVG.
+//! Figures as files: each as SVG, as PDF for papers, and as PNG for pages that show no SVG.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::png::render_png;
+use super::png::{render_pdf, render_png};
 use crate::error::{Error, Result};
 use crate::run::write_atomic;
 
 /// Pixels to the user unit in the PNG; two keeps it sharp on dense screens.
 const PNG_SCALE: f32 = 2.0;
 
-/// Returns the paths of `DIR/STEM.svg` and `DIR/STEM.png` after writing both.
+/// Returns the paths of `DIR/STEM.svg`, `.pdf` and `.png` after writing all; the page of the PDF is so many inches
+/// wide, or a point to the user unit.
 ///
 /// The folder is made when it is missing. A file is either the old or the new one, never half.
 ///
 /// # Errors
 /// When the SVG cannot be drawn or a file cannot be written.
-pub fn write_figure(dir: &Path, stem: &str, svg: &str) -> Result<Vec<PathBuf>> {
+pub fn write_figure(
+    dir: &Path,
+    stem: &str,
+    svg: &str,
+    width_inches: Option<f64>,
+) -> Result<Vec<PathBuf>> {
     let png = render_png(svg, PNG_SCALE)?;
-    let files = [("svg", svg.as_bytes()), ("png", png.as_slice())];
+    let pdf = render_pdf(svg, width_inches)?;
+    let files = [("svg", svg.as_bytes()), ("pdf", pdf.as_slice()), ("png", png.as_slice())];
     let write = |(extension, bytes): (&str, &[u8])| {
         let path = dir.join(format!("{stem}.{extension}"));
         write_whole(&path, bytes).map(|()| path)

@@ -62,7 +62,7 @@ pub use loop_curve::{LoopChart, LoopPoint, LoopRate, loop_curve};
 pub use loss::{LossChart, LossPoint, loss_curve};
 pub use markdown::{code_span, plain, yaml_scalar};
 pub use page::{ReportInputs, ReportSummary, report, report_on};
-pub use png::render_png;
+pub use png::{render_pdf, render_png};
 pub use published_bars::{PublishedBar, published_bars};
 pub use recipe::RecipeResult;
 pub use stack::stack;

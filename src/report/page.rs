@@ -30,7 +30,7 @@ use crate::eval::{Basins, Evaluation};
 const COLLAPSED_SHARE: f64 = 0.95;
 
 /// What [`report_on`] reads.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ReportInputs {
     /// Folders of runs, comparisons and recipes, in the order they are shown.
     pub runs: Vec<PathBuf>,
@@ -42,6 +42,8 @@ pub struct ReportInputs {
     pub gold: Option<PathBuf>,
     /// The gold file's column; none takes the task's.
     pub gold_column: Option<String>,
+    /// How wide the pages of figures as PDF are; none takes a point to the user unit.
+    pub width_inches: Option<f64>,
 }
 
 /// What [`report`] wrote and what it noticed.
@@ -62,7 +64,7 @@ pub fn report(runs: &[PathBuf], basins: Option<&Path>, out: &Path) -> Result<Rep
     report_on(&ReportInputs { runs: runs.to_vec(), basins, ..ReportInputs::default() }, out)
 }
 
-/// Returns the files of the report, written to the folder `out`: each figure as SVG and PNG,
+/// Returns the files of the report, written to the folder `out`: each figure as SVG, PDF and PNG,
 /// `report.md`, and `report.html`, which needs no other file.
 ///
 /// Each run needs `manifest.json` and `summary.json`; one with `eval.json` gets a bar, one with
@@ -78,7 +80,7 @@ pub fn report_on(inputs: &ReportInputs, out: &Path) -> Result<ReportSummary> {
     let report = read(inputs)?;
     let mut files = Vec::new();
     for figure in &report.figures {
-        files.extend(write_figure(out, &figure.stem, &figure.svg)?);
+        files.extend(write_figure(out, &figure.stem, &figure.svg, inputs.width_inches)?);
     }
     let pages = [("report.md", markdown_page(&report)), ("report.html", html::page(&report))];
     for (name, page) in pages {

@@ -1,4 +1,4 @@
-//! SVG to PNG, with a font of our own.
+//! SVG to PNG and PDF, with a font of our own.
 //!
 //! A fresh machine may have no font at all, and two machines seldom have the same; so the picture
 //! is drawn with Noto Sans, which the program carries (regular and bold, some 400 kB).
@@ -9,6 +9,8 @@ use resvg::tiny_skia::{Pixmap, Transform};
 use resvg::usvg::fontdb::Database;
 use resvg::usvg::{Options, Tree};
 
+use svg2pdf::{ConversionOptions, PageOptions};
+
 use crate::error::{Error, ErrorKind, Result};
 
 const FAMILY: &str = "Noto Sans";
@@ -18,9 +20,7 @@ const FAMILY: &str = "Noto Sans";
 /// # Errors
 /// When the document is not SVG, or the picture would be empty or too large.
 pub fn render_png(svg: &str, scale: f32) -> Result<Vec<u8>> {
-    let options = Options { fontdb: fonts(), font_family: FAMILY.to_owned(), ..Options::default() };
-    let tree = Tree::from_str(svg, &options)
-        .map_err(|source| failed(&format!("the figure is not SVG: {source}")))?;
+    let tree = tree_of(svg)?;
     let size = tree.size();
     let pixels = |length: f32| (length * scale).round() as u32;
     let (width, height) = (pixels(size.width()), pixels(size.height()));
@@ -28,6 +28,26 @@ pub fn render_png(svg: &str, scale: f32) -> Result<Vec<u8>> {
         .ok_or_else(|| failed(&format!("cannot draw a picture of {width} x {height} pixels")))?;
     resvg::render(&tree, Transform::from_scale(scale, scale), &mut pixmap.as_mut());
     pixmap.encode_png().map_err(|source| failed(&format!("cannot encode the picture: {source}")))
+}
+
+/// Returns the PDF of an SVG document, one page of its size: of `width_inches`, or of a point to the user unit.
+/// Its text is drawn as outlines, so that it needs no font and the same figure has the same bytes.
+///
+/// # Errors
+/// When the document is not SVG or cannot be written as PDF.
+pub fn render_pdf(svg: &str, width_inches: Option<f64>) -> Result<Vec<u8>> {
+    let tree = tree_of(svg)?;
+    let dpi = width_inches.map_or(72.0, |width| tree.size().width() / width as f32);
+    // Text as outlines: embedded fonts come in another order each time.
+    let options = ConversionOptions { embed_text: false, ..ConversionOptions::default() };
+    svg2pdf::to_pdf(&tree, options, PageOptions { dpi })
+        .map_err(|source| failed(&format!("cannot write the figure as PDF: {source}")))
+}
+
+fn tree_of(svg: &str) -> Result<Tree> {
+    let options = Options { fontdb: fonts(), font_family: FAMILY.to_owned(), ..Options::default() };
+    Tree::from_str(svg, &options)
+        .map_err(|source| failed(&format!("the figure is not SVG: {source}")))
 }
 
 fn fonts() -> Arc<Database> {

@@ -107,7 +107,7 @@ const LINES: &[&str] = &[
     "eval --gold g -- -run",
     "compare --method a=r/0,r/1 --method b=r/2 --weak weak=w --ceiling c --gold g --gold-column a,b \
         --task t --published naive=78.4 --published a=1 --resamples 100 --seed 1 --out o --force",
-    "report r s --basins b --comparison c --gold g --gold-column column --out o",
+    "report r s --basins b --comparison c --gold g --gold-column column --width 3.25in --out o",
     "data pull sentiment --split test --config c --revision v2 --out o --refresh",
     "data pull owner/set --file data/train.parquet",
     "data draw --data d --part gold=48 --part weak=240 --max-chars 120 --where category=business \

@@ -278,11 +278,21 @@ fn pictures_are_twice_the_size_and_hold_ink() {
         ("accuracy", accuracy_bars(&bar_chart(3, true))),
         ("search", search_curve(&search_chart(2, 30, |i| i as f64))),
     ] {
-        let files = write_figure(&out, stem, &svg).expect("written");
-        let names = ["svg", "png"].map(|extension| out.join(format!("{stem}.{extension}")));
+        let files = write_figure(&out, stem, &svg, Some(3.25)).expect("written");
+        let names = ["svg", "pdf", "png"].map(|extension| out.join(format!("{stem}.{extension}")));
         assert_eq!(files, names);
         assert_eq!(fs::read_to_string(&files[0]).expect("the SVG"), svg);
-        let bytes = fs::read(&files[1]).expect("the PNG");
+        let bytes = fs::read(&files[2]).expect("the PNG");
+        // A page of 3.25 inches, 234 points, as high as the figure asks, that needs no font.
+        let pdf = fs::read(&files[1]).expect("the PDF");
+        let text = String::from_utf8_lossy(&pdf);
+        let (width, height) = (rendered(&svg).size().width(), rendered(&svg).size().height());
+        let page = text.split("/MediaBox [").nth(1).and_then(|rest| rest.split(']').next());
+        let page: Vec<f32> =
+            page.unwrap().split_whitespace().map(|number| number.parse().unwrap()).collect();
+        assert!((page[2] - 234.0).abs() < 0.01, "{page:?}");
+        assert!((page[3] - 234.0 * height / width).abs() < 0.01, "{page:?}");
+        assert!(text.starts_with("%PDF-") && !text.contains("/Font") && pdf.len() > 3000);
         let picture = Pixmap::decode_png(&bytes).expect("a PNG");
         let size = rendered(&svg).size();
         assert_eq!(picture.width(), (size.width() * 2.0).round() as u32);
@@ -296,11 +306,12 @@ fn pictures_are_twice_the_size_and_hold_ink() {
         let dark = picture.pixels()[title].iter().filter(|p| p.red() < 60 && p.blue() < 70).count();
         assert!(dark > 100, "{dark} dark pixels in the title");
 
-        let again = write_figure(&out, stem, &svg).expect("written again");
-        assert_eq!(fs::read(&again[1]).expect("the PNG"), bytes);
+        let again = write_figure(&out, stem, &svg, Some(3.25)).expect("written again");
+        assert_eq!(fs::read(&again[2]).expect("the PNG"), bytes);
+        assert!(fs::read(&again[1]).expect("the PDF") == pdf, "another PDF of the same figure");
     }
     let left: Vec<_> = fs::read_dir(&out).expect("the folder").collect();
-    assert_eq!(left.len(), 4, "no temporary file stays: {left:?}");
+    assert_eq!(left.len(), 6, "no temporary file stays: {left:?}");
     assert!(render_png("<svg", 2.0).is_err());
 }
 
@@ -316,7 +327,7 @@ fn a_figure_that_cannot_be_written_says_where() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let file = dir.path().join("file");
     fs::write(&file, "x").expect("written");
-    let error = write_figure(&file, "accuracy", &accuracy_bars(&bar_chart(1, true)))
+    let error = write_figure(&file, "accuracy", &accuracy_bars(&bar_chart(1, true)), None)
         .expect_err("a file is not a folder");
     assert_eq!((error.kind(), error.place()), (ErrorKind::Io, Some((file.as_path(), None))));
 }

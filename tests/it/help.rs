@@ -12,7 +12,9 @@ use crate::cli::text;
 use crate::common::project;
 
 /// Options of other programs that our texts name.
-const FOREIGN: [(&str, &str); 21] = [
+const FOREIGN: [(&str, &str); 23] = [
+    ("--example", "cargo"),
+    ("--open", "cargo"),
     ("--alias", "llama.cpp"),
     ("--context-length", "SGLang"),
     ("--ctx-size", "llama.cpp"),

@@ -91,7 +91,7 @@ fn a_report_shows_trainings_without_an_evaluation() {
     let out = dir.path().join("report");
     let one = train_folder(dir.path(), "student");
     let summary = report(std::slice::from_ref(&one), None, &out).unwrap();
-    let names = ["loss.svg", "loss.png", "report.md", "report.html"];
+    let names = ["loss.svg", "loss.pdf", "loss.png", "report.md", "report.html"];
     assert_eq!(summary.files, names.map(|name| out.join(name)));
     let page = fs::read_to_string(out.join("report.md")).unwrap();
     let row = "| training | gold | LoRA r 16, alpha 32, xent loss, rate 5e-5 (linear), batch 24, \

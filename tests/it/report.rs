@@ -77,8 +77,16 @@ fn a_report_shows_every_run() {
     let (dir, runs) = three_runs();
     let out = dir.path().join("report");
     let summary = report(&runs, None, &out).expect("a report");
-    let names =
-        ["accuracy.svg", "accuracy.png", "search.svg", "search.png", "report.md", "report.html"];
+    let names = [
+        "accuracy.svg",
+        "accuracy.pdf",
+        "accuracy.png",
+        "search.svg",
+        "search.pdf",
+        "search.png",
+        "report.md",
+        "report.html",
+    ];
     assert_eq!(summary.files, names.map(|name| out.join(name)));
     assert!(summary.files.iter().all(|file| file.is_file()));
 
@@ -87,14 +95,14 @@ fn a_report_shows_every_run() {
     {
         assert!(said.iter().any(|said| said == text), "`{text}` is missing in {said:?}");
     }
-    let said = texts(&fs::read_to_string(&summary.files[2]).expect("the SVG"));
+    let said = texts(&fs::read_to_string(&summary.files[3]).expect("the SVG"));
     for text in ["score \u{2212}3.50", "if all posi|tive: \u{2212}1.25", "accuracy 50.0%"] {
         assert!(said.iter().any(|said| said == text), "`{text}` is missing in {said:?}");
     }
 
     // 8 of 10: 0.4901625 to 0.9433178 (statsmodels 0.15.0). One example of each label is wrong, so
     // both recalls are 4/5.
-    let page = fs::read_to_string(&summary.files[4]).expect("the page");
+    let page = fs::read_to_string(&summary.files[6]).expect("the page");
     let row = "| few-shot gold | 10 | 80.0% [49.0, 94.3] | 80.0% | - | negative 50.0% (50.0%), \
                posi\\|tive 50.0% (50.0%) | 12,345 | 1,234,567 |";
     assert!(page.lines().any(|line| line == row), "{page}");

@@ -23,7 +23,7 @@ pub(in crate::cli) fn reproduced(done: &Reproduction) -> Vec<Line> {
                 std::iter::once(head).chain(results.iter().map(RecipeResult::cells)).collect();
             let mut lines = table(&rows);
             lines.push(Line::Said(format!(
-                "wrote {}: results.md, results.json, figure.svg, figure.png",
+                "wrote {}: results.md, results.json, figure.svg, figure.pdf, figure.png",
                 folder.display()
             )));
             lines

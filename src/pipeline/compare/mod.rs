@@ -27,7 +27,7 @@ use runs::Named;
 /// Prints for each gold column: accuracy, balanced accuracy, AUROC, Brier and ECE of each method, each
 /// run and each label; the difference in accuracy of every two methods; and the performance gap
 /// recovered, PGR = (method - weak) / (ceiling - weak), refused unless the gap's interval lies above 0. Writes
-/// comparison.json with all of it, and comparison.svg and .png. The runs are not changed.
+/// comparison.json with all of it, and comparison.svg, .pdf and .png. The runs are not changed.
 ///
 /// Intervals (95 %) are over items and seeds. The accuracy of one run has Wilson's; that of several runs
 /// has Wilson's for the variance of items and runs as crossed effects, with Student's quantile for the
@@ -124,7 +124,7 @@ pub(super) fn run(args: CompareJob, session: &Session<'_>) -> Result<Comparison>
             0 => "comparison".to_owned(),
             _ => format!("comparison-{}", safe(&column.gold_column)),
         };
-        write_figure(&args.out, &stem, &comparison_bars(&comparison, column))?;
+        write_figure(&args.out, &stem, &comparison_bars(&comparison, column), None)?;
         session.voice.event(&Event::Compared {
             comparison: &comparison,
             column,

@@ -266,7 +266,7 @@ fn write(recipe: &Recipe, scale: &str, results: &Results, out: &Path) -> Result<
     let mut figures = results.figures.clone();
     figures.extend(published_figures(recipe, &elsewhere));
     if !figures.is_empty() {
-        write_figure(out, "figure", &stack(&figures))?;
+        write_figure(out, "figure", &stack(&figures), None)?;
     }
     Ok(())
 }

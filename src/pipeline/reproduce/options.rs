@@ -16,7 +16,7 @@ use crate::pipeline::field_values;
 /// same command. A run with the same settings and inputs that stands elsewhere below --reuse, such as
 /// the ceiling of another recipe, is taken from there.
 ///
-/// Writes figure.svg and .png, results.md and results.json: our accuracy with its interval beside the
+/// Writes figure.svg, .pdf and .png, results.md and results.json: our accuracy with its interval beside the
 /// published one. Without a name it lists the recipes.
 ///
 /// Examples:
