@@ -3,6 +3,7 @@
 mod cache;
 mod diff;
 mod ending;
+mod new_task;
 mod printable;
 mod runs;
 mod serve_check;

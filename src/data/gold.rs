@@ -66,6 +66,8 @@ impl GoldLabels {
     pub fn read_column(path: impl AsRef<Path>, task: &Task, name: &str) -> Result<Self> {
         let read = read_records(path.as_ref(), task.layout())?;
         check_id_column(&read, task)?;
+        let own = name_there(&read, name);
+        let name = own.as_deref().unwrap_or(name);
         let there = || read.records.iter().any(|record| lookup(&record.values, name).is_some());
         if !task.gold_names().any(|known| known == name) && !there() {
             return Err(Error::new(
@@ -158,6 +160,16 @@ impl GoldLabels {
     pub fn sha256(&self) -> &str {
         &self.sha256
     }
+}
+
+/// The file's spelling of a column that it has in other capitals only, or that was put into the task's
+/// when it was read.
+fn name_there(read: &Records, name: &str) -> Option<String> {
+    let names = || read.records.iter().take(1).flat_map(|record| record.values.keys());
+    if read.records.iter().any(|record| lookup(&record.values, name).is_some()) {
+        return None;
+    }
+    names().find(|own| own.eq_ignore_ascii_case(name)).cloned()
 }
 
 /// The gold answers of a file, by id: the names of gold labels, or the texts of open answers.

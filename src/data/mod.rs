@@ -5,6 +5,8 @@
 //! that reads one. Nothing here spells prompts or knows of models.
 
 mod answers;
+mod closest;
+mod columns;
 mod dataset;
 mod example;
 mod expand;
@@ -15,6 +17,7 @@ mod key;
 mod labels;
 mod literal;
 mod load;
+mod own_table;
 mod published;
 mod quotes;
 mod read;
@@ -28,6 +31,7 @@ mod task_answers;
 mod task_file;
 mod task_gold;
 mod task_load;
+mod task_new;
 mod task_parts;
 mod task_preference;
 mod task_prompt;
@@ -38,6 +42,8 @@ mod value;
 pub use answers::{
     AnswerRecord, WeakRecord, WeightRecord, by_question, json_lines, read_json_lines,
 };
+pub use closest::{closest, did_you_mean};
+pub use columns::ColumnNames;
 pub use dataset::Dataset;
 pub use example::Example;
 pub use gold::{GoldAnswers, GoldLabels};
@@ -47,11 +53,13 @@ pub use labels::{
     read_labels, write_labels,
 };
 pub use load::join_records;
+pub use own_table::OwnTable;
 pub use published::{PublishedRow, read_published_rows};
 pub use reference::ReferenceKeys;
 pub use split::{batch_ids, split_ids};
 pub use task::Task;
 pub use task_answers::{AnswerSpec, MAX_OPTIONS, ParserName, VariantKind, option_letter};
+pub use task_new::{Column, NewTask, read_columns};
 pub use task_parts::{HubSource, Label, PromptCase, PromptSpec, Rule};
 pub use task_preference::{AnswerPair, Preference};
 pub use template::Template;

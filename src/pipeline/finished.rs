@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::data::Task;
+use crate::data::{ColumnNames, Task};
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::{Manifest, RunDir};
 
@@ -25,7 +25,7 @@ pub(super) fn task_of(manifest: &Manifest, run: &Path) -> Result<Task> {
     let Some(name) = manifest.settings.get("task").and_then(Value::as_str) else {
         return Err(Error::new(ErrorKind::Run, "the run's manifest names no task").at(run));
     };
-    let task = Task::load(name)?;
+    let task = Task::load(name)?.with_columns(&ColumnNames::of_settings(&manifest.settings))?;
     let num_labels = manifest.settings.get("num_labels").and_then(Value::as_u64);
     let task = match num_labels {
         Some(num) => task.with_num_options(num as usize),

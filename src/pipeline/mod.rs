@@ -12,6 +12,7 @@
 )]
 
 mod backend;
+mod columns;
 mod command_line;
 mod compare;
 mod data;
@@ -53,6 +54,7 @@ mod usage;
 mod voice;
 mod warning;
 
+pub use columns::ColumnOptions;
 pub use compare::CompareJob;
 pub use data::{DataCommand, DataJob, DrawJob, PullJob};
 pub use evaluate::{EvaluateJob, HeldOutOptions};

@@ -52,6 +52,13 @@ pub enum Note {
         /// How many.
         num_records: usize,
     },
+    /// The columns of a table are parted by another character than its name says.
+    Separator {
+        /// The file.
+        data: PathBuf,
+        /// The character.
+        separator: char,
+    },
     /// Settings of a published code are taken, as the command line is spelled like one of its own.
     PresetImplied {
         /// The flag that only that code spells so.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::note::Note;
 use super::observer::{Event, Observer, Resume, Wait};
 use super::warning::Warning;
-use crate::data::PromptSpec;
+use crate::data::{Dataset, PromptSpec};
 use crate::error::Result;
 use crate::label::TraceEvent;
 use crate::run::GoldUse;
@@ -73,6 +73,14 @@ impl<'o> Voice<'o> {
         if num_records > 0 {
             self.note(&Note::OtherKind { num_records });
         }
+    }
+
+    /// Tells what is not as one would expect of a file of data.
+    pub(super) fn tell_read(&self, dataset: &Dataset) {
+        if let Some(separator) = dataset.separator {
+            self.note(&Note::Separator { data: dataset.path.clone(), separator });
+        }
+        self.tell_unused(dataset.num_unused);
     }
 
     /// Warns of label words that begin others.

@@ -59,6 +59,7 @@ mod mutate;
 mod optimum;
 mod option_forms;
 mod orders;
+mod own_columns;
 mod parity;
 mod pipeline;
 mod plan_served;

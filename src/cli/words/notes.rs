@@ -28,6 +28,15 @@ pub(in crate::cli) fn text(note: &Note) -> String {
         Note::OtherKind { num_records } => {
             format!("{num_records} records of the data are not of the task's kind and are left out")
         }
+        Note::Separator { data, separator } => {
+            let name = match separator {
+                ';' => "semicolons".to_owned(),
+                '\t' => "tabs".to_owned(),
+                ',' => "commas".to_owned(),
+                other => format!("`{other}`"),
+            };
+            format!("{}: columns are separated by {name}", data.display())
+        }
         Note::PresetImplied { flag, preset } => format!(
             "`{flag}` is a flag of the published code, so its settings are taken: preset {preset}\nhint: name another with `--preset`; the flags of `w2s label --help` alone take the defaults of w2s"
         ),

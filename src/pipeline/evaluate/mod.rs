@@ -156,6 +156,13 @@ impl EvaluateJob {
             )
             .hint("labels of runs are compared with gold as they are"));
         }
+        if !self.held_out.columns.fields.is_empty() {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                "`--field` has no effect without `--test FILE`",
+            )
+            .hint("gold is compared by id: `--id COLUMN` names its column, `--gold-column` that of gold"));
+        }
         if !(0.5..=1.0).contains(&self.basin_agreement) {
             return Err(Error::new(
                 ErrorKind::Usage,
@@ -172,7 +179,9 @@ fn evaluate_runs(args: &EvaluateJob, voice: &Voice<'_>) -> Result<(Evaluated, Ve
     let mut all = Evaluated::default();
     let mut compared = Vec::new();
     for run in &args.runs {
-        let (folder, manifest) = complete_run(run)?;
+        let (folder, mut manifest) = complete_run(run)?;
+        // The file of gold may have its ids elsewhere than the data had.
+        args.held_out.columns.over(&manifest.settings).insert(&mut manifest.settings);
         if manifest.command == weak::COMMAND {
             let found = weak::evaluate_run(&folder, &manifest, gold, columns, voice)?;
             all.filters.push((run.clone(), found));

@@ -7,6 +7,7 @@ mod notes;
 mod preferences;
 mod rows;
 mod settings;
+mod table;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use super::observer::Event;
 use super::results::Exported;
 use super::run_labels::RunLabels;
 use super::session::Session;
+use super::usage::no_effect;
 use crate::data::json_lines;
 use crate::error::{Error, ErrorKind, Result};
 use crate::report::{code_span, plain};
@@ -31,9 +33,14 @@ use settings::TrainingSettings;
 
 pub use formats::Format;
 
-/// Write the labelled, weighted set of a run for TRL, axolotl or LLaMA-Factory
+/// Write the labels of a run beside your own columns, or as a training set for TRL, axolotl or
+/// LLaMA-Factory
 ///
-/// Writes a folder with train.jsonl (prompts and completions), validation.jsonl where the run set some
+/// csv, jsonl and parquet write one file with every row of the data: its own columns in their order and
+/// spelling, then label, probability, margin, kept and weight (with w2s_ before them where the data have
+/// such a name). The data themselves are never written over.
+///
+/// The others write a folder with train.jsonl (prompts and completions), validation.jsonl where the run set some
 /// aside, a configuration with the settings of a training or the defaults of `w2s train`,
 /// weighted.jsonl (every row once, with its weight) and a README. None of them can weigh the loss
 /// of an example, so where weights differ, train.jsonl holds each row as often as its weight asks,
@@ -44,26 +51,29 @@ pub use formats::Format;
 /// nats. Claims about one pair, in either order, are joined; pairs about which they disagree are left out.
 ///
 /// Examples:
+///   w2s export runs/mine --format csv --out labelled.csv
 ///   w2s export runs/weak --format trl --base-model Qwen/Qwen2.5-7B --out export/trl
 ///   w2s export runs/alpaca --format reward --base-model Qwen/Qwen2.5-7B --out export/reward
 #[derive(Clone, Debug, Args, Serialize)]
 #[command(verbatim_doc_comment)]
 pub struct ExportJob {
-    /// Run folder of `w2s label`, `relabel` or `filter`
+    /// Run folder of `w2s label`, `relabel`, `filter` or, for a table, `loop`
     #[arg(value_name = "RUN")]
     pub run: PathBuf,
-    /// The trainer
+    /// The form of the table, or the trainer
     #[arg(long, value_enum)]
     pub format: Format,
     /// The model that is to be trained: a name on the hub or a folder, as the trainer takes it
-    #[arg(long, value_name = "NAME|DIR")]
+    #[arg(long, value_name = "NAME|DIR", default_value = "", hide_default_value = true,
+        required_if_eq_any = [("format", "trl"), ("format", "dpo"), ("format", "reward"),
+            ("format", "axolotl"), ("format", "llama-factory")])]
     pub base_model: String,
     /// Run folder of `w2s train` whose settings the configuration has [default: the defaults of `w2s
     /// train`, with the target modules of --base-model, or of the run's model if it is no folder]
     #[arg(long, value_name = "RUN")]
     pub training: Option<PathBuf>,
-    /// Folder to make
-    #[arg(long, value_name = "DIR")]
+    /// File to write, or folder to make for a trainer
+    #[arg(long, value_name = "FILE|DIR")]
     pub out: PathBuf,
     /// Data of the run [default: where the run read them]
     #[arg(long, value_name = "FILE")]
@@ -78,9 +88,19 @@ pub struct ExportJob {
 
 pub(super) fn run(args: ExportJob, session: &Session<'_>) -> Result<Exported> {
     if args.out.exists() && !args.force {
-        return Err(Error::new(ErrorKind::Run, "the folder is there already")
+        let (what, hint) = match args.format.is_table() {
+            true => ("file", "choose another name, or replace it with `--force`"),
+            false => ("folder", "choose another, or write over its files with `--force`"),
+        };
+        return Err(Error::new(ErrorKind::Run, format!("the {what} is there already"))
             .at(&args.out)
-            .hint("choose another, or write over its files with `--force`"));
+            .hint(hint));
+    }
+    if args.format.is_table() {
+        args.forbid_trainer()?;
+        let ExportJob { run, format, out, data, .. } = &args;
+        let asked = table::Asked { run, format: *format, out, data: data.as_deref() };
+        return table::export(&asked, session);
     }
     let labels = RunLabels::read(&args.run, args.data.as_deref())?;
     let training = match &args.training {
@@ -170,6 +190,24 @@ pub(super) fn run(args: ExportJob, session: &Session<'_>) -> Result<Exported> {
     };
     session.voice.event(&Event::Exported(&exported))?;
     Ok(exported)
+}
+
+impl ExportJob {
+    /// Refuses what means something for trainers only.
+    fn forbid_trainer(&self) -> Result<()> {
+        let given = [
+            ("base-model", !self.base_model.is_empty()),
+            ("training", self.training.is_some()),
+            ("seed", self.seed != 0),
+        ];
+        match given.iter().find(|(_, given)| *given) {
+            Some((option, _)) => {
+                Err(no_effect(option, "for a table")
+                    .hint("leave it out, or name a trainer's format"))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// What a trainer does otherwise than the training whose settings it gets.

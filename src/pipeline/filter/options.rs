@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::data::{ParserName, Task, VariantKind, read_label_records};
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::{KeepSettings, Rule, WeightBy};
+use crate::pipeline::columns::ColumnOptions;
 use crate::pipeline::ids::IdsOptions;
 use crate::pipeline::model::ModelOptions;
 use crate::pipeline::prior::PriorOptions;
@@ -89,6 +90,10 @@ pub struct FilterJob {
     /// Questions: JSON, JSON lines, CSV, TSV or Parquet
     #[arg(long, value_name = "FILE", help_heading = "Data", required_unless_present = "from")]
     pub data: Option<PathBuf>,
+    /// Which columns of the data are what.
+    #[serde(flatten)]
+    #[command(flatten)]
+    pub columns: ColumnOptions,
     /// Take answers that are there instead of asking a model: answers.jsonl of a run, or a published
     /// table (ind, target, prompt, model_output, model_pred, entropy) as .csv
     #[arg(long, value_name = "FILE", help_heading = "Data", conflicts_with_all = ["model", "variants",

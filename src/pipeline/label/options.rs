@@ -12,6 +12,7 @@ use super::search::SearchOptions;
 use crate::data::{Dataset, Task, read_demonstrations};
 use crate::error::Result;
 use crate::label::{Method, Order, OrderOptions};
+use crate::pipeline::columns::ColumnOptions;
 use crate::pipeline::gold;
 use crate::pipeline::ids::IdsOptions;
 use crate::pipeline::model::ModelOptions;
@@ -62,6 +63,10 @@ pub struct LabelJob {
     /// Examples: JSON, JSON lines, CSV, TSV or Parquet
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub data: PathBuf,
+    /// Which columns of the data are what.
+    #[serde(flatten)]
+    #[command(flatten)]
+    pub columns: ColumnOptions,
     /// Take the first N examples only
     #[arg(long, value_name = "N", help_heading = "Data", conflicts_with = "files")]
     pub limit: Option<usize>,

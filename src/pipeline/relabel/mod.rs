@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::backend::{Backend, Need};
+use super::columns::ColumnOptions;
 use super::ids::{IdsOptions, numbered};
 use super::model::ModelOptions;
 use super::note::Note;
@@ -64,6 +65,10 @@ pub struct RelabelJob {
     /// Examples: JSON, JSON lines, CSV, TSV or Parquet
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub data: PathBuf,
+    /// Which columns of the data are what.
+    #[serde(flatten)]
+    #[command(flatten)]
+    pub columns: ColumnOptions,
     /// Labels by id: labels.jsonl, or any file with id and label; may be given more than once
     #[arg(long, value_name = "FILE", help_heading = "Data", required = true)]
     pub labels: Vec<PathBuf>,
@@ -125,7 +130,7 @@ pub(super) struct Change {
 pub(super) fn run(args: RelabelJob, session: &mut Session) -> Result<Outcome<RelabelSummary>> {
     let began = Instant::now();
     let margin = args.margin()?;
-    let mut task = Task::load(&args.task)?;
+    let mut task = args.columns.task(&args.task)?;
     if let Some(name) = &args.prompt_variant {
         task = task.with_variant(name)?;
     }
@@ -305,6 +310,7 @@ impl RelabelJob {
         }
         settings.insert("data".into(), self.data.display().to_string().into());
         scorer.settings(&self.model, &mut settings);
+        self.columns.insert(&mut settings);
         settings.insert("method".into(), "relabel".into());
         settings.insert("calibration".into(), json!(self.calibration()));
         prior::insert(&mut settings, (prior, self.calibration()), task);

@@ -65,7 +65,7 @@ pub(super) fn run(args: LoopJob, session: &mut Session) -> Result<Outcome<LoopRe
         )
         .hint("`--labeller URL` has a server label, while the folder's model is trained here"));
     }
-    let task = Task::load(&settings.task)?;
+    let task = settings.columns.task(&settings.task)?;
     let dataset = Dataset::read(&settings.data, &task)?;
     let task = dataset.labelled_task(task)?;
     settings.check_steps(&task, &dataset)?;

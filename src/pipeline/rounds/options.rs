@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use crate::pipeline::columns::ColumnOptions;
 use crate::pipeline::relabel::ChangeName;
 
 /// Label, train on the labels, label on with what was trained: rounds in one process
@@ -77,6 +78,10 @@ pub struct LoopJob {
     /// Examples: JSON, JSON lines, CSV, TSV or Parquet
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub data: Option<PathBuf>,
+    /// Which columns of the data are what.
+    #[serde(flatten)]
+    #[command(flatten)]
+    pub columns: ColumnOptions,
     /// Batches the data is split in, and so the number of rounds [default: 3]
     #[arg(long, value_name = "N", help_heading = "Data")]
     pub batches: Option<NonZeroUsize>,

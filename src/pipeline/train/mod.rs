@@ -232,12 +232,12 @@ fn open_folder(
 }
 
 fn read_data(args: &TrainJob, voice: &Voice<'_>) -> Result<(Task, Dataset)> {
-    let mut task = Task::load(&args.task)?;
+    let mut task = args.columns.task(&args.task)?;
     if let Some(name) = &args.prompt_variant {
         task = task.with_variant(name)?;
     }
     let mut dataset = Dataset::read(&args.data, &task)?;
-    voice.tell_unused(dataset.num_unused);
+    voice.tell_read(&dataset);
     if task.has_options() {
         task = task.with_num_options(dataset.max_options());
     }
@@ -316,6 +316,7 @@ fn manifest(
     settings.insert("task".into(), args.task.clone().into());
     settings.insert("prompt_variant".into(), task.prompt.name.clone().into());
     settings.insert("data".into(), args.data.display().to_string().into());
+    args.columns.insert(&mut settings);
     args.data_settings(&mut settings);
     args.model.decoder_settings(decoder, &mut settings);
     if args.engine.is_given() {

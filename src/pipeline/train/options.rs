@@ -11,6 +11,7 @@ use super::engine_options::EngineOptions;
 use super::loss::LossOptions;
 use crate::error::Result;
 use crate::lm::{AdapterConfig, Decoder, Layout, TargetModules};
+use crate::pipeline::columns::ColumnOptions;
 use crate::pipeline::ids::IdsOptions;
 use crate::pipeline::model::ModelOptions;
 use crate::pipeline::run_options::RunOptions;
@@ -53,6 +54,10 @@ pub struct TrainJob {
     /// Examples: JSON, JSON lines, CSV, TSV or Parquet
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub data: PathBuf,
+    /// Which columns of the data are what.
+    #[serde(flatten)]
+    #[command(flatten)]
+    pub columns: ColumnOptions,
     /// Labels by id: a run folder of `w2s label` or `w2s filter`, any file with id and label, or `gold`;
     /// may be given more than once
     #[arg(
