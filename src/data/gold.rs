@@ -45,9 +45,11 @@ impl GoldLabels {
             let error = no_label(&read);
             return Err(if others.is_empty() {
                 error.hint(format!(
-                    "task `{}` looks for gold in {}",
+                    "task `{}` looks for gold in {}; the columns of the file are {}; name the one with gold: `--gold-column {}`",
                     task.name,
-                    quoted(task.gold.all_columns())
+                    quoted(task.gold.all_columns()),
+                    quoted(read.records.iter().take(1).flat_map(|record| record.values.keys())),
+                    spelling_column(&read, task).map_or("COLUMN".to_owned(), in_shell)
                 ))
             } else {
                 let there = others.iter().flat_map(|gold| gold.columns());
@@ -159,6 +161,25 @@ impl GoldLabels {
     /// Returns the SHA-256 of the file.
     pub fn sha256(&self) -> &str {
         &self.sha256
+    }
+}
+
+/// The column whose texts are all spellings of the task's labels, if there is one.
+fn spelling_column<'r>(read: &'r Records, task: &Task) -> Option<&'r str> {
+    let names = read.records.iter().take(1).flat_map(|record| record.values.keys());
+    let mut spelling = names.filter(|name| {
+        let values = read.records.iter().filter_map(|record| record.values.get(*name));
+        let mut filled = values.filter(|value| !is_blank(value)).peekable();
+        filled.peek().is_some() && filled.all(|value| task.label_index(value).is_some())
+    });
+    spelling.next().map(String::as_str)
+}
+
+/// A name as a shell takes it.
+fn in_shell(name: &str) -> String {
+    match name.chars().all(|c| c.is_alphanumeric() || "_-.".contains(c)) {
+        true => name.to_owned(),
+        false => format!("'{name}'"),
     }
 }
 

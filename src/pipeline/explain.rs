@@ -62,7 +62,8 @@ pub struct ExplainJob {
     pub force: bool,
 }
 
-pub(super) fn run(args: ExplainJob, session: &mut Session) -> Result<Explanation> {
+pub(super) fn run(mut args: ExplainJob, session: &mut Session) -> Result<Explanation> {
+    args.model.follow(&session.voice)?;
     let labels = RunLabels::read(&args.run, args.data.as_deref())?;
     let path = labels.folder.file(EXPLANATION);
     if path.exists() && !args.force {

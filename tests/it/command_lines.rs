@@ -85,6 +85,7 @@ const LINES: &[&str] = &[
         --schedule constant --warmup-steps 5 --epochs 2 --batch-size 8 --weight-decay 0.1 --clip 0.5 \
         --micro-batch 2 --recompute --validation 0.1 --validate-every 10 --best --patience 3",
     "train --model m --task t --data d --labels l --out o --engine trl --launcher 'accelerate launch'",
+    "train r --model m --out o",
     "train --model m --task t --data d --labels l --out o --engine trl --python p/bin/python",
     "train --model m --task t --data d --answers a --reweight --sample s --temperature 0.3 --ids i \
         --gold g --gold-column c --out o --resume --gradient-checkpointing",
@@ -99,6 +100,7 @@ const LINES: &[&str] = &[
     "plan w2s-classic --scale small --set model=m --data-dir d --measure 0 --hours 2.5 --json",
     "plan --measure 1 -- label --model m --out=o -- x",
     "merge MODEL --out o --force",
+    "merge r",
     "eval r/0 r/1 --gold g --gold-column a,b --per-label --basins b --export-csv e \
         --basin-agreement 0.8",
     "eval HELD_OUT MODEL SERVER --demonstration-data x --num-demonstrations 5 --noise-accuracy 0.8 \

@@ -178,6 +178,8 @@ fn settled(text: &str, has_numbers: bool, known: &HashSet<String>) -> String {
             (r"127\.0\.0\.1:\d+", "SERVER"),
             (r"(?s)\n  \u{22}versions\u{22}: \{.*?\n  \}", "\n  \u{22}versions\u{22}: {}"),
             (r"\u{22}[^\u{22}]*/w2s\u{22}", "\u{22}w2s\u{22}"),
+            // When and where it was begun.
+            (r"(?s),\n  \u{22}origin\u{22}: \{.*?\n  \}", ""),
             // The last column of trainings is their speed.
             (r"(?m)\| [\d,]+ \|$", "| SPEED |"),
             (r"[0-9]+(\.[0-9]+)?(e-?[0-9]+)? (ms|s|min|h)\b", "TIME"),

@@ -49,6 +49,7 @@ mod hub;
 mod hub_origin;
 mod imports;
 mod job_values;
+mod known_runs;
 mod label_logits;
 mod loop_brakes;
 mod loop_options;

@@ -182,5 +182,5 @@ fn a_preset_sets_defaults_and_options_win() {
     assert_eq!(other["prompt_variant"], "published");
     let (none, message) = run("none", &["--iterations", "9"]);
     assert_eq!((&none["preset"], &none["prompt_variant"]), (&Value::Null, &"published".into()));
-    assert!(message.contains("settings:\n  seed 0, task gsm8k-verification"), "{message}");
+    assert!(message.contains("settings:\n  method icm, task gsm8k-verification"), "{message}");
 }

@@ -105,6 +105,12 @@ pub(super) fn label_test(
     else {
         return Err(Error::new(ErrorKind::Internal, "an option of `--test` is missing"));
     };
+    let mode = match (args.resume, args.force) {
+        (true, _) => OpenMode::Resume,
+        (_, true) => OpenMode::Force,
+        _ => OpenMode::New,
+    };
+    RunDir::check_place(out, "eval", mode)?;
     let seed = args.seed.unwrap_or(0);
     let streams = SeedStream::new(seed);
     let mut demonstrations = demonstrations(args, source)?;
@@ -142,11 +148,6 @@ pub(super) fn label_test(
     let opened = (&*session, &scorer);
     let manifest = manifest(args, model, &demonstrations, &dataset, &method, opened, num_given)?;
     spinner.end();
-    let mode = match (args.resume, args.force) {
-        (true, _) => OpenMode::Resume,
-        (_, true) => OpenMode::Force,
-        _ => OpenMode::New,
-    };
     let folder = RunDir::open(out, &manifest, mode)?;
     if folder.is_complete() {
         session.voice.note(&Note::HeldOutComplete { folder: out.clone() });

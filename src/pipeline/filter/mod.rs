@@ -42,8 +42,12 @@ struct Found {
     work_seconds: f64,
 }
 
-pub(super) fn run(args: FilterJob, session: &mut Session) -> Result<Outcome<FilterSummary>> {
+pub(super) fn run(mut args: FilterJob, session: &mut Session) -> Result<Outcome<FilterSummary>> {
     let began = Instant::now();
+    args.run.check("filter")?;
+    if let Some(model) = &mut args.model {
+        model.follow(&session.voice)?;
+    }
     let mut task = args.columns.task(&args.task)?;
     if let Some(name) = args.prompt_variant.clone().or_else(|| task.answers.prompt.clone()) {
         task = task.with_variant(&name)?;
@@ -101,6 +105,7 @@ pub(super) fn run(args: FilterJob, session: &mut Session) -> Result<Outcome<Filt
         seconds,
         folder: &folder,
     });
+    session.tell_finished(&folder);
     Ok(Outcome { folder, summary, seconds, was_complete: false })
 }
 

@@ -92,6 +92,8 @@ pub(super) fn run(mut args: LabelJob, session: &mut Session) -> Result<Outcome<S
     if let Some(note) = args.imply_preset(&session.command_line()) {
         session.voice.note(&note);
     }
+    args.run.check("label")?;
+    args.model.follow(&session.voice)?;
     let mut task = args.columns.task(&args.task)?;
     if let Some(name) = args.variant(&task) {
         task = task.with_variant(name)?;
@@ -182,6 +184,7 @@ pub(super) fn run(mut args: LabelJob, session: &mut Session) -> Result<Outcome<S
         folder: &folder,
     });
     scorer.tell_cost(&session.voice);
+    session.tell_finished(&folder);
     scorer.give_back(session);
     Ok(Outcome { folder, summary: labelling.summary, seconds, was_complete: false })
 }

@@ -127,8 +127,10 @@ pub(super) struct Change {
     action: String,
 }
 
-pub(super) fn run(args: RelabelJob, session: &mut Session) -> Result<Outcome<RelabelSummary>> {
+pub(super) fn run(mut args: RelabelJob, session: &mut Session) -> Result<Outcome<RelabelSummary>> {
     let began = Instant::now();
+    args.run.check("relabel")?;
+    args.model.follow(&session.voice)?;
     let margin = args.margin()?;
     let mut task = args.columns.task(&args.task)?;
     if let Some(name) = &args.prompt_variant {
@@ -205,6 +207,7 @@ pub(super) fn run(args: RelabelJob, session: &mut Session) -> Result<Outcome<Rel
     session.voice.tell(&Event::Relabelled { summary: &summary, seconds, folder: &folder });
     scorer.tell_cost(&session.voice);
     scorer.give_back(session);
+    session.tell_finished(&folder);
     Ok(Outcome { folder, summary, seconds, was_complete: false })
 }
 

@@ -47,6 +47,10 @@ pub(super) fn run(
     mut args: TrainJob,
     session: &mut Session,
 ) -> Result<Option<Outcome<TrainSummary>>> {
+    if args.from.is_some() {
+        args.follow_run(&session.voice)?;
+    }
+    args.model.follow(&session.voice)?;
     args.check()?;
     args.find_in_runs()?;
     if args.full {
@@ -64,6 +68,7 @@ pub(super) fn run(
     }
     let Some(process) = process else {
         args.patience(None)?;
+        args.run.check("train")?;
         let devices = args.here().training_device(None)?;
         return train(&args, devices, (None, &Group::alone()), session);
     };
@@ -177,6 +182,8 @@ fn train(
         engine::tidy(&folder);
     }
     session.voice.tell(&Event::Trained { summary: &summary, seconds, folder: &folder });
+    warn_of_little(&summary, session);
+    session.tell_finished(&folder);
     let (num_trained, num_targets) = if session.counts() { trainer.count_work() } else { (0, 0) };
     drop(trainer);
     if let Some(counted) = model.counted_mut() {
@@ -350,6 +357,20 @@ fn manifest(
         gold_used: args.gold_used(),
         versions: args.model.versions(),
     })
+}
+
+/// A training of fewer steps is warned of.
+const FEW_STEPS: usize = 20;
+/// So is one whose loss fell by less than this share.
+const LITTLE_LOSS: f64 = 0.02;
+
+/// Warns of a training that left the model nearly as it was.
+fn warn_of_little(summary: &TrainSummary, session: &Session<'_>) {
+    let TrainSummary { num_steps, first_loss, last_loss, .. } = *summary;
+    let fell = (first_loss - last_loss) / first_loss.abs().max(f64::MIN_POSITIVE);
+    if !session.counts() && (num_steps < FEW_STEPS || fell < LITTLE_LOSS) {
+        session.voice.warn(&Warning::LittleTrained { num_steps, first_loss, last_loss });
+    }
 }
 
 fn tell_cuts(training: &Training, cuts: Cuts, voice: &Voice<'_>) {

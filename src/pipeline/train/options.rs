@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::lm::{AdapterConfig, Decoder, Layout, TargetModules};
 use crate::pipeline::columns::ColumnOptions;
 use crate::pipeline::ids::IdsOptions;
-use crate::pipeline::model::ModelOptions;
+use crate::pipeline::model::{ModelOptions, maybe_path};
 use crate::pipeline::run_options::RunOptions;
 use crate::pipeline::usage::{no_effect, usage};
 use crate::score::{MemorySize, total_memory};
@@ -37,22 +37,35 @@ const MOST_SECONDS: f64 = 604_800.0;
 /// w2s train ...`), or when RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT are set for each: they share
 /// every batch, and the result is that of one process but for rounding.
 ///
-/// Example:
+/// Examples:
 ///   w2s train --model models/gemma-3-270m --task sentiment --data data/demo/reviews.jsonl \
 ///       --labels runs/mine/labels.jsonl --out runs/student
+///   w2s train runs/mine --model models/gemma-3-270m --out runs/student
 #[derive(Clone, Debug, Args, Serialize)]
 #[command(verbatim_doc_comment)]
 pub struct TrainJob {
+    /// Run folder of `w2s label`, `relabel`, `filter` or `loop` whose labels are learnt: task, data,
+    /// columns, labels and answers are the run's, unless options say otherwise
+    #[arg(value_name = "RUN")]
+    pub from: Option<PathBuf>,
     /// The model.
     #[serde(flatten)]
     #[command(flatten)]
     pub model: ModelOptions,
 
     /// Built-in task (see `w2s tasks`) or path of a task file
-    #[arg(long, value_name = "TASK", help_heading = "Data")]
+    #[arg(
+        long,
+        value_name = "TASK",
+        default_value = "",
+        hide_default_value = true,
+        required_unless_present = "from",
+        help_heading = "Data"
+    )]
     pub task: String,
     /// Examples: JSON, JSON lines, CSV, TSV or Parquet
-    #[arg(long, value_name = "FILE", help_heading = "Data")]
+    #[arg(long, value_name = "FILE", value_parser = maybe_path(), default_value = "",
+        hide_default_value = true, required_unless_present = "from", help_heading = "Data")]
     pub data: PathBuf,
     /// Which columns of the data are what.
     #[serde(flatten)]
@@ -64,7 +77,7 @@ pub struct TrainJob {
         long,
         value_name = "FILE|gold",
         help_heading = "Data",
-        required_unless_present = "answers"
+        required_unless_present_any = ["answers", "from"]
     )]
     pub labels: Vec<PathBuf>,
     /// Learn the answers to all variants: a run folder of `w2s filter` or its answers.jsonl; with --labels
