@@ -4,7 +4,7 @@ use clap::Command;
 
 /// What `-h` shows of a command, by the long names of options; `--help` shows all. Commands that are not
 /// named have few options and show them all.
-const SHORT: [(&str, &[&str]); 7] = [
+pub(super) const SHORT: [(&str, &[&str]); 7] = [
     (
         "label",
         &[
@@ -148,36 +148,4 @@ fn sorted(command: &Command) -> Command {
         new = new.display_order(order);
     }
     new
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::Args;
-    use super::*;
-    use clap::CommandFactory;
-
-    #[test]
-    fn what_is_shown_is_there() {
-        let program = Args::command();
-        for (name, shown) in SHORT {
-            let command = program.find_subcommand(name).unwrap();
-            for option in shown {
-                let is_it = |arg: &clap::Arg| arg.get_long() == Some(*option);
-                assert!(command.get_arguments().any(is_it), "`{name}` has no --{option}");
-            }
-            assert!(shown.len() <= 13, "{name}");
-        }
-    }
-
-    #[test]
-    fn data_come_first_and_servers_last() {
-        let mut program = in_order(Args::command());
-        let help = program.find_subcommand_mut("label").unwrap().render_long_help().to_string();
-        let places: Vec<usize> =
-            ["\nData:", "\nMethod:", "\nRun:", "\nModel:", "\nSearch (icm):", "\nServer ("]
-                .iter()
-                .map(|heading| help.find(heading).unwrap())
-                .collect();
-        assert!(places.is_sorted(), "{places:?}\n{help}");
-    }
 }

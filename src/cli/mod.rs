@@ -50,7 +50,7 @@ enum Command {
     Job(Box<Job>),
     #[command(display_order = 12)]
     Show(show::ShowArgs),
-    #[command(display_order = 12)]
+    #[command(display_order = 13)]
     Rerun(rerun::RerunArgs),
     #[command(display_order = 13)]
     Runs(runs::RunsArgs),
@@ -126,8 +126,8 @@ impl Command {
             Self::Tasks(args) => tasks::run(args),
             Self::ServeCheck(args) => serve_check::run(args),
             Self::Cache(args) => cache::run(args),
-            Self::Completions(args) => shell::completions(&args),
-            Self::Man(args) => shell::man(&args),
+            Self::Completions(args) => shell::completions(&args, Args::command()),
+            Self::Man(args) => shell::man(&args, help::in_order(Args::command())),
         }?;
         Ok(true)
     }
@@ -156,5 +156,36 @@ fn exit_status(error: &Error) -> u8 {
     match error.kind() {
         ErrorKind::Usage | ErrorKind::Internal => 2,
         _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::help::{SHORT, in_order};
+    use super::*;
+
+    #[test]
+    fn what_is_shown_is_there() {
+        let program = Args::command();
+        for (name, shown) in SHORT {
+            let command = program.find_subcommand(name).unwrap();
+            for option in shown {
+                let is_it = |arg: &clap::Arg| arg.get_long() == Some(*option);
+                assert!(command.get_arguments().any(is_it), "`{name}` has no --{option}");
+            }
+            assert!(shown.len() <= 13, "{name}");
+        }
+    }
+
+    #[test]
+    fn data_come_first_and_servers_last() {
+        let mut program = in_order(Args::command());
+        let help = program.find_subcommand_mut("label").unwrap().render_long_help().to_string();
+        let places: Vec<usize> =
+            ["\nData:", "\nMethod:", "\nRun:", "\nModel:", "\nSearch (icm):", "\nServer ("]
+                .iter()
+                .map(|heading| help.find(heading).unwrap())
+                .collect();
+        assert!(places.is_sorted(), "{places:?}\n{help}");
     }
 }

@@ -7,6 +7,13 @@ use w2s::run::Manifest;
 /// Most characters of a line.
 const WIDTH: usize = 100;
 
+fn head(preset: Option<&str>) -> String {
+    match preset {
+        Some(name) => format!("settings (preset {name}):"),
+        None => "settings:".to_owned(),
+    }
+}
+
 /// The name of a number type that libtorch calls otherwise.
 pub(super) fn dtype_name(name: &str) -> &str {
     match name {
@@ -24,15 +31,13 @@ pub(super) fn brief(manifest: &Manifest) -> String {
     };
     let setting = |name: &str| manifest.settings.get(name).and_then(Value::as_str);
     let named = |name: &str| setting(name).map(|value| format!("{name} {value}"));
-    let mut items: Vec<String> = ["method", "preset", "task", "data", "model", "adapter"]
-        .into_iter()
-        .filter_map(named)
-        .collect();
+    let mut items: Vec<String> =
+        ["method", "task", "data", "model", "adapter"].into_iter().filter_map(named).collect();
     let dtype = setting("dtype").map(dtype_name);
     items
         .extend(setting("device").zip(dtype).map(|(device, dtype)| format!("{device} in {dtype}")));
     items.push(format!("seed {}", manifest.seed));
-    let mut text = "settings:".to_owned();
+    let mut text = head(setting("preset"));
     paragraph(&mut text, "", items);
     let rest = match given.as_slice() {
         [] => "all else by default (--verbose shows it)".to_owned(),
@@ -47,10 +52,7 @@ pub(super) fn brief(manifest: &Manifest) -> String {
 /// each group.
 pub(super) fn block(settings: &Map<String, Value>, seed: u64) -> String {
     let preset = settings.get("preset").and_then(Value::as_str);
-    let mut text = match preset {
-        Some(name) => format!("settings (preset {name}):"),
-        None => "settings:".to_owned(),
-    };
+    let mut text = head(preset);
     let (groups, alone): (Vec<_>, Vec<_>) = settings
         .iter()
         .filter(|(key, _)| *key != "preset")

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, CommandFactory};
+use clap::{Args, Command};
 use clap_complete::{Shell, generate};
 
 use super::terminal;
@@ -36,21 +36,20 @@ pub(super) struct ManArgs {
     out: Option<PathBuf>,
 }
 
-pub(super) fn completions(args: &CompletionsArgs) -> Result<()> {
+pub(super) fn completions(args: &CompletionsArgs, mut program: Command) -> Result<()> {
     let mut text = Vec::new();
-    generate(args.shell, &mut super::Args::command(), "w2s", &mut text);
+    generate(args.shell, &mut program, "w2s", &mut text);
     print(text)
 }
 
-pub(super) fn man(args: &ManArgs) -> Result<()> {
-    let program = super::help::in_order(super::Args::command());
+pub(super) fn man(args: &ManArgs, program: Command) -> Result<()> {
     let Some(out) = &args.out else { return print(page(program)?) };
     std::fs::create_dir_all(out).map_err(|e| Error::io("make the folder", out, &e))?;
     pages(program, "w2s", out)
 }
 
 /// Writes the page of a command and of all below it.
-fn pages(command: clap::Command, name: &str, out: &Path) -> Result<()> {
+fn pages(command: Command, name: &str, out: &Path) -> Result<()> {
     for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {
         pages(inner.clone(), &format!("{name}-{}", inner.get_name()), out)?;
     }
@@ -59,7 +58,7 @@ fn pages(command: clap::Command, name: &str, out: &Path) -> Result<()> {
     terminal::print(format_args!("{}", path.display()))
 }
 
-fn page(command: clap::Command) -> Result<Vec<u8>> {
+fn page(command: Command) -> Result<Vec<u8>> {
     let mut text = Vec::new();
     clap_mangen::Man::new(command)
         .render(&mut text)

@@ -1,14 +1,14 @@
 //! The labels of a finished run with their examples, for commands that take them further.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 
 use super::finished::task_of;
 use crate::data::{Dataset, Example, Task, WeakRecord, read_json_lines, read_label_records};
 use crate::error::{Error, ErrorKind, Result};
-use crate::run::{Manifest, RunDir};
+use crate::run::{Manifest, Origin, RunDir};
 
 /// A labelled example.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,7 +56,7 @@ impl RunLabels {
         }
         let path = match (data, text("data")) {
             (Some(path), _) => path.to_path_buf(),
-            (None, Some(path)) => PathBuf::from(path),
+            (None, Some(path)) => Origin::find(run, Path::new(path)),
             (None, None) => {
                 return Err(Error::new(ErrorKind::Run, "the run's manifest names no data").at(run));
             }

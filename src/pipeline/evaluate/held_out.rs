@@ -27,7 +27,7 @@ use crate::pipeline::server::ServerOptions;
 use crate::pipeline::session::Session;
 use crate::pipeline::warning::Warning;
 use crate::run::files::LABELS;
-use crate::run::{GoldUse, Input, Manifest, OpenMode, RunDir, SeedStream};
+use crate::run::{GoldUse, Input, Manifest, OpenMode, Origin, RunDir, SeedStream};
 use crate::score::{Cached, Calibration, Journaled};
 
 /// Options of the held-out evaluation; they ask for `--test`.
@@ -61,7 +61,7 @@ pub struct HeldOutOptions {
     #[serde(flatten)]
     #[command(flatten, next_help_heading = "Held-out evaluation")]
     pub columns: ColumnOptions,
-    /// How the model's bias to a label word is taken off [default: batch]
+    /// Corrects the model's prior towards label words (calibration) [default: batch]
     #[arg(long, value_enum, requires = "test")]
     pub calibrate: Option<Calibration>,
     /// The shares of labels that calibration supposes.
@@ -241,7 +241,7 @@ fn demonstrations_of_run(args: &HeldOutOptions, path: &Path) -> Result<Demonstra
     let recorded = manifest.inputs.iter().find(|input| input.role == "data");
     let data = match (&args.demonstration_data, recorded) {
         (Some(path), _) => path.clone(),
-        (None, Some(input)) => PathBuf::from(&input.path),
+        (None, Some(input)) => Origin::find(path, Path::new(&input.path)),
         (None, None) => {
             return Err(Error::new(ErrorKind::Run, "the run's manifest names no data file")
                 .at(path)

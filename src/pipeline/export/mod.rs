@@ -33,8 +33,7 @@ use settings::TrainingSettings;
 
 pub use formats::Format;
 
-/// Write the labels of a run beside your own columns, or as a training set for TRL, axolotl or
-/// LLaMA-Factory
+/// Write the labels of a run beside your own columns, or as a set for other trainers
 ///
 /// csv, jsonl and parquet write one file with every row of the data: its own columns in their order and
 /// spelling, then label, probability, margin, kept and weight (with w2s_ before them where the data have

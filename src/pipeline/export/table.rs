@@ -22,7 +22,7 @@ use crate::pipeline::observer::Event;
 use crate::pipeline::results::Exported;
 use crate::pipeline::session::Session;
 use crate::run::files::LABELS;
-use crate::run::{Manifest, RunDir, write_atomic};
+use crate::run::{Manifest, Origin, RunDir, write_atomic};
 
 /// What is said of an example, in this order.
 const ADDED: [&str; 5] = ["label", "probability", "margin", "kept", "weight"];
@@ -115,7 +115,10 @@ pub(super) fn export(args: &Asked<'_>, session: &Session<'_>) -> Result<Exported
 }
 
 fn data_of(args: &Asked<'_>, manifest: &Manifest) -> Result<PathBuf> {
-    let recorded = || manifest.settings.get("data").and_then(Value::as_str).map(PathBuf::from);
+    let recorded = || {
+        let path = manifest.settings.get("data").and_then(Value::as_str)?;
+        Some(Origin::find(args.run, Path::new(path)))
+    };
     args.data.map(Path::to_path_buf).or_else(recorded).ok_or_else(|| {
         Error::new(ErrorKind::Run, "the run's manifest names no data")
             .at(args.run)

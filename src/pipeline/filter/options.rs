@@ -22,7 +22,7 @@ const TEMPERATURE: f64 = 0.2;
 /// Quantile of the entropies up to which questions are kept: as published.
 const QUANTILE: f64 = 0.5;
 
-/// Keep the questions that a weak model answers alike however they are put
+/// Keep questions that the weak model answers consistently across prompt variants
 ///
 /// Puts variants of each question to the model (other orders of the options or label words, other
 /// wordings), takes the entropy of its answers over them, keeps the questions of low entropy, and
@@ -118,7 +118,7 @@ pub struct FilterJob {
     /// How the model answers [default: soft; votes where answers are open]
     #[arg(long, value_enum, value_name = "FORM", help_heading = "Answers")]
     pub answers: Option<AnswerForm>,
-    /// How the model's bias to a label word or letter is taken off (soft) [default: batch]
+    /// Corrects the model's prior towards label words or letters (soft answers) [default: batch]
     #[arg(long, value_enum, help_heading = "Answers")]
     pub calibrate: Option<CalibrateName>,
     /// The shares of labels that calibration supposes.

@@ -29,13 +29,18 @@ use crate::score::Calibration;
 ///
 /// Reads examples, never their gold labels, and writes a run folder: labels.jsonl (label,
 /// log-probabilities and margin of each example), trace.jsonl (every step of the search),
-/// summary.json and manifest.json. A run that was interrupted, however rudely, is continued with
-/// --resume and ends with the same bytes. Most users need the four required options only.
+/// summary.json and manifest.json. Interrupted runs (even by kill -9) go on with --resume, to byte-identical
+/// results. Most users need `--model`, `--task`, `--data` and `--out` only.
+///
+/// Columns of your own: `--field` says which column holds the text, `--id` which holds the ids; the task
+/// `statements` asks of any statement whether it is true, and `w2s tasks new` writes another task.
 ///
 /// The other methods are baselines that the search is compared with. One of them, few-shot-gold,
 /// does read gold, and marks the run.
 ///
 /// Examples:
+///   w2s label --model models/gemma-3-270m --task statements --data my.csv \
+///       --field statement=claim_text --id claim_no --out runs/mine
 ///   w2s label --model models/gemma-3-270m --task sentiment \
 ///       --data data/demo/reviews.jsonl --out runs/mine
 ///   w2s label --model http://localhost:8000/v1#NAME --task sentiment \
@@ -91,7 +96,8 @@ pub struct LabelJob {
     /// own]
     #[arg(long, value_name = "NAME", help_heading = "Input")]
     pub prompt_variant: Option<String>,
-    /// How the model's bias to a label word is taken off [default: batch; none with a preset]
+    /// Corrects the model's prior towards label words (calibration) [default: batch; none with a
+    /// preset]
     #[arg(long, value_enum, help_heading = "Method")]
     pub calibrate: Option<Calibration>,
     /// The shares of labels that calibration supposes.

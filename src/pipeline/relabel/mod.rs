@@ -34,7 +34,7 @@ pub use summary::RelabelSummary;
 /// Margin from which on a label is changed or dropped, in nats.
 const MARGIN: f64 = 1.0;
 
-/// Let a model look at labels again, and flip or drop those it contradicts
+/// Re-check labels with a model; flip or drop disagreements
 ///
 /// Asks the model about each labelled example without demonstrations, as `w2s train` taught it, and
 /// compares its answer with the label. A label it contradicts by the margin or more is exchanged for
@@ -87,7 +87,7 @@ pub struct RelabelJob {
     /// [default: 1]
     #[arg(long, value_name = "NATS", help_heading = "Labels")]
     pub margin: Option<f64>,
-    /// How the model's bias to a label word is taken off [default: batch]
+    /// Corrects the model's prior towards label words (calibration) [default: batch]
     #[arg(long, value_enum, help_heading = "Labels")]
     pub calibrate: Option<Calibration>,
     /// The shares of labels that calibration supposes.
