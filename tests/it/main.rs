@@ -63,6 +63,7 @@ mod orders;
 mod own_columns;
 mod parity;
 mod pipeline;
+mod plain_words;
 mod plan_served;
 mod preferences;
 mod prequential;
