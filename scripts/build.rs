@@ -17,6 +17,7 @@ fn main() {
     // For the build script of a crate that uses this one: `DEP_W2S_LIBTORCH`.
     println!("cargo:libtorch={}", lib.display());
     println!("cargo:rustc-env=W2S_LIBTORCH_VERSION={}", version(&lib));
+    commit();
     compile(&lib);
 }
 
@@ -34,6 +35,34 @@ fn compile(lib: &Path) {
         .flag(include.join("torch/csrc/api/include").display().to_string())
         .files(["adamw", "group", "memory", "nccl"].map(|name| format!("src/native/{name}.cpp")))
         .compile("w2s_native");
+}
+
+/// Tells the program the commit it is built from, where there is one to tell. Only of builds that are used:
+/// others would be made anew after each commit.
+fn commit() {
+    if std::env::var("PROFILE").as_deref() != Ok("release") {
+        return;
+    }
+    let git = |args: &[&str]| {
+        let output = std::process::Command::new("git").args(args).output().ok()?;
+        let text = String::from_utf8(output.stdout).ok().filter(|_| output.status.success())?;
+        Some(text.trim().to_owned())
+    };
+    // A copy of the sources inside another project has that project's commit, which is not ours.
+    let prefix = git(&["rev-parse", "--show-prefix"]);
+    if let (Some(""), Some(commit)) = (prefix.as_deref(), git(&["rev-parse", "--short=12", "HEAD"]))
+    {
+        println!("cargo:rustc-env=W2S_COMMIT={commit}");
+    }
+    let branch = git(&["rev-parse", "--symbolic-full-name", "HEAD"]).unwrap_or_default();
+    for name in ["HEAD", branch.as_str()].into_iter().filter(|name| !name.is_empty()) {
+        // What is not there would be taken for changed each time.
+        if let Some(path) =
+            git(&["rev-parse", "--git-path", name]).filter(|path| Path::new(path).exists())
+        {
+            println!("cargo:rerun-if-changed={path}");
+        }
+    }
 }
 
 /// The version of the libtorch in `lib`: from `build-version` beside it (libtorch), or from

@@ -5,6 +5,5 @@ mod cli;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    w2s::lm::settle_environment();
     cli::main()
 }

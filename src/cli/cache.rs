@@ -11,7 +11,7 @@ use w2s::error::{Error, ErrorKind, Result};
 use w2s::score::MemorySize;
 use w2s::server::AnswerStore;
 
-/// Show the answers of servers that are kept, or remove some
+/// Inspect or prune the response cache
 ///
 /// Every answer of a server is written down before it is used, by the digest of what was asked, so
 /// that a repeated or continued run asks and pays for nothing twice. Removed answers are asked again

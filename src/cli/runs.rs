@@ -1,14 +1,13 @@
 //! `w2s runs`: a line for each run folder.
 
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 
 use super::terminal::{self, complain};
 use w2s::error::{Error, ErrorKind, Result};
 use w2s::report::{aligned, or_dash};
-use w2s::run::{FoundRun, RunState, find_runs};
+use w2s::run::{FoundRun, RunState, find_runs, utc};
 
 /// List run folders: what each is, how far it came, and how right its labels are
 ///
@@ -89,7 +88,7 @@ pub(super) fn run(args: RunsArgs) -> Result<()> {
             ),
             or_dash(run.accuracy.map(|rate| format!("{:.1} %", 100.0 * rate))),
             state(&run.state),
-            or_dash(run.modified.map(date)),
+            or_dash(run.modified.map(utc)),
         ]);
     }
     for line in aligned(&rows, &[5, 6, 7]) {
@@ -98,54 +97,11 @@ pub(super) fn run(args: RunsArgs) -> Result<()> {
     Ok(())
 }
 
-fn state(state: &RunState) -> String {
+pub(super) fn state(state: &RunState) -> String {
     match state {
         RunState::Complete => "complete".to_owned(),
         RunState::Unfinished { progress: None } => "unfinished".to_owned(),
         RunState::Unfinished { progress: Some(done) } => format!("unfinished ({done})"),
         RunState::Damaged { reason } => format!("damaged ({reason})"),
-    }
-}
-
-/// Seconds since 1970 as `2026-11-21 16:40`, in UTC.
-fn date(seconds: u64) -> String {
-    // A clock that is wrong by centuries is no reason to fail.
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-    let seconds = if seconds > now + 100 * 365 * 86_400 { 0 } else { seconds };
-    let (mut days, minutes) = (seconds / 86_400, seconds % 86_400 / 60);
-    let is_leap = |year: u64| {
-        (year.is_multiple_of(4) && !year.is_multiple_of(100)) || year.is_multiple_of(400)
-    };
-    let mut year = 1970;
-    while days >= 365 + u64::from(is_leap(year)) {
-        days -= 365 + u64::from(is_leap(year));
-        year += 1;
-    }
-    let months = [31, 28 + u64::from(is_leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let mut month = 0;
-    while days >= months[month] {
-        days -= months[month];
-        month += 1;
-    }
-    format!("{year}-{:02}-{:02} {:02}:{:02}", month + 1, days + 1, minutes / 60, minutes % 60)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// `date -u -d @N '+%Y-%m-%d %H:%M'` of GNU coreutils.
-    #[test]
-    fn dates_are_those_of_coreutils() {
-        for (seconds, text) in [
-            (0, "1970-01-01 00:00"),
-            (951_782_340, "2000-02-28 23:59"),
-            (951_868_800, "2000-03-01 00:00"),
-            (1_709_208_000, "2024-02-29 12:00"),
-            (1_735_689_599, "2024-12-31 23:59"),
-            (1_735_689_600, "2025-01-01 00:00"),
-        ] {
-            assert_eq!(date(seconds), text);
-        }
     }
 }

@@ -17,7 +17,7 @@ use w2s::server::{
     ServiceOptions, Software, Verdict, agreement, pace,
 };
 
-/// Say what a server can do, and how to start one
+/// Check a server's log-probability support, and how to start one
 ///
 /// Tries every route to log-probabilities and holds their numbers against each other, compares the
 /// server's tokens with those of a local tokenizer (needed for labels of several tokens on the route

@@ -1,18 +1,58 @@
 //! The resolved settings of a run, for people; the manifest holds the same.
 
 use serde_json::{Map, Value};
+use w2s::pipeline::given_options;
+use w2s::run::Manifest;
 
 /// Most characters of a line.
 const WIDTH: usize = 100;
 
-/// Returns the settings as a short block of text: one paragraph of those by themselves, and one of
+fn head(preset: Option<&str>) -> String {
+    match preset {
+        Some(name) => format!("settings (preset {name}):"),
+        None => "settings:".to_owned(),
+    }
+}
+
+/// The name of a number type that libtorch calls otherwise.
+pub(super) fn dtype_name(name: &str) -> &str {
+    match name {
+        "float" => "float32",
+        "half" => "float16",
+        other => other,
+    }
+}
+
+/// Returns what a person wants to know of the settings of a run: what it is of, and what differs from the
+/// defaults.
+pub(super) fn brief(manifest: &Manifest) -> String {
+    let Some(given) = given_options(&manifest.command_line) else {
+        return block(&manifest.settings, manifest.seed);
+    };
+    let setting = |name: &str| manifest.settings.get(name).and_then(Value::as_str);
+    let named = |name: &str| setting(name).map(|value| format!("{name} {value}"));
+    let mut items: Vec<String> =
+        ["method", "task", "data", "model", "adapter"].into_iter().filter_map(named).collect();
+    let dtype = setting("dtype").map(dtype_name);
+    items
+        .extend(setting("device").zip(dtype).map(|(device, dtype)| format!("{device} in {dtype}")));
+    items.push(format!("seed {}", manifest.seed));
+    let mut text = head(setting("preset"));
+    paragraph(&mut text, "", items);
+    let rest = match given.as_slice() {
+        [] => "all else by default (--verbose shows it)".to_owned(),
+        given => format!("{}; all else by default (--verbose shows it)", given.join(" ")),
+    };
+    let rest = rest.split(' ').map(str::to_owned).collect();
+    lines(&mut text, "", rest);
+    text
+}
+
+/// Returns the settings as a block of text: one paragraph of those by themselves, and one of
 /// each group.
 pub(super) fn block(settings: &Map<String, Value>, seed: u64) -> String {
     let preset = settings.get("preset").and_then(Value::as_str);
-    let mut text = match preset {
-        Some(name) => format!("settings (preset {name}):"),
-        None => "settings:".to_owned(),
-    };
+    let mut text = head(preset);
     let (groups, alone): (Vec<_>, Vec<_>) = settings
         .iter()
         .filter(|(key, _)| *key != "preset")
@@ -65,11 +105,16 @@ fn flatten(name: &str, value: &Value, items: &mut Vec<String>) {
 }
 
 /// Adds `items` with commas, broken at the width.
-fn paragraph(text: &mut String, head: &str, items: Vec<String>) {
+fn paragraph(text: &mut String, head: &str, mut items: Vec<String>) {
+    let last = items.len().saturating_sub(1);
+    items.iter_mut().take(last).for_each(|item| item.push(','));
+    lines(text, head, items);
+}
+
+/// Adds items, broken at the width.
+fn lines(text: &mut String, head: &str, items: Vec<String>) {
     let mut line = format!("  {head}");
-    let num = items.len();
-    for (i, item) in items.into_iter().enumerate() {
-        let item = if i + 1 < num { item + "," } else { item };
+    for item in items {
         if line.trim_end().len() + 1 + item.len() > WIDTH && !line.trim().is_empty() {
             *text += "\n";
             *text += line.trim_end();

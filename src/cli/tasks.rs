@@ -1,15 +1,18 @@
 //! `w2s tasks`: what can be labelled without writing a task file.
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
-use super::terminal;
 use super::words::begun_word;
+use super::{new_task, terminal};
 use w2s::data::{PromptSpec, Task, VariantKind};
 use w2s::error::Result;
 
-/// List the built-in tasks, or show one
+/// List the built-in tasks, show one, or write one for your own data
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct TasksArgs {
+    #[command(subcommand)]
+    command: Option<TasksCommand>,
     /// Show this task: prompt variants, labels, gold columns, consistency, data set on the hub (a
     /// name, or the path of a task file, which is checked)
     #[arg(value_name = "TASK", conflicts_with = "show")]
@@ -19,7 +22,15 @@ pub(super) struct TasksArgs {
     show: Option<String>,
 }
 
+#[derive(Debug, Subcommand)]
+enum TasksCommand {
+    New(new_task::NewArgs),
+}
+
 pub(super) fn run(args: TasksArgs) -> Result<()> {
+    if let Some(TasksCommand::New(args)) = args.command {
+        return new_task::run(args);
+    }
     if let Some(name) = args.show {
         let task = Task::load(&name)?;
         return terminal::print(format_args!("{}", task.toml.trim_end()));

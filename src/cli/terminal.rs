@@ -11,6 +11,7 @@ use w2s::error::{Error, Result};
 use w2s::label::TraceEvent;
 use w2s::pipeline::{Event, Observer, Resume};
 
+use super::loudness::Loudness;
 use super::printable::printable;
 use super::words::{self, Line};
 
@@ -62,12 +63,14 @@ impl Drop for Waiting {
 #[derive(Default)]
 pub(super) struct Terminal {
     progress: Option<Progress>,
+    loudness: Loudness,
 }
 
 impl Observer for Terminal {
     fn event(&mut self, event: &Event<'_>) -> Result<()> {
-        for line in words::lines(event)? {
+        for line in words::lines(event, self.loudness)? {
             match line {
+                Line::Said(text) if self.is_quiet() && !text.starts_with("warning: ") => {}
                 Line::Said(text) => self.above(|| complain(format_args!("{text}"))),
                 Line::Printed(text) => self.above(|| print(format_args!("{text}")))?,
             }
@@ -78,7 +81,7 @@ impl Observer for Terminal {
                 let mut words = WORDS.lock().unwrap_or_else(PoisonError::into_inner);
                 words[usize::from(is_series)] = Some(words::resume(*how));
             }
-            _ if !std::io::stderr().is_terminal() => {}
+            _ if self.is_quiet() || !std::io::stderr().is_terminal() => {}
             Event::Waiting(what) => self.begin(Progress::waiting(words::waiting(*what))),
             Event::Labelling { iterations, num_examples } => {
                 self.begin(Progress::labelling(*iterations, *num_examples));
@@ -108,6 +111,15 @@ impl Observer for Terminal {
 }
 
 impl Terminal {
+    /// Returns a terminal that says so much.
+    pub(super) fn new(loudness: Loudness) -> Self {
+        Self { loudness, ..Self::default() }
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.loudness == Loudness::Quiet
+    }
+
     fn begin(&mut self, progress: Progress) {
         self.end();
         self.progress = Some(progress);

@@ -4,11 +4,12 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::closest::closest;
 use super::example::Example;
 use super::key::KeyRule;
 use super::load::check_id_column;
 use super::read::read_records;
-use super::record::Record;
+use super::record::{Record, Records};
 use super::task::Task;
 use super::task_parts::Field;
 use super::value::{SeenIds, first_filled, id_or_row, kind_of, lookup, quoted, text_of};
@@ -25,6 +26,8 @@ pub struct Dataset {
     pub examples: Vec<Example>,
     /// Records of the file that are not asked about: the task's reader made no example of them.
     pub num_unused: usize,
+    /// What parts the columns of a table, where it is not what the file's name says.
+    pub separator: Option<char>,
 }
 
 impl Dataset {
@@ -43,7 +46,8 @@ impl Dataset {
             seen.insert(&id, record.line, &read.path)?;
             examples.push(example_of(record, id, task, &read.path)?);
         }
-        Ok(Self { path: read.path, sha256: read.sha256, examples, num_unused: read.num_unused })
+        let Records { path, sha256, num_unused, separator, records: _ } = read;
+        Ok(Self { path, sha256, examples, num_unused, separator })
     }
 
     /// Returns the most options of a question; 0 for a task without options.
@@ -163,8 +167,17 @@ fn missing_field(record: &Record, id: &str, field: &str, columns: &[String], pat
     )
     .at_line(path, record.line)
     .hint(if looks_joined(record) {
-        "the columns seem to be parted by something else than the file's name says: use commas in .csv, tabs in .tsv"
+        "the columns seem to be parted by something else than the file's name says: use commas in .csv, tabs in .tsv".to_owned()
     } else {
-        "name the file's column under [fields] of the task file; a table without a header needs `columns` there"
+        let names: Vec<&str> = record
+            .values
+            .keys()
+            .map(String::as_str)
+            .filter(|name| name.chars().count() <= MAX_SHOWN_CHARS && !name.is_empty())
+            .collect();
+        let meant = columns.iter().find_map(|column| closest(column, &names)).unwrap_or("COLUMN");
+        format!(
+            "say which column it is: `--field '{field}={meant}'`, or write it under [fields] of a task file; a table without a header needs `columns` there"
+        )
     })
 }

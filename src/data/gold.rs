@@ -45,9 +45,11 @@ impl GoldLabels {
             let error = no_label(&read);
             return Err(if others.is_empty() {
                 error.hint(format!(
-                    "task `{}` looks for gold in {}",
+                    "task `{}` looks for gold in {}; the columns of the file are {}; name the one with gold: `--gold-column {}`",
                     task.name,
-                    quoted(task.gold.all_columns())
+                    quoted(task.gold.all_columns()),
+                    quoted(read.records.iter().take(1).flat_map(|record| record.values.keys())),
+                    spelling_column(&read, task).map_or("COLUMN".to_owned(), in_shell)
                 ))
             } else {
                 let there = others.iter().flat_map(|gold| gold.columns());
@@ -66,6 +68,8 @@ impl GoldLabels {
     pub fn read_column(path: impl AsRef<Path>, task: &Task, name: &str) -> Result<Self> {
         let read = read_records(path.as_ref(), task.layout())?;
         check_id_column(&read, task)?;
+        let own = name_there(&read, name);
+        let name = own.as_deref().unwrap_or(name);
         let there = || read.records.iter().any(|record| lookup(&record.values, name).is_some());
         if !task.gold_names().any(|known| known == name) && !there() {
             return Err(Error::new(
@@ -158,6 +162,35 @@ impl GoldLabels {
     pub fn sha256(&self) -> &str {
         &self.sha256
     }
+}
+
+/// The column whose texts are all spellings of the task's labels, if there is one.
+fn spelling_column<'r>(read: &'r Records, task: &Task) -> Option<&'r str> {
+    let names = read.records.iter().take(1).flat_map(|record| record.values.keys());
+    let mut spelling = names.filter(|name| {
+        let values = read.records.iter().filter_map(|record| record.values.get(*name));
+        let mut filled = values.filter(|value| !is_blank(value)).peekable();
+        filled.peek().is_some() && filled.all(|value| task.label_index(value).is_some())
+    });
+    spelling.next().map(String::as_str)
+}
+
+/// A name as a shell takes it.
+fn in_shell(name: &str) -> String {
+    match name.chars().all(|c| c.is_alphanumeric() || "_-.".contains(c)) {
+        true => name.to_owned(),
+        false => format!("'{name}'"),
+    }
+}
+
+/// The file's spelling of a column that it has in other capitals only, or that was put into the task's
+/// when it was read.
+fn name_there(read: &Records, name: &str) -> Option<String> {
+    let names = || read.records.iter().take(1).flat_map(|record| record.values.keys());
+    if read.records.iter().any(|record| lookup(&record.values, name).is_some()) {
+        return None;
+    }
+    names().find(|own| own.eq_ignore_ascii_case(name)).cloned()
 }
 
 /// The gold answers of a file, by id: the names of gold labels, or the texts of open answers.

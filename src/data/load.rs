@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use super::closest::did_you_mean;
 use super::read::read_records;
 use super::record::{Layout, Record, Records};
 use super::task::Task;
@@ -39,19 +40,21 @@ pub(super) fn check_id_column(read: &Records, task: &Task) -> Result<()> {
     if read.records.iter().any(|record| !lacks(&record)) {
         return Err(Error::new(
             ErrorKind::Data,
-            format!("the record has no `{first}`, which task `{}` names as the id", task.name),
+            format!("the record has no `{first}`, which {} names as the id", task.id_namer()),
         )
         .at_line(&read.path, without.line)
         .hint("give every record an id of its own"));
     }
-    let there = read.records.iter().take(1).flat_map(|record| record.values.keys());
+    let there: Vec<&String> =
+        read.records.iter().take(1).flat_map(|record| record.values.keys()).collect();
     Err(Error::new(
         ErrorKind::Data,
-        format!("the file has no column `{first}`, which task `{}` names as the id", task.name),
+        format!("the file has no column `{first}`, which {} names as the id", task.id_namer()),
     )
     .at(&read.path)
     .hint(format!(
-        "the columns are {}; name one of them in the task file: id = [..]",
+        "{}the columns are {}; name the one with the ids: `--id COLUMN`, or `id = [..]` in the task file",
+        did_you_mean(first, &there),
         quoted(there)
     )))
 }

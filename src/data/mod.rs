@@ -6,6 +6,8 @@
 
 mod answers;
 mod audit_answers;
+mod closest;
+mod columns;
 mod dataset;
 mod example;
 mod expand;
@@ -16,6 +18,7 @@ mod key;
 mod labels;
 mod literal;
 mod load;
+mod own_table;
 mod published;
 mod quotes;
 mod read;
@@ -29,6 +32,7 @@ mod task_answers;
 mod task_file;
 mod task_gold;
 mod task_load;
+mod task_new;
 mod task_parts;
 mod task_preference;
 mod task_prompt;
@@ -40,6 +44,8 @@ pub use answers::{
     AnswerRecord, WeakRecord, WeightRecord, by_question, json_lines, read_json_lines,
 };
 pub use audit_answers::{AuditAnswer, AuditAnswers};
+pub use closest::{closest, did_you_mean};
+pub use columns::ColumnNames;
 pub use dataset::Dataset;
 pub use example::Example;
 pub use gold::{GoldAnswers, GoldLabels};
@@ -49,11 +55,13 @@ pub use labels::{
     read_labels, write_labels,
 };
 pub use load::join_records;
+pub use own_table::OwnTable;
 pub use published::{PublishedRow, read_published_rows};
 pub use reference::ReferenceKeys;
 pub use split::{batch_ids, split_ids};
 pub use task::Task;
 pub use task_answers::{AnswerSpec, MAX_OPTIONS, ParserName, VariantKind, option_letter};
+pub use task_new::{Column, NewTask, read_columns};
 pub use task_parts::{HubSource, Label, PromptCase, PromptSpec, Rule};
 pub use task_preference::{AnswerPair, Preference};
 pub use template::Template;

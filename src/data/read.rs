@@ -44,6 +44,7 @@ pub(super) fn read_records(path: &Path, layout: Layout<'_>) -> Result<Records> {
         }
     };
     let bytes = std::fs::read(path).map_err(|source| Error::io("read", path, &source))?;
+    let mut separator = None;
     let (records, if_empty) = match format {
         Format::Parquet => (read_parquet(path, layout.all_columns)?, "the table has no rows"),
         Format::Json => {
@@ -55,7 +56,9 @@ pub(super) fn read_records(path: &Path, layout: Layout<'_>) -> Result<Records> {
         }
         Format::Table(delimiter) => {
             let text = not_empty(&bytes, path)?;
-            (read_table(text, delimiter, layout, path)?, "there is a header and nothing after it")
+            let table = read_table(text, delimiter, layout, path)?;
+            separator = table.separator;
+            (table.records, "there is a header and nothing after it")
         }
     };
     if records.is_empty() {
@@ -73,7 +76,8 @@ pub(super) fn read_records(path: &Path, layout: Layout<'_>) -> Result<Records> {
         .at(path)
         .hint("data/tasks/README.md says what each `reader` makes of a record"));
     }
-    Ok(Records { path: path.to_path_buf(), sha256: sha256_hex(&bytes), records, num_unused })
+    let (path, sha256) = (path.to_path_buf(), sha256_hex(&bytes));
+    Ok(Records { path, sha256, records, num_unused, separator })
 }
 
 fn not_empty<'b>(bytes: &'b [u8], path: &Path) -> Result<&'b str> {

@@ -24,6 +24,14 @@ struct Row {
     cells: Vec<String>,
 }
 
+/// The rows of a table.
+#[derive(Default)]
+pub(super) struct Table {
+    pub(super) records: Vec<Record>,
+    /// What parts the columns, where it is not what the file's name says.
+    pub(super) separator: Option<char>,
+}
+
 /// Returns the rows of a table whose name says that `delimiter` parts its columns.
 ///
 /// # Errors
@@ -35,34 +43,33 @@ pub(super) fn read_table(
     delimiter: u8,
     layout: Layout<'_>,
     path: &Path,
-) -> Result<Vec<Record>> {
+) -> Result<Table> {
     if let Some(at) = text.find('\0') {
         return Err(Error::new(ErrorKind::Data, "the table has a NUL byte")
             .at_line(path, LineCounter::new(text).at(at))
             .hint("the file is damaged, or no text; write it again as UTF-8"));
     }
     let (body, said) = without_separator_line(text);
+    let usual = delimiter;
     let delimiter = match said {
         Some(said) => said,
-        None => delimiter_of(body, delimiter, path)?,
+        None => delimiter_of(body, usual, path)?,
     };
+    let separator = (delimiter != usual).then_some(char::from(delimiter));
     let skipped = text[..text.len() - body.len()].matches('\n').count();
     let mut rows = rows(body, delimiter, path)?;
     rows.iter_mut().for_each(|row| row.line += skipped);
     let mut rows = rows.into_iter();
-    let Some(first) = rows.next() else { return Ok(Vec::new()) };
+    let Some(first) = rows.next() else { return Ok(Table::default()) };
     let names = match layout.columns {
         Some(columns) if !is_header(&first, columns, layout, path)? => {
-            return records(
-                columns,
-                "the task file's `columns`",
-                [first].into_iter().chain(rows),
-                path,
-            );
+            let rows = [first].into_iter().chain(rows);
+            let records = records(columns, "the task file's `columns`", rows, path)?;
+            return Ok(Table { records, separator });
         }
         _ => header_of(&first, layout.known, path)?,
     };
-    records(&names, "the header", rows, path)
+    Ok(Table { records: records(&names, "the header", rows, path)?, separator })
 }
 
 fn records(
@@ -205,7 +212,7 @@ fn is_header(row: &Row, columns: &[String], layout: Layout<'_>, path: &Path) -> 
     )
     .at_line(path, row.line)
     .hint(format!(
-        "if it is, name its columns under [fields] of a task file (`w2s tasks` shows how); if it is data, write a first line with the columns {}, or `header = false` in the task file",
+        "if it is, say which column is which (`--field FIELD=COLUMN`, or [fields] of a task file); if it is data, write a first line with the columns {}, or `header = false` in the task file",
         quoted(columns)
     )))
 }

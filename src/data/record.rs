@@ -27,6 +27,8 @@ pub(super) struct Records {
     pub(super) records: Vec<Record>,
     /// Records of the file of which the reader made none.
     pub(super) num_unused: usize,
+    /// What parts the columns of a table, where it is not what the file's name says.
+    pub(super) separator: Option<char>,
 }
 
 /// What a task knows of how its files are laid out.

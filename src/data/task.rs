@@ -51,11 +51,15 @@ pub struct Task {
     pub(super) known_columns: Vec<String>,
     pub(super) reader: Option<Reader>,
     pub(super) gold: GoldSpec,
+    /// Columns that no text may come from.
+    pub(super) closed: Vec<String>,
     pub(super) reference: Option<ReferenceSpec>,
     /// The columns that make an id, in order.
     pub(super) id_columns: Vec<String>,
     /// Whether the task file names the columns of the id, and files must have them.
     pub(super) names_id: bool,
+    /// Whether the user names that column, not the task file.
+    pub(super) is_id_given: bool,
     /// Whether tables have a header, where the task file says.
     pub(super) has_header: Option<bool>,
     pub(super) group_columns: Vec<String>,
@@ -154,6 +158,14 @@ impl Task {
             has_header: self.has_header,
             labels: Some(self),
             all_columns: false,
+        }
+    }
+
+    /// Who names the column of the id, in words.
+    pub(super) fn id_namer(&self) -> String {
+        match self.is_id_given {
+            true => "`--id`".to_owned(),
+            false => format!("task `{}`", self.name),
         }
     }
 

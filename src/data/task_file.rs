@@ -218,9 +218,11 @@ pub(super) fn parse(toml: &str, path: &Path) -> Result<Task> {
         fields,
         reader: file.reader,
         gold,
+        closed,
         reference: consistency.reference,
         // Files without an `id` are numbered; any other name is of a column that must be there.
         names_id: id_columns[0] != "id",
+        is_id_given: false,
         has_header: file.header.map(Spanned::into_inner),
         id_columns,
         group_columns: consistency.group_columns,

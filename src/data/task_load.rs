@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use super::closest::did_you_mean;
 use super::record::{sha256_hex, utf8};
 use super::task::Task;
 use super::task_file;
@@ -19,7 +20,8 @@ macro_rules! built_in {
 }
 
 /// Name and text of every built-in task, in the order they are listed.
-const BUILT_IN: [(&str, &str); 21] = built_in![
+const BUILT_IN: [(&str, &str); 22] = built_in![
+    "statements",
     "sentiment",
     "subjectivity",
     "topic",
@@ -58,7 +60,8 @@ impl Task {
         if !is_toml {
             return Err(Error::new(ErrorKind::Task, format!("unknown task `{name_or_path}`"))
                 .hint(format!(
-                    "built-in tasks are {}; a task file's name ends in .toml",
+                    "{}built-in tasks are {}; a task file's name ends in .toml",
+                    did_you_mean(name_or_path, &BUILT_IN.map(|(name, _)| name)),
                     quoted(BUILT_IN.iter().map(|(name, _)| name))
                 )));
         }

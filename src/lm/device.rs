@@ -118,10 +118,11 @@ impl FromStr for DtypeChoice {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "auto" => Ok(Self::Auto),
-            "f32" | "float32" => Ok(Self::F32),
+            "f32" | "fp32" | "float32" => Ok(Self::F32),
             "bf16" | "bfloat16" => Ok(Self::Bf16),
-            "f16" | "float16" => Ok(Self::F16),
-            _ => Err("expected `auto`, `f32`, `bf16` or `f16`".to_owned()),
+            "f16" | "fp16" | "float16" => Ok(Self::F16),
+            _ => Err("expected `auto`, `f32` (fp32, float32), `bf16` (bfloat16) or `f16` (fp16, float16)"
+                .to_owned()),
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use clap::error::{ContextKind, ContextValue};
-use clap::{Arg, Args, Command, Parser};
+use clap::{Arg, Args, Command, CommandFactory, Parser};
 use serde::Serialize;
 
 use super::audit::{AuditCommand, AuditJob};
@@ -63,6 +63,17 @@ impl Refused {
 pub(super) fn parse(argv: &[String]) -> Result<Job, Refused> {
     let words = ["w2s"].into_iter().chain(argv.iter().map(String::as_str));
     Line::try_parse_from(words).map(|line| line.job).map_err(|error| Refused::new(&error))
+}
+
+/// Returns how many words of a command line name its command, and that command.
+pub(super) fn command_of(words: &[String]) -> (usize, Command) {
+    let mut command = Line::command();
+    let mut num = 0;
+    while let Some(inner) = words.get(num).and_then(|word| command.find_subcommand(word)) {
+        command = inner.clone();
+        num += 1;
+    }
+    (num, command)
 }
 
 /// Returns the job that the parser of one command makes of its options.
@@ -150,7 +161,7 @@ fn words(arg: &Arg, name: &str, texts: &[String]) -> Vec<String> {
 }
 
 /// Returns a command line as it is typed into a shell.
-pub(super) fn typed(words: &[String]) -> String {
+pub fn typed(words: &[String]) -> String {
     let quoted = |word: &String| {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:+@%".contains(c);
         match !word.is_empty() && word.chars().all(plain) {

@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::prompt::PromptFormat;
 use crate::run::{EXPLANATION, SeedStream};
 
-/// Put the concept that a run found in words, by asking a chat model
+/// Describe the concept behind the labels, by asking a chat model
 ///
 /// Shows the model a sample of the labelled examples, as many of each label, under letters instead of
 /// the labels' names, and asks what tells the groups apart. The answer is written into the run folder
@@ -62,7 +62,8 @@ pub struct ExplainJob {
     pub force: bool,
 }
 
-pub(super) fn run(args: ExplainJob, session: &mut Session) -> Result<Explanation> {
+pub(super) fn run(mut args: ExplainJob, session: &mut Session) -> Result<Explanation> {
+    args.model.follow(&session.voice)?;
     let labels = RunLabels::read(&args.run, args.data.as_deref())?;
     let path = labels.folder.file(EXPLANATION);
     if path.exists() && !args.force {

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::data::Task;
+use crate::data::{ColumnNames, Task};
 use crate::error::{Error, ErrorKind, Result};
-use crate::run::{Manifest, RunDir};
+use crate::run::{Manifest, Origin, RunDir};
 
 /// The folder and the manifest of a run, if it is complete.
 pub(super) fn complete_run(run: &Path) -> Result<(RunDir, Manifest)> {
@@ -25,7 +25,14 @@ pub(super) fn task_of(manifest: &Manifest, run: &Path) -> Result<Task> {
     let Some(name) = manifest.settings.get("task").and_then(Value::as_str) else {
         return Err(Error::new(ErrorKind::Run, "the run's manifest names no task").at(run));
     };
-    let task = Task::load(name)?;
+    // A task file may be named as it was seen from the folder that the run began in.
+    let file = Path::new(name);
+    let found = match file.extension() {
+        Some(_) if !file.exists() => Origin::find(run, file),
+        _ => file.to_path_buf(),
+    };
+    let task = Task::load(&found.display().to_string())?
+        .with_columns(&ColumnNames::of_settings(&manifest.settings))?;
     let num_labels = manifest.settings.get("num_labels").and_then(Value::as_u64);
     let task = match num_labels {
         Some(num) => task.with_num_options(num as usize),

@@ -89,6 +89,7 @@ impl Job {
             Self::Explain(args) => Some(args.model.clone()),
             _ => None,
         }
+        .map(ModelOptions::followed)
     }
 
     /// How the job trains, if it does.

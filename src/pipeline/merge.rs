@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::model::ModelOptions;
+use super::model::{ModelOptions, maybe_path};
 use super::observer::{Event, Wait};
 use super::session::Session;
 use crate::error::{Error, ErrorKind, Result};
@@ -24,28 +24,43 @@ use crate::run::{GoldUse, Manifest, OpenMode, RunDir};
 /// part of the adapter away; f32, the default here, keeps all of it.
 ///
 /// Example:
+///   w2s merge runs/student
 ///   w2s merge --model models/gemma-3-270m --adapter runs/student --out models/student
 #[derive(Clone, Debug, Args, Serialize)]
 #[command(verbatim_doc_comment)]
 pub struct MergeJob {
+    /// Run folder of `w2s train`, or any adapter: the same as --adapter
+    #[arg(value_name = "RUN", conflicts_with = "adapter")]
+    pub run: Option<PathBuf>,
     /// The model.
     #[serde(flatten)]
     #[command(flatten)]
     pub model: ModelOptions,
-    /// Folder to make
-    #[arg(long, value_name = "DIR", help_heading = "Run")]
+    /// Folder to make [default: that of the adapter with -merged behind it]
+    #[arg(long, value_name = "DIR", value_parser = maybe_path(), default_value = "",
+        hide_default_value = true, help_heading = "Run")]
     pub out: PathBuf,
     /// Replace the model in the folder
     #[arg(long, help_heading = "Run")]
     pub force: bool,
 }
 
-pub(super) fn run(args: MergeJob, session: &mut Session) -> Result<RunDir> {
+pub(super) fn run(mut args: MergeJob, session: &mut Session) -> Result<RunDir> {
     let began = Instant::now();
+    args.model.adapter = args.run.take().or(args.model.adapter.take());
     let Some(adapter_folder) = &args.model.adapter else {
-        return Err(Error::new(ErrorKind::Usage, "`--adapter` is missing")
-            .hint("give the folder of the adapter to merge"));
+        return Err(Error::new(ErrorKind::Usage, "the adapter is missing")
+            .hint("give the folder of the adapter to merge: `w2s merge RUN`"));
     };
+    if args.out.as_os_str().is_empty() {
+        let mut out = adapter_folder.components().as_path().as_os_str().to_owned();
+        out.push("-merged");
+        args.out = out.into();
+    }
+    let mode = if args.force { OpenMode::Force } else { OpenMode::New };
+    RunDir::check_place(&args.out, "merge", mode)?;
+    args.model.follow(&session.voice)?;
+    let adapter_folder = &args.model.adapter.clone().unwrap_or_default();
     let spinner = session.voice.wait(Wait::OpeningModel);
     let adapter = Adapter::open(adapter_folder)?;
     let in_f32 = args.model.in_f32();
@@ -67,13 +82,13 @@ pub(super) fn run(args: MergeJob, session: &mut Session) -> Result<RunDir> {
         gold_used: args.model.gold_used(GoldUse::no()),
         versions: args.model.versions(),
     };
-    let mode = if args.force { OpenMode::Force } else { OpenMode::New };
     let folder = RunDir::open(&args.out, &manifest, mode)?;
     write_model(&args.model.model, decoder, &folder)?;
     write_card(&folder, &manifest, adapter_folder)?;
     let seconds = began.elapsed().as_secs_f64();
     let folder = folder.finish(seconds, seconds)?;
     session.voice.tell(&Event::Merged { seconds, folder: &folder });
+    session.tell_finished(&folder);
     Ok(folder)
 }
 

@@ -13,6 +13,7 @@
 
 mod audit;
 mod backend;
+mod columns;
 mod command_line;
 mod compare;
 mod data;
@@ -25,6 +26,7 @@ mod field_values;
 mod filter;
 mod finished;
 mod given;
+mod given_options;
 mod gold;
 mod ids;
 mod job;
@@ -41,6 +43,7 @@ mod prior;
 mod relabel;
 mod report;
 mod reproduce;
+mod rerun;
 mod results;
 mod rounds;
 mod run_labels;
@@ -48,9 +51,11 @@ mod run_options;
 mod score;
 mod server;
 mod session;
+mod show;
 mod step;
 mod train;
 mod usage;
+mod verdict;
 mod voice;
 mod warning;
 
@@ -58,12 +63,15 @@ pub use audit::{
     AuditCertified, AuditCommand, AuditDrawJob, AuditDrawn, AuditJob, AuditPlan, Certificate,
     CertifyJob,
 };
+pub use columns::ColumnOptions;
+pub use command_line::typed;
 pub use compare::CompareJob;
 pub use data::{DataCommand, DataJob, DrawJob, PullJob};
 pub use evaluate::{EvaluateJob, HeldOutOptions};
 pub use explain::ExplainJob;
 pub use export::{ExportJob, Format};
 pub use filter::{AnswerForm, CalibrateName, FilterJob, FilterSummary, WeightName};
+pub use given_options::given_options;
 pub use ids::IdsOptions;
 pub use job::Job;
 pub use label::{
@@ -80,6 +88,7 @@ pub use prior::PriorOptions;
 pub use relabel::{ChangeName, RelabelJob, RelabelSummary};
 pub use report::{Length, ReportJob};
 pub use reproduce::{PlaceOptions, RecipeListing, ReproduceJob, Reproduction};
+pub use rerun::rerun;
 pub use results::{
     DrawSummary, Evaluated, ExplainedGroup, Explanation, Exported, PromptScores, ScoredLabel,
 };
@@ -88,5 +97,7 @@ pub use run_options::RunOptions;
 pub use score::ScoreJob;
 pub use server::{RouteChoice, ServerOptions, within};
 pub use session::Session;
+pub use show::Shown;
 pub use train::{EngineName, EngineOptions, LossName, LossOptions, TrainJob, TrainSummary};
+pub use verdict::Verdict;
 pub use warning::{IgnoredFlag, Part, Warning};

@@ -1,33 +1,43 @@
 //! The options of every command that runs a model.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tch::{Device, Kind};
 
 use super::digests::Digests;
 use super::given::first_given;
+use super::note::Note;
+use super::voice::Voice;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::{
     ADAPTER_CONFIG, ADAPTER_WEIGHTS, ChatTemplate, Decoder, DeviceChoice, Devices, DtypeChoice,
     RANDOM_WEIGHTS, resolve_device,
 };
-use crate::run::{BLOCKS, GoldUse, Input, RunDir};
+use crate::run::{BLOCKS, GoldUse, Input, Origin, RunDir};
 use crate::score::{LmScorer, LmScorerOptions, MemorySize};
 use crate::server::ServerAddress;
 use crate::train::ProcessRank;
+
+/// The parser of a path that is empty where nothing is given.
+pub(super) fn maybe_path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
 
 /// A model and how it runs.
 #[derive(Clone, Debug, Args, Serialize)]
 #[command(next_help_heading = "Model")]
 pub struct ModelOptions {
     /// Hugging Face model folder: config.json, tokenizer.json, model.safetensors. Commands that have
-    /// options for a server take one too: http://HOST:8000/v1#NAME
-    #[arg(long, value_name = "DIR")]
+    /// options for a server take one too: http://HOST:8000/v1#NAME [default: with --adapter, the model
+    /// that the adapter was trained on]
+    #[arg(long, value_name = "DIR", value_parser = maybe_path(), default_value = "",
+        hide_default_value = true)]
     pub model: PathBuf,
     /// PEFT adapter (LoRA) on the model: a folder with adapter_config.json and
     /// adapter_model.safetensors, such as a run of `w2s train` [default: none]
@@ -64,6 +74,36 @@ impl ModelOptions {
     /// settings it has by default.
     pub fn folder(model: impl Into<PathBuf>) -> Self {
         Self { model: model.into(), ..Self::default() }
+    }
+
+    /// Finds the model that the adapter was trained on, where no model is named.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] where there is no adapter either, and [`ErrorKind::Run`] where its model is
+    /// not found.
+    pub(super) fn follow(&mut self, voice: &Voice<'_>) -> Result<()> {
+        if !self.model.as_os_str().is_empty() {
+            return Ok(());
+        }
+        let Some(adapter) = &self.adapter else {
+            return Err(Error::new(ErrorKind::Usage, "`--model DIR` is missing").hint(
+                "name a model folder, or with `--adapter RUN` an adapter that knows its model",
+            ));
+        };
+        self.model = base_model(adapter)?;
+        voice.note(&Note::ModelFollows { adapter: adapter.clone(), model: self.model.clone() });
+        Ok(())
+    }
+
+    /// The same options with the model that the adapter was trained on, if it is found and no other is
+    /// named.
+    pub(super) fn followed(mut self) -> Self {
+        if self.model.as_os_str().is_empty()
+            && let Some(Ok(model)) = self.adapter.as_deref().map(base_model)
+        {
+            self.model = model;
+        }
+        self
     }
 
     /// The same model with nothing rounded away, unless a number type is asked for.
@@ -260,6 +300,33 @@ impl ModelOptions {
             digests,
             ChatTemplate::FILES.into_iter().filter(|name| self.model.join(name).exists()),
         )
+    }
+}
+
+/// Returns the folder of the model that an adapter was trained on, as its run or its configuration says.
+fn base_model(adapter: &Path) -> Result<PathBuf> {
+    let of_run = RunDir::existing(adapter)
+        .ok()
+        .and_then(|(_, manifest)| Some(PathBuf::from(manifest.settings.get("model")?.as_str()?)));
+    let of_config = || {
+        let text = std::fs::read_to_string(adapter.join(ADAPTER_CONFIG)).ok()?;
+        let config: Value = serde_json::from_str(&text).ok()?;
+        Some(PathBuf::from(config.get("base_model_name_or_path")?.as_str()?))
+    };
+    let Some(named) = of_run.or_else(of_config) else {
+        return Err(Error::new(ErrorKind::Run, "the folder says no model that it was trained on")
+            .at(adapter)
+            .hint("expected a run of `w2s train` or a PEFT adapter; name the model with `--model DIR`"));
+    };
+    let found = Origin::find(adapter, &named);
+    match found.is_dir() {
+        true => Ok(found),
+        false => Err(Error::new(
+            ErrorKind::Run,
+            format!("the adapter's model `{}` is not here", named.display()),
+        )
+        .at(adapter)
+        .hint("name its folder with `--model DIR`")),
     }
 }
 

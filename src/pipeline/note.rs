@@ -52,6 +52,31 @@ pub enum Note {
         /// How many.
         num_records: usize,
     },
+    /// The model is the one that the adapter was trained on.
+    ModelFollows {
+        /// The adapter's folder.
+        adapter: PathBuf,
+        /// The model's.
+        model: PathBuf,
+    },
+    /// A training learns what a run says.
+    RunFollowed {
+        /// The run.
+        run: PathBuf,
+        /// Its task.
+        task: String,
+        /// Its data.
+        data: PathBuf,
+        /// The files of labels and answers.
+        files: Vec<PathBuf>,
+    },
+    /// The columns of a table are parted by another character than its name says.
+    Separator {
+        /// The file.
+        data: PathBuf,
+        /// The character.
+        separator: char,
+    },
     /// Settings of a published code are taken, as the command line is spelled like one of its own.
     PresetImplied {
         /// The flag that only that code spells so.

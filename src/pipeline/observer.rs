@@ -151,6 +151,11 @@ pub enum Event<'a> {
         /// The run's folder.
         folder: &'a RunDir,
     },
+    /// A run that is no part of a series is complete, and all of it was told.
+    Finished {
+        /// Its folder.
+        folder: &'a RunDir,
+    },
     /// What was asked of a server in a run, and what it cost.
     Spent(&'a Spent),
     /// The rounds of a loop have ended, well or by a brake.

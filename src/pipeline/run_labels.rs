@@ -1,7 +1,7 @@
 //! The labels of a finished run with their examples, for commands that take them further.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ use super::finished::task_of;
 use crate::data::{Dataset, Example, Task, WeakRecord, read_json_lines, read_label_records};
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::files::LABELS;
-use crate::run::{Input, Manifest, RunDir};
+use crate::run::{Input, Manifest, Origin, RunDir};
 
 /// `kept.jsonl`: the labels that a filter kept.
 const KEPT: &str = "kept.jsonl";
@@ -62,7 +62,7 @@ impl RunLabels {
         }
         let path = match (data, text("data")) {
             (Some(path), _) => path.to_path_buf(),
-            (None, Some(path)) => PathBuf::from(path),
+            (None, Some(path)) => Origin::find(run, Path::new(path)),
             (None, None) => {
                 return Err(Error::new(ErrorKind::Run, "the run's manifest names no data").at(run));
             }

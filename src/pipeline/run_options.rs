@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
+use crate::error::Result;
 use crate::run::{OpenMode, RunDir};
 
 /// The folder of a run, and the seed.
@@ -44,6 +45,11 @@ impl RunOptions {
         // What is wrong with a folder is said when it is opened.
         let (_, manifest) = RunDir::existing(&self.out).ok()?;
         manifest.settings.get(setting)?.as_str().map(str::to_owned)
+    }
+
+    /// Refuses a folder in which the command can make no run, before anything is read.
+    pub(super) fn check(&self, command: &str) -> Result<()> {
+        RunDir::check_place(&self.out, command, self.mode())
     }
 
     pub(super) fn mode(&self) -> OpenMode {

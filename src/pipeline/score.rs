@@ -53,7 +53,8 @@ struct Line {
 /// Questions answered between two writes: enough to share beginnings, few enough to see progress.
 const CHUNK: usize = 256;
 
-pub(super) fn run(args: ScoreJob, session: &mut Session) -> Result<Vec<PromptScores>> {
+pub(super) fn run(mut args: ScoreJob, session: &mut Session) -> Result<Vec<PromptScores>> {
+    args.model.follow(&session.voice)?;
     let lines = read(&args.input)?;
     warn_of_beginnings(&lines, &session.voice);
     let mut scorer = Backend::open(&args.model, &args.server, Need::Scores, session)?;

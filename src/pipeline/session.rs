@@ -17,7 +17,7 @@ use super::voice::Voice;
 use super::warning::Warning;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::Devices;
-use crate::run::{Manifest, copy_run, find_run};
+use crate::run::{Manifest, RunDir, copy_run, find_run};
 use crate::score::{Asked, LmScorer, Work, total_memory};
 use crate::train::ProcessRank;
 
@@ -118,6 +118,13 @@ impl<'o> Session<'o> {
     pub(super) fn tell_settings(&self, manifest: &Manifest) {
         if self.step.is_none() {
             self.tell_settings_of_all(manifest);
+        }
+    }
+
+    /// Says that a run is complete, unless it is a step of a series.
+    pub(super) fn tell_finished(&self, folder: &RunDir) {
+        if self.step.is_none() && !self.counts() {
+            self.voice.tell(&Event::Finished { folder });
         }
     }
 

@@ -1,12 +1,14 @@
 //! The way from the parts of a run to who listens.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use super::note::Note;
 use super::observer::{Event, Observer, Resume, Wait};
 use super::warning::Warning;
-use crate::data::PromptSpec;
+use crate::data::{Dataset, PromptSpec};
 use crate::error::Result;
 use crate::label::TraceEvent;
 use crate::run::GoldUse;
@@ -16,6 +18,8 @@ use crate::run::GoldUse;
 pub(super) struct Voice<'o> {
     observer: Rc<RefCell<dyn Observer + 'o>>,
     is_muted: Rc<Cell<bool>>,
+    /// Files whose separators were told.
+    separated: Rc<RefCell<HashSet<PathBuf>>>,
 }
 
 impl std::fmt::Debug for Voice<'_> {
@@ -26,7 +30,11 @@ impl std::fmt::Debug for Voice<'_> {
 
 impl<'o> Voice<'o> {
     pub(super) fn new(observer: impl Observer + 'o) -> Self {
-        Self { observer: Rc::new(RefCell::new(observer)), is_muted: Rc::default() }
+        Self {
+            observer: Rc::new(RefCell::new(observer)),
+            is_muted: Rc::default(),
+            separated: Rc::default(),
+        }
     }
 
     /// Leaves all telling to another process.
@@ -73,6 +81,16 @@ impl<'o> Voice<'o> {
         if num_records > 0 {
             self.note(&Note::OtherKind { num_records });
         }
+    }
+
+    /// Tells what is not as one would expect of a file of data.
+    pub(super) fn tell_read(&self, dataset: &Dataset) {
+        if let Some(separator) = dataset.separator
+            && self.separated.borrow_mut().insert(dataset.path.clone())
+        {
+            self.note(&Note::Separator { data: dataset.path.clone(), separator });
+        }
+        self.tell_unused(dataset.num_unused);
     }
 
     /// Warns of label words that begin others.

@@ -77,6 +77,31 @@ pub enum Warning {
         /// How many.
         num_prompts: usize,
     },
+    /// Labels are no better against gold than those of nobody who looked at the texts.
+    NoBetterThanBlind {
+        /// The run folder.
+        run: PathBuf,
+        /// The 95 % interval of the accuracy.
+        interval: (f64, f64),
+        /// How often a guess is right.
+        guess: f64,
+        /// The most frequent gold label with its share, where its share is within the interval or above.
+        constant: Option<(String, f64)>,
+    },
+    /// A training made few steps, or its loss hardly moved.
+    LittleTrained {
+        /// Steps of the optimizer.
+        num_steps: usize,
+        /// Mean loss of the first steps.
+        first_loss: f64,
+        /// Mean loss of the last steps.
+        last_loss: f64,
+    },
+    /// Few examples are set aside in a loop, so that its brakes measure little.
+    FewHeldOut {
+        /// How many.
+        num: usize,
+    },
     /// Nearly all examples of a batch got the same label.
     Collapsed {
         /// The run folder.

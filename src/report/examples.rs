@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::files::{read_json, read_lines};
 use crate::data::{
-    AnswerRecord, Dataset, GoldAnswers, Task, WeakRecord, WeightRecord, by_question,
+    AnswerRecord, ColumnNames, Dataset, GoldAnswers, Task, WeakRecord, WeightRecord, by_question,
     read_json_lines,
 };
 use crate::error::{Error, ErrorKind, Result};
@@ -324,7 +324,8 @@ fn task_of(manifest: &Value) -> Result<Task> {
     let name = settings["task"]
         .as_str()
         .ok_or_else(|| Error::new(ErrorKind::Run, "the run's manifest names no task"))?;
-    let task = Task::load(name)?;
+    let columns = settings.as_object().map(ColumnNames::of_settings).unwrap_or_default();
+    let task = Task::load(name)?.with_columns(&columns)?;
     let before = input(manifest, "task").map(|(_, sha256)| sha256);
     if before.is_some_and(|sha256| sha256 != task.sha256) {
         return Err(Error::new(ErrorKind::Run, format!("task `{name}` changed since the run")));

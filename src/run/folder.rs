@@ -15,6 +15,7 @@ use super::contents::{Found, expand, look, partials, read_manifest, remove};
 use super::files::{JOURNAL, MANIFEST, Stage, TIMING, files_of, stage_of};
 use super::journal::{self, Journal};
 use super::manifest::Manifest;
+use super::origin::Origin;
 use super::timing::{Timing, peak_memory_bytes};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -38,6 +39,8 @@ pub struct RunDir {
     complete: bool,
     /// Of the process that works here, until the run is complete.
     lock: Option<File>,
+    /// Whether this process made the run anew.
+    begun: bool,
 }
 
 impl RunDir {
@@ -55,6 +58,7 @@ impl RunDir {
             manifest: Box::new(manifest.clone()),
             complete,
             lock,
+            begun: false,
         };
         // Once without the lock: it is a file, and nothing is to be written where no run may be made.
         if permit(path, manifest, mode)? == Allowed::Nothing {
@@ -65,23 +69,43 @@ impl RunDir {
         let lock = journal::lock(&path.join(JOURNAL))?;
         // And once more under it: another process may have been at work until now.
         let allowed = permit(path, manifest, mode)?;
-        let folder = folder(allowed == Allowed::Nothing, Some(lock));
+        let mut folder = folder(allowed == Allowed::Nothing, Some(lock));
         match allowed {
             Allowed::Nothing => folder.tidy(),
             Allowed::Continue => folder.delete_partials()?,
             Allowed::Replace(old) => {
                 folder.delete_files(&old, false)?;
                 folder.begin()?;
+                folder.begun = true;
             }
-            Allowed::Begin => folder.begin()?,
+            Allowed::Begin => {
+                folder.begin()?;
+                folder.begun = true;
+            }
         }
         Ok(folder)
+    }
+
+    /// Refuses a folder in which no run of a command can be made or gone on with, before anything is read
+    /// for the run.
+    ///
+    /// # Errors
+    /// As [`RunDir::open`], as far as a run can be told by its command alone.
+    pub fn check_place(path: &Path, command: &str, mode: OpenMode) -> Result<()> {
+        if !path.exists() {
+            return Ok(());
+        }
+        match look(path)? {
+            Found::Nothing => Ok(()),
+            Found::Other => Err(holds_no_run(path)),
+            Found::Run(old, _) => refuse_other(path, &old, command, mode),
+        }
     }
 
     /// Writes the manifest. Only the lock is there.
     fn begin(&self) -> Result<()> {
         self.delete_partials()?;
-        self.write_any(MANIFEST, &self.manifest)
+        self.write_any(MANIFEST, &Written { manifest: &self.manifest, origin: Origin::now() })
     }
 
     /// Returns the folder of an existing run, to be read.
@@ -93,7 +117,7 @@ impl RunDir {
             Some(manifest) => {
                 let complete = path.join(TIMING).exists();
                 let (path, kept) = (path.to_path_buf(), Box::new(manifest.clone()));
-                Ok((Self { path, manifest: kept, complete, lock: None }, manifest))
+                Ok((Self { path, manifest: kept, complete, lock: None, begun: false }, manifest))
             }
             None => Err(Error::new(ErrorKind::Run, "there is no run in this folder")
                 .at(path)
@@ -329,6 +353,14 @@ impl RunDir {
     }
 }
 
+/// The manifest as it is written.
+#[derive(Serialize)]
+struct Written<'a> {
+    #[serde(flatten)]
+    manifest: &'a Manifest,
+    origin: Origin,
+}
+
 /// What is to be done in a folder.
 #[derive(PartialEq)]
 enum Allowed {
@@ -344,16 +376,35 @@ fn permit(path: &Path, manifest: &Manifest, mode: OpenMode) -> Result<Allowed> {
     let run = |message: String| Error::new(ErrorKind::Run, message).at(path);
     let (old, complete) = match look(path)? {
         Found::Nothing => return Ok(Allowed::Begin),
-        Found::Other => {
-            return Err(run("the folder is not empty and holds no run".into())
-                .hint("choose a new folder for `--out`; nothing was changed"));
-        }
+        Found::Other => return Err(holds_no_run(path)),
         Found::Run(old, complete) => (old, complete),
     };
-    if old.command != manifest.command {
+    refuse_other(path, &old, &manifest.command, mode)?;
+    match mode {
+        // Refused above.
+        OpenMode::New | OpenMode::Force => Ok(Allowed::Replace(old)),
+        OpenMode::Resume => match old.first_difference(manifest) {
+            Some(difference) => Err(run(format!("the run cannot be continued: {difference}"))
+                .hint("use the settings the run began with (manifest.json), or a new `--out`")),
+            None if complete => Ok(Allowed::Nothing),
+            None => Ok(Allowed::Continue),
+        },
+    }
+}
+
+fn holds_no_run(path: &Path) -> Error {
+    Error::new(ErrorKind::Run, "the folder is not empty and holds no run")
+        .at(path)
+        .hint("choose a new folder for `--out`; nothing was changed")
+}
+
+/// Refuses what may not be done with a run that is there, whatever its settings are.
+fn refuse_other(path: &Path, old: &Manifest, command: &str, mode: OpenMode) -> Result<()> {
+    let run = |message: String| Error::new(ErrorKind::Run, message).at(path);
+    if old.command != command {
         return Err(run(format!(
-            "the folder holds a run of `w2s {}`, not of `w2s {}`",
-            old.command, manifest.command
+            "the folder holds a run of `w2s {}`, not of `w2s {command}`",
+            old.command
         ))
         .hint("choose a new folder for `--out`; nothing was changed"));
     }
@@ -361,13 +412,32 @@ fn permit(path: &Path, manifest: &Manifest, mode: OpenMode) -> Result<Allowed> {
         OpenMode::New => Err(run("the folder already holds a run".into()).hint(
             "continue it with `--resume`, replace it with `--force`, or choose a new folder for `--out`",
         )),
-        OpenMode::Force => Ok(Allowed::Replace(old)),
-        OpenMode::Resume => match old.first_difference(manifest) {
-            Some(difference) => Err(run(format!("the run cannot be continued: {difference}"))
-                .hint("use the settings the run began with (manifest.json), or a new `--out`")),
-            None if complete => Ok(Allowed::Nothing),
-            None => Ok(Allowed::Continue),
-        },
+        OpenMode::Resume | OpenMode::Force => Ok(()),
+    }
+}
+
+impl Drop for RunDir {
+    /// Takes a run away that ended before it had anything to keep, so that a start that failed does not
+    /// stand in the way of the next.
+    fn drop(&mut self) {
+        if self.complete || self.lock.is_none() || !self.begun {
+            return;
+        }
+        let files: Vec<PathBuf> = files_of(&self.manifest)
+            .into_iter()
+            .flat_map(|(pattern, _)| expand(&self.path, &pattern))
+            .collect();
+        let manifest = self.file(MANIFEST);
+        // What cannot be looked at is kept.
+        let is_kept = |file: &PathBuf| {
+            *file != manifest && file.symlink_metadata().map_or(true, |facts| facts.len() > 0)
+        };
+        if files.iter().any(is_kept) {
+            return;
+        }
+        files.iter().for_each(|file| drop(fs::remove_file(file)));
+        // Fails where something else is in it, which then stays.
+        let _ = fs::remove_dir(&self.path);
     }
 }
 

@@ -141,7 +141,7 @@ fn below(
 }
 
 /// Returns the run in a folder with a manifest; none where the manifest is another program's.
-fn read_run(path: &Path) -> Option<FoundRun> {
+pub fn read_run(path: &Path) -> Option<FoundRun> {
     let mut run = FoundRun {
         path: path.to_path_buf(),
         state: RunState::Complete,

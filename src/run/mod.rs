@@ -11,6 +11,7 @@ mod journal;
 mod list;
 mod loop_record;
 mod manifest;
+mod origin;
 mod seed;
 mod timing;
 
@@ -21,8 +22,9 @@ pub(crate) use files::EXPLANATION;
 pub use files::{LOOP, ROUNDS};
 pub use folder::{OpenMode, RunDir, copy_run};
 pub use journal::Journal;
-pub use list::{FoundRun, RunState, find_run, find_runs};
+pub use list::{FoundRun, RunState, find_run, find_runs, read_run};
 pub use loop_record::{Alarm, Brakes, LoopRecord, Round};
 pub(crate) use manifest::BLOCKS;
 pub use manifest::{GoldUse, Input, Manifest};
+pub use origin::{Origin, utc};
 pub use seed::SeedStream;

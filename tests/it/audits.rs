@@ -144,6 +144,17 @@ fn an_audit_without_a_wrong_row_proves_and_exports_its_set() {
             "60 labels of the run are not covered and left out; 40 labels are the auditor's own",
         ],
     );
+    // The same as a table: the other rows have no label.
+    let table = place.path("labelled.csv");
+    good(&["export", &run, "--guarantee", "0.1@0.95", "--format", "csv", "--out", &table]);
+    let mut reader = csv::Reader::from_path(&table).unwrap();
+    let covered: Vec<String> = reader
+        .records()
+        .map(Result::unwrap)
+        .filter(|row| !row[2].is_empty())
+        .map(|row| row[0].to_owned())
+        .collect();
+    assert_eq!(covered.into_iter().collect::<BTreeSet<_>>(), found.keys().cloned().collect());
     // The bound is 2 of 60: that is proved too, and no less.
     good(
         &[&["export", &run, "--guarantee", "0.04@0.95", "--out", &place.path("less")], &EXPORT[..]]

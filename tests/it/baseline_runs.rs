@@ -86,7 +86,8 @@ fn labels_do_not_depend_on_gold() {
             } else {
                 assert_eq!(labels, own, "{out}: labels changed with gold");
                 assert_eq!(manifest["gold_used"], false);
-                assert!(!message.contains("gold"), "{message}");
+                // The next command to type may be an evaluation.
+                assert!(!message.replace("--gold FILE", "").contains("gold"), "{message}");
             }
         }
     }

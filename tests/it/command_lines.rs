@@ -47,7 +47,7 @@ const HELD_OUT: &str = "--test t --gold g --demonstrations d --out o";
 
 /// Lines with every option of every command; `MODEL`, `SERVER` and `HELD_OUT` stand for theirs.
 const LINES: &[&str] = &[
-    "label MODEL SERVER --task sentiment --data d.jsonl --limit 100 --out o --resume --seed 7 \
+    "label MODEL SERVER --task sentiment --data d.jsonl --field text=a --field 'b=c d' --id n --limit 100 --out o --resume --seed 7 \
         --method zero-shot-chat --prompt-variant v --calibrate content-free \
         --prior negative=0.1,positive=0.9 --order halving --trees 2 --anchors 3 --leaf-block 4 \
         --num-demonstrations all --preset icm-paper --alpha 30 --num-seed 8 --init zero-shot \
@@ -67,17 +67,17 @@ const LINES: &[&str] = &[
         --alpha=-5 --prompt-variant='' --init golden --calibrate none --order dataset \
         --objective prequential --consistency none",
     "filter --entropy MODEL SERVER --quantile 0.3 --do-sampling --validation-fraction 0.1 \
-        --weight-by icm-margin --temperature 0.5 --labels l --task t --data d --limit 5 \
+        --weight-by icm-margin --temperature 0.5 --labels l --task t --data d --field a=b --id n --limit 5 \
         --variants option-orders --num-variants 3 --answers soft --calibrate batch-mean-prob \
         --prior estimated --parser option-letter --max-new-tokens 10 --prompt-variant v --out o \
         --resume --seed 3 --export-csv e.csv",
     "filter --entropy --model m --max-entropy 1e-300 --task t --data d --ids i --out o --force",
     "filter --entropy --from a.jsonl --keep-fraction 0.3 --task t --out o",
-    "relabel MODEL SERVER --task t --data d --labels a --labels b --ids i --prompt-variant v --by drop \
+    "relabel MODEL SERVER --task t --data d --field a=b --id n --labels a --labels b --ids i --prompt-variant v --by drop \
         --margin 0.5 --calibrate batch --prior equal --out o --resume --seed 18446744073709551615",
     "relabel --model m --task t --data d --labels a --out o --force",
     "score MODEL SERVER --input i.jsonl",
-    "train MODEL --task t --data d --labels l --labels k --weights w --missing-weight 0 --soft-labels \
+    "train MODEL --task t --data d --field a=b --id n --labels l --labels k --weights w --missing-weight 0 --soft-labels \
         --limit 5 --prompt-variant v --max-tokens 100 --too-long drop --out o --force --seed 2 \
         --checkpoint-steps 5 --checkpoint-minutes 0.5 --join-timeout 3 --peer-timeout 4.5 \
         --loss product --normalise sequence --aux 0.3 --aux-warmup 0.2 --powers 1,0.5 --lora-r 8 \
@@ -85,11 +85,12 @@ const LINES: &[&str] = &[
         --schedule constant --warmup-steps 5 --epochs 2 --batch-size 8 --weight-decay 0.1 --clip 0.5 \
         --micro-batch 2 --recompute --validation 0.1 --validate-every 10 --best --patience 3",
     "train --model m --task t --data d --labels l --out o --engine trl --launcher 'accelerate launch'",
+    "train r --model m --out o",
     "train --model m --task t --data d --labels l --out o --engine trl --python p/bin/python",
     "train --model m --task t --data d --answers a --reweight --sample s --temperature 0.3 --ids i \
         --gold g --gold-column c --out o --resume --gradient-checkpointing",
     "loop r.toml --model m --device cpu --dtype f32 --max-context 100 --pack-tokens 64 --memory 1G \
-        --threads 2 --task t --data d --batches 2 --held-out 0.2 --later predict --filter --reweight \
+        --threads 2 --task t --data d --field a=b --id n --batches 2 --held-out 0.2 --later predict --filter --reweight \
         --relabel flip --relabel-margin 0.5 --cross-fit --max-flip-rate 1 --min-class-entropy 0 \
         --min-agreement 0 --set label.alpha=30 --set train.lr=2e-4 --out o --resume --seed 4",
     "loop --model m --labeller http://localhost:8000/v1#NAME --labeller-folder f --force",
@@ -99,10 +100,11 @@ const LINES: &[&str] = &[
     "plan w2s-classic --scale small --set model=m --data-dir d --measure 0 --hours 2.5 --json",
     "plan --measure 1 -- label --model m --out=o -- x",
     "merge MODEL --out o --force",
+    "merge r",
     "eval r/0 r/1 --gold g --gold-column a,b --per-label --basins b --export-csv e \
         --basin-agreement 0.8",
     "eval HELD_OUT MODEL SERVER --demonstration-data x --num-demonstrations 5 --noise-accuracy 0.8 \
-        --noise-by label --task t --calibrate none --prior equal --seed 3 --resume",
+        --noise-by label --task t --field a=b --id n --calibrate none --prior equal --seed 3 --resume",
     "eval HELD_OUT --force",
     "eval --gold g -- -run",
     "compare --method a=r/0,r/1 --method b=r/2 --weak weak=w --ceiling c --gold g --gold-column a,b \
@@ -118,6 +120,7 @@ const LINES: &[&str] = &[
     "audit draw r --guarantee 0.1@0.9 --budget 60 --share 0.5 --error-rate 0.2 --show-labels --seed 3 \
         --data d",
     "audit certify r --answers a.csv --data d",
+    "export r --format csv --out o.csv --guarantee 0.1@0.95",
     "export r --format dpo --base-model b --out o",
     "export r --format llama-factory --base-model b --training t --out o --data d --seed 5 --force \
         --guarantee 0.05@0.95",

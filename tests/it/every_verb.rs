@@ -181,6 +181,8 @@ fn settled(text: &str, has_numbers: bool, known: &HashSet<String>) -> String {
             (r"\u{22}[^\u{22}]*/w2s\u{22}", "\u{22}w2s\u{22}"),
             // The base model of an adapter, by its whole path.
             (r"\u{22}/[^\u{22}]*/model\u{22}", "\u{22}PLACE/model\u{22}"),
+            // When and where it was begun.
+            (r"(?s),\n  \u{22}origin\u{22}: \{.*?\n  \}", ""),
             // The last column of trainings is their speed.
             (r"(?m)\| [\d,]+ \|$", "| SPEED |"),
             (r"[0-9]+(\.[0-9]+)?(e-?[0-9]+)? (ms|s|min|h)\b", "TIME"),

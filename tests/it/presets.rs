@@ -115,7 +115,8 @@ fn a_published_command_runs() {
 fn a_published_spelling_takes_the_published_settings() {
     let place = Place::new();
     let run = |out: &str, more: &[&str]| {
-        let output = w2s(&strs(&place.label(out, more)));
+        // All settings are shown, not only those that differ from the defaults.
+        let output = w2s(&[&strs(&place.label(out, more))[..], &["--verbose"]].concat());
         let message = text(&output.stderr).to_string();
         assert!(output.status.success(), "{message}");
         (json(&place, &format!("{out}/manifest.json"))["settings"].clone(), message)
@@ -141,7 +142,7 @@ fn a_published_spelling_takes_the_published_settings() {
 fn a_preset_sets_defaults_and_options_win() {
     let place = Place::new();
     let run = |out: &str, more: &[&str]| {
-        let output = w2s(&strs(&place.label(out, more)));
+        let output = w2s(&[&strs(&place.label(out, more))[..], &["--verbose"]].concat());
         let message = text(&output.stderr);
         assert!(output.status.success(), "{message}");
         (json(&place, &format!("{out}/manifest.json"))["settings"].clone(), message)

@@ -94,7 +94,7 @@ pub(in crate::cli) fn certified(judged: &AuditCertified) -> Vec<Line> {
     }
     lines.push(Line::Said(format!("wrote {}", folder.display())));
     lines.push(Line::Said(format!(
-        "next: w2s export {} --guarantee {} --format trl --base-model MODEL --out DIR",
+        "next: w2s export {} --guarantee {} --format csv --out labelled.csv",
         run.display(),
         certificate.proved()
     )));

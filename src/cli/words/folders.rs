@@ -34,6 +34,20 @@ pub(in crate::cli) fn explained(explanation: &Explanation, file: &Path) -> Vec<L
 
 /// What `w2s export` says and prints.
 pub(in crate::cli) fn exported(done: &Exported) -> Vec<Line> {
+    if done.format.is_table() {
+        let rows = format!(
+            "wrote {} rows, {} of them labelled",
+            count(done.num_rows as u64),
+            count(done.num_examples as u64)
+        );
+        let mut said: Vec<String> = [rows].into_iter().chain(done.notes.iter().cloned()).collect();
+        if let GoldUse::Because(reason) = &done.gold_used {
+            said.push(notes::gold_used(reason));
+        }
+        let mut lines: Vec<Line> = said.into_iter().map(Line::Said).collect();
+        lines.push(Line::Printed(done.folder.display().to_string()));
+        return lines;
+    }
     let mut said = vec![format!(
         "{} {}, {} rows to train on, {} to validate on",
         count(done.num_examples as u64),

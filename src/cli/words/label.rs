@@ -3,10 +3,12 @@
 use serde_json::Value;
 use w2s::eval::Basins;
 use w2s::label::{Labelling, RestartSummary, Summary};
+use w2s::pipeline::Verdict;
 use w2s::run::RunDir;
 use w2s::score::{Calibration, Prior};
 
 use super::numbers::{count, duration};
+use super::verdict;
 
 /// Share of the examples to which calibration must give another label before it is warned of.
 const MUCH_MOVED: f64 = 0.1;
@@ -120,6 +122,7 @@ pub(in crate::cli) fn labelled(
         ));
     }
     out.push(format!("  wrote {}", folder.file("labels.jsonl").display()));
+    out.push(verdict::text(&Verdict::of(s)));
     out
 }
 

@@ -10,6 +10,7 @@ mod filter;
 mod folders;
 mod label;
 mod line;
+pub(in crate::cli) mod next;
 mod notes;
 mod numbers;
 mod plan;
@@ -18,16 +19,18 @@ mod reproduce;
 mod rounds;
 mod score;
 mod train;
+pub(in crate::cli) mod verdict;
 mod warnings;
 mod working;
 
 use w2s::error::Result;
 use w2s::pipeline::Event;
 
+use super::loudness::Loudness;
 use super::settings_text;
 
 pub(super) use line::Line;
-pub(super) use numbers::count;
+pub(super) use numbers::{count, duration};
 pub(super) use warnings::begun_word;
 pub(super) use working::{resume, waiting};
 
@@ -43,12 +46,16 @@ fn printed(texts: impl IntoIterator<Item = String>) -> Vec<Line> {
 ///
 /// # Errors
 /// When a result cannot be written as JSON.
-pub(super) fn lines(event: &Event<'_>) -> Result<Vec<Line>> {
+pub(super) fn lines(event: &Event<'_>, loudness: Loudness) -> Result<Vec<Line>> {
     Ok(match *event {
         Event::Note(note) => said([notes::text(note)]),
         Event::Warning(warning) => said([warnings::text(warning)]),
-        Event::Settings(of) => said([settings_text::block(&of.settings, of.seed)]),
+        Event::Settings(of) => said([match loudness {
+            Loudness::Verbose => settings_text::block(&of.settings, of.seed),
+            _ => settings_text::brief(of),
+        }]),
         Event::Series(ref step) => said([working::series(step)]),
+        Event::Finished { folder } => said(next::lines(folder)),
         Event::Spent(spent) => said([working::spent(spent)]),
         Event::Labelled { labelling, calibration, prior, seconds, folder } => {
             said(label::labelled(labelling, calibration, prior, seconds, folder))

@@ -28,6 +28,27 @@ pub(in crate::cli) fn text(note: &Note) -> String {
         Note::OtherKind { num_records } => {
             format!("{num_records} records of the data are not of the task's kind and are left out")
         }
+        Note::ModelFollows { adapter, model } => {
+            format!("model {}, as {} was trained on it", model.display(), adapter.display())
+        }
+        Note::RunFollowed { run, task, data, files } => {
+            let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+            format!(
+                "from {}: task {task}, data {}, {}",
+                run.display(),
+                data.display(),
+                files.join(" and ")
+            )
+        }
+        Note::Separator { data, separator } => {
+            let name = match separator {
+                ';' => "semicolons".to_owned(),
+                '\t' => "tabs".to_owned(),
+                ',' => "commas".to_owned(),
+                other => format!("`{other}`"),
+            };
+            format!("{}: columns are separated by {name}", data.display())
+        }
         Note::PresetImplied { flag, preset } => format!(
             "`{flag}` is a flag of the published code, so its settings are taken: preset {preset}\nhint: name another with `--preset`; the flags of `w2s label --help` alone take the defaults of w2s"
         ),

@@ -52,6 +52,26 @@ pub(in crate::cli) fn text(warning: &Warning) -> String {
         Warning::Truncated { num_prompts } => {
             format!("{num_prompts} prompts are longer than `--max-tokens` and lose their beginning")
         }
+        Warning::NoBetterThanBlind { run, interval, guess, constant } => {
+            let (low, high) = (percent(interval.0), percent(interval.1));
+            let than = match constant {
+                Some((label, share)) if *share > *guess => {
+                    format!("giving every example `{label}` ({:.1} %)", percent(*share))
+                }
+                _ => format!("chance ({:.1} %)", percent(*guess)),
+            };
+            format!(
+                "{}: the labels cannot be told from {than}: the 95 % interval of the accuracy is {low:.1} to {high:.1} %\nhint: more examples with gold make the interval narrower; a larger model, another prompt or question may make the labels better",
+                run.display()
+            )
+        }
+        Warning::LittleTrained { num_steps, first_loss, last_loss } => format!(
+            "the training changed little: {num_steps} steps, loss {first_loss:.4} at first and {last_loss:.4} at last\nhint: for few examples raise `--lr` (LoRA on small models learns at 5e-4 to 1e-3) and `--epochs`, or lower `--batch-size`"
+        ),
+        Warning::FewHeldOut { num } => format!(
+            "only {num} examples are held out: the brakes of the loop see differences of {:.0} points or more\nhint: use more data or a larger `--held-out`; 30 or more examples should be held out",
+            100.0 / f64::from(u32::try_from(*num).unwrap_or(u32::MAX)).sqrt()
+        ),
         Warning::Collapsed { run, collapse, below_nats } => {
             let end = if collapse.recovered { "; it recovered later" } else { " and stayed so" };
             format!(

@@ -82,6 +82,7 @@ pub(in crate::pipeline) fn draw(args: &DrawJob, session: &Session) -> Result<Out
             return Err(Error::new(ErrorKind::Usage, format!("two parts are named `{name}`")));
         }
     }
+    args.run.check("data draw")?;
     let task = args.task.as_deref().map(Task::load).transpose()?;
     let manifest = manifest(args, task.as_ref(), session)?;
     let folder = RunDir::open(&args.run.out, &manifest, args.run.mode())?;

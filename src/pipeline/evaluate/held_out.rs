@@ -12,11 +12,12 @@ use rand::seq::SliceRandom;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::data::{Dataset, Example, Task, read_demonstrations, write_labels};
+use crate::data::{ColumnNames, Dataset, Example, Task, read_demonstrations, write_labels};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{NoiseBy, noisy_labels};
 use crate::label::{Method, OrderOptions, TraceEvent, label};
 use crate::pipeline::backend::{Backend, Need};
+use crate::pipeline::columns::ColumnOptions;
 use crate::pipeline::finished::task_of;
 use crate::pipeline::model::ModelOptions;
 use crate::pipeline::note::Note;
@@ -26,7 +27,7 @@ use crate::pipeline::server::ServerOptions;
 use crate::pipeline::session::Session;
 use crate::pipeline::warning::Warning;
 use crate::run::files::LABELS;
-use crate::run::{GoldUse, Input, Manifest, OpenMode, RunDir, SeedStream};
+use crate::run::{GoldUse, Input, Manifest, OpenMode, Origin, RunDir, SeedStream};
 use crate::score::{Cached, Calibration, Journaled};
 
 /// Options of the held-out evaluation; they ask for `--test`.
@@ -56,7 +57,11 @@ pub struct HeldOutOptions {
     /// Built-in task or path of a task file [default: that of the run]
     #[arg(long, value_name = "TASK", requires = "test")]
     pub task: Option<String>,
-    /// How the model's bias to a label word is taken off [default: batch]
+    /// Which columns of the test file, of the examples that labels are for, and of gold are what.
+    #[serde(flatten)]
+    #[command(flatten, next_help_heading = "Held-out evaluation")]
+    pub columns: ColumnOptions,
+    /// Corrects the model's prior towards label words (calibration) [default: batch]
     #[arg(long, value_enum, requires = "test")]
     pub calibrate: Option<Calibration>,
     /// The shares of labels that calibration supposes.
@@ -81,6 +86,7 @@ pub struct HeldOutOptions {
 struct Demonstrations {
     task: Task,
     task_name: String,
+    columns: ColumnOptions,
     labelled: Vec<(Example, usize)>,
     /// Method of the run that made the labels; none for a file.
     by: Option<String>,
@@ -99,10 +105,17 @@ pub(super) fn label_test(
     else {
         return Err(Error::new(ErrorKind::Internal, "an option of `--test` is missing"));
     };
+    let mode = match (args.resume, args.force) {
+        (true, _) => OpenMode::Resume,
+        (_, true) => OpenMode::Force,
+        _ => OpenMode::New,
+    };
+    RunDir::check_place(out, "eval", mode)?;
     let seed = args.seed.unwrap_or(0);
     let streams = SeedStream::new(seed);
     let mut demonstrations = demonstrations(args, source)?;
-    let dataset = Dataset::read(test, &demonstrations.task)?;
+    let columns = demonstrations.columns.names();
+    let dataset = Dataset::read(test, &demonstrations.task.clone().with_columns(&columns)?)?;
     let num_labels = dataset.labelled_task(demonstrations.task.clone())?.num_labels();
     if num_labels != demonstrations.task.num_labels() {
         return Err(Error::new(
@@ -135,11 +148,6 @@ pub(super) fn label_test(
     let opened = (&*session, &scorer);
     let manifest = manifest(args, model, &demonstrations, &dataset, &method, opened, num_given)?;
     spinner.end();
-    let mode = match (args.resume, args.force) {
-        (true, _) => OpenMode::Resume,
-        (_, true) => OpenMode::Force,
-        _ => OpenMode::New,
-    };
     let folder = RunDir::open(out, &manifest, mode)?;
     if folder.is_complete() {
         session.voice.note(&Note::HeldOutComplete { folder: out.clone() });
@@ -215,7 +223,13 @@ fn demonstrations_of_run(args: &HeldOutOptions, path: &Path) -> Result<Demonstra
         Some(name) => name.clone(),
         None => setting("task").unwrap_or_default().to_owned(),
     };
-    let task = Task::load(&task_name)?.with_num_options(before.num_labels());
+    // Another task has other fields; those of the run's are where the run found them.
+    let of_run = match &args.task {
+        Some(_) => ColumnNames::default(),
+        None => ColumnNames::of_settings(&manifest.settings),
+    };
+    let task =
+        Task::load(&task_name)?.with_num_options(before.num_labels()).with_columns(&of_run)?;
     if !task.labels.iter().map(|label| &label.name).eq(before.labels.iter().map(|l| &l.name)) {
         return Err(Error::new(
             ErrorKind::Data,
@@ -227,7 +241,7 @@ fn demonstrations_of_run(args: &HeldOutOptions, path: &Path) -> Result<Demonstra
     let recorded = manifest.inputs.iter().find(|input| input.role == "data");
     let data = match (&args.demonstration_data, recorded) {
         (Some(path), _) => path.clone(),
-        (None, Some(input)) => PathBuf::from(&input.path),
+        (None, Some(input)) => Origin::find(path, Path::new(&input.path)),
         (None, None) => {
             return Err(Error::new(ErrorKind::Run, "the run's manifest names no data file")
                 .at(path)
@@ -250,6 +264,10 @@ fn demonstrations_of_run(args: &HeldOutOptions, path: &Path) -> Result<Demonstra
         labelled: read_demonstrations(&labels, &task, &dataset)?,
         task,
         task_name,
+        columns: match &args.task {
+            Some(_) => args.columns.clone(),
+            None => args.columns.over(&manifest.settings),
+        },
         by: Some(setting("method").unwrap_or("unknown").to_owned()),
         gold_used: manifest.gold_used.clone(),
         inputs: vec![
@@ -264,7 +282,7 @@ fn demonstrations_of_file(args: &HeldOutOptions, path: &Path) -> Result<Demonstr
         return Err(Error::new(ErrorKind::Usage, "demonstrations from a file need `--task TASK`")
             .hint("a run folder knows its task, a file does not"));
     };
-    let task = Task::load(&task_name)?;
+    let task = args.columns.task(&task_name)?;
     let data = args.demonstration_data.as_deref().unwrap_or(path);
     // A file of ids and labels has no texts; the error should name the option that gives them.
     let dataset = Dataset::read(data, &task).map_err(|error| match &args.demonstration_data {
@@ -282,6 +300,7 @@ fn demonstrations_of_file(args: &HeldOutOptions, path: &Path) -> Result<Demonstr
         labelled: read_demonstrations(path, &task, &dataset)?,
         task,
         task_name,
+        columns: args.columns.clone(),
         by: None,
         gold_used: GoldUse::Because(format!(
             "labels of demonstrations were given by the user: {}",
@@ -387,6 +406,7 @@ fn manifest(
     if demonstrations.task.has_options() {
         settings.insert("num_labels".into(), demonstrations.task.num_labels().into());
     }
+    demonstrations.columns.insert(&mut settings);
     settings.insert("data".into(), test.path.display().to_string().into());
     scorer.settings(model, &mut settings);
     let kind = match (&demonstrations.by, args.noise_accuracy) {

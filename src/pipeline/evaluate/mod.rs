@@ -24,8 +24,8 @@ use super::warning::Warning;
 use crate::data::{GoldLabels, LabelRecord, read_label_records};
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::{
-    Basins, Diagnostics, Evaluation, LabelledRun, Prediction, basins, curve_from_trace,
-    diagnose_trace, evaluate, margins,
+    Basins, Diagnostics, Evaluation, LabelledRun, Prediction, Z_95, basins, curve_from_trace,
+    diagnose_trace, evaluate, margins, wilson,
 };
 use crate::run::{Manifest, RunDir, write_atomic};
 
@@ -97,10 +97,11 @@ pub struct EvaluateJob {
 pub(super) fn run(args: EvaluateJob, session: &mut Session) -> Result<Evaluated> {
     let columns = &args.gold_column;
     if args.held_out.test.is_some() {
-        let model = args.model.ok_or_else(|| {
+        let mut model = args.model.ok_or_else(|| {
             Error::new(ErrorKind::Usage, "`--test` needs `--model DIR`")
                 .hint("the test file is labelled by prompting that model")
         })?;
+        model.follow(&session.voice)?;
         let out = held_out::label_test(&args.held_out, (&model, &args.server), session)?;
         let (folder, manifest) = complete_run(&out)?;
         let done = evaluate_run(folder, &manifest, &args.gold, columns, &session.voice)?;
@@ -156,6 +157,13 @@ impl EvaluateJob {
             )
             .hint("labels of runs are compared with gold as they are"));
         }
+        if !self.held_out.columns.fields.is_empty() {
+            return Err(Error::new(
+                ErrorKind::Usage,
+                "`--field` has no effect without `--test FILE`",
+            )
+            .hint("gold is compared by id: `--id COLUMN` names its column, `--gold-column` that of gold"));
+        }
         if !(0.5..=1.0).contains(&self.basin_agreement) {
             return Err(Error::new(
                 ErrorKind::Usage,
@@ -172,7 +180,9 @@ fn evaluate_runs(args: &EvaluateJob, voice: &Voice<'_>) -> Result<(Evaluated, Ve
     let mut all = Evaluated::default();
     let mut compared = Vec::new();
     for run in &args.runs {
-        let (folder, manifest) = complete_run(run)?;
+        let (folder, mut manifest) = complete_run(run)?;
+        // The file of gold may have its ids elsewhere than the data had.
+        args.held_out.columns.over(&manifest.settings).insert(&mut manifest.settings);
         if manifest.command == weak::COMMAND {
             let found = weak::evaluate_run(&folder, &manifest, gold, columns, voice)?;
             all.filters.push((run.clone(), found));
@@ -337,8 +347,33 @@ fn find_basins(done: &[LabelRun], threshold: f64) -> Result<Option<Basins>> {
     Ok(Some(basins(&runs, &columns, first.evaluation.labels.len(), threshold)))
 }
 
+/// What is as right as labels of nobody who looked at the texts: a guess, or the most frequent label.
+fn blind(run: &Path, e: &Evaluation) -> Option<Warning> {
+    let guess = 1.0 / e.labels.len().max(2) as f64;
+    let constant = e
+        .gold_share
+        .iter()
+        .map(|(label, share)| (label.clone(), *share))
+        .max_by(|a, b| a.1.total_cmp(&b.1))
+        .filter(|(_, share)| e.wilson_low <= *share);
+    // Of rare labels something may be known that accuracy does not show.
+    let is_balanced_chance = e.balanced_accuracy.is_none_or(|rate| {
+        wilson((rate * e.num_with_gold as f64).round() as usize, e.num_with_gold, Z_95).0 <= guess
+    });
+    let is_blind = e.wilson_low <= guess || (constant.is_some() && is_balanced_chance);
+    is_blind.then(|| Warning::NoBetterThanBlind {
+        run: run.to_path_buf(),
+        interval: (e.wilson_low, e.wilson_high),
+        guess,
+        constant,
+    })
+}
+
 /// Tells what should make a reader doubt the labels, and which concept they come closest to.
 fn tell_doubts(run: &Path, evaluation: &Evaluation, diagnostics: &Diagnostics, voice: &Voice<'_>) {
+    if let Some(warning) = blind(run, evaluation) {
+        voice.warn(&warning);
+    }
     if let Some(closest) = evaluation.closest_column() {
         voice.note(&Note::ClosestColumn { run: run.to_path_buf(), closest });
     }

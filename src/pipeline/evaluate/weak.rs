@@ -14,7 +14,7 @@ use crate::pipeline::finished::task_of;
 use crate::pipeline::note::Note;
 use crate::pipeline::voice::Voice;
 use crate::pipeline::warning::Warning;
-use crate::run::{Manifest, RunDir, SeedStream, write_atomic};
+use crate::run::{Manifest, Origin, RunDir, SeedStream, write_atomic};
 
 /// The command whose runs are evaluated here.
 pub(in crate::pipeline) const COMMAND: &str = "filter";
@@ -89,9 +89,13 @@ pub(super) fn export(
     let dataset = match data.filter(|_| task.has_options()) {
         None => None,
         Some(input) => {
-            let dataset = Dataset::read(&input.path, &task).map_err(|error| {
-                error.hint("the table holds texts of options: the run's data must still be there")
-            })?;
+            let dataset = Dataset::read(Origin::find(run, Path::new(&input.path)), &task).map_err(
+                |error| {
+                    error.hint(
+                        "the table holds texts of options: the run's data must still be there",
+                    )
+                },
+            )?;
             if dataset.sha256 != input.sha256 {
                 return Err(fault("the data changed since the run", Path::new(&input.path)));
             }

@@ -25,6 +25,12 @@ pub enum Format {
     Axolotl,
     /// LLaMA-Factory
     LlamaFactory,
+    /// The data's own columns and label, probability, margin, kept and weight, as CSV
+    Csv,
+    /// The same as JSON lines
+    Jsonl,
+    /// The same as Parquet
+    Parquet,
 }
 
 impl Format {
@@ -35,12 +41,20 @@ impl Format {
             Self::Reward => "TRL's RewardTrainer",
             Self::Axolotl => "axolotl",
             Self::LlamaFactory => "LLaMA-Factory",
+            Self::Csv => "CSV",
+            Self::Jsonl => "JSON lines",
+            Self::Parquet => "Parquet",
         }
     }
 
     /// The word of the command line.
     pub(super) fn word(self) -> String {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
+    /// Whether it is the user's own table with the labels, and no trainer's set.
+    pub fn is_table(self) -> bool {
+        matches!(self, Self::Csv | Self::Jsonl | Self::Parquet)
     }
 
     /// Whether it takes preferences, not completions.
@@ -58,7 +72,7 @@ impl Format {
     pub(super) fn place(self, name: &str) -> String {
         match self {
             Self::Trl | Self::Dpo | Self::Reward => format!("{TRL_DATA}/{name}"),
-            Self::Axolotl | Self::LlamaFactory => name.to_owned(),
+            _ => name.to_owned(),
         }
     }
 
@@ -95,6 +109,8 @@ impl Format {
             Self::Axolotl => {
                 "    axolotl train config.yaml\n\nThe loss is on completions only (`train_on_inputs: false`). axolotl adds the end token to them.\n"
             }
+            // A table says itself what it is.
+            Self::Csv | Self::Jsonl | Self::Parquet => "",
             Self::LlamaFactory => {
                 "    llamafactory-cli train config.yaml\n\nThe template `empty` leaves prompts as they are; it adds no begin token and no end token. A model whose\ntokenizer has a begin token was labelled with it and is trained without.\n"
             }
@@ -147,6 +163,7 @@ impl Format {
                     training.axolotl()
                 ))
             }
+            Self::Csv | Self::Jsonl | Self::Parquet => Ok(Vec::new()),
             Self::LlamaFactory => {
                 let columns =
                     json!({ "prompt": "instruction", "query": "input", "response": "output" });

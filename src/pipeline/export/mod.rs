@@ -7,6 +7,7 @@ mod notes;
 mod preferences;
 mod rows;
 mod settings;
+mod table;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -20,23 +21,27 @@ use super::observer::Event;
 use super::results::Exported;
 use super::run_labels::RunLabels;
 use super::session::Session;
-use super::usage::wrong;
+use super::usage::{no_effect, wrong};
 use crate::data::json_lines;
 use crate::error::{Error, ErrorKind, Result};
 use crate::eval::Guarantee;
 use crate::report::{code_span, plain};
 use crate::run::{GoldUse, Manifest, write_atomic};
 
-use notes::Notes;
+use notes::{Notes, gold_used};
 use preferences::preferences;
 use rows::{Learnt, Row, completions, draw, num_cut_otherwise};
 use settings::TrainingSettings;
 
 pub use formats::Format;
 
-/// Write the labelled, weighted set of a run for TRL, axolotl or LLaMA-Factory
+/// Write the labels of a run beside your own columns, or as a set for other trainers
 ///
-/// Writes a folder with train.jsonl (prompts and completions), validation.jsonl where the run set some
+/// csv, jsonl and parquet write one file with every row of the data: its own columns in their order and
+/// spelling, then label, probability, margin, kept and weight (with w2s_ before them where the data have
+/// such a name). The data themselves are never written over.
+///
+/// The others write a folder with train.jsonl (prompts and completions), validation.jsonl where the run set some
 /// aside, a configuration with the settings of a training or the defaults of `w2s train`,
 /// weighted.jsonl (every row once, with its weight) and a README. None of them can weigh the loss
 /// of an example, so where weights differ, train.jsonl holds each row as often as its weight asks,
@@ -47,26 +52,29 @@ pub use formats::Format;
 /// nats. Claims about one pair, in either order, are joined; pairs about which they disagree are left out.
 ///
 /// Examples:
+///   w2s export runs/mine --format csv --out labelled.csv
 ///   w2s export runs/weak --format trl --base-model Qwen/Qwen2.5-7B --out export/trl
 ///   w2s export runs/alpaca --format reward --base-model Qwen/Qwen2.5-7B --out export/reward
 #[derive(Clone, Debug, Args, Serialize)]
 #[command(verbatim_doc_comment)]
 pub struct ExportJob {
-    /// Run folder of `w2s label`, `relabel` or `filter`
+    /// Run folder of `w2s label`, `relabel`, `filter` or, for a table, `loop`
     #[arg(value_name = "RUN")]
     pub run: PathBuf,
-    /// The trainer
+    /// The form of the table, or the trainer
     #[arg(long, value_enum)]
     pub format: Format,
     /// The model that is to be trained: a name on the hub or a folder, as the trainer takes it
-    #[arg(long, value_name = "NAME|DIR")]
+    #[arg(long, value_name = "NAME|DIR", default_value = "", hide_default_value = true,
+        required_if_eq_any = [("format", "trl"), ("format", "dpo"), ("format", "reward"),
+            ("format", "axolotl"), ("format", "llama-factory")])]
     pub base_model: String,
     /// Run folder of `w2s train` whose settings the configuration has [default: the defaults of `w2s
     /// train`, with the target modules of --base-model, or of the run's model if it is no folder]
     #[arg(long, value_name = "RUN")]
     pub training: Option<PathBuf>,
-    /// Folder to make
-    #[arg(long, value_name = "DIR")]
+    /// File to write, or folder to make for a trainer
+    #[arg(long, value_name = "FILE|DIR")]
     pub out: PathBuf,
     /// Write the labels alone that an audit of the run (`w2s audit`) covers with this guarantee: largest
     /// share of wrong labels, and confidence; the auditor's answers stand in for the labels of audited rows
@@ -85,9 +93,20 @@ pub struct ExportJob {
 
 pub(super) fn run(args: ExportJob, session: &Session<'_>) -> Result<Exported> {
     if args.out.exists() && !args.force {
-        return Err(Error::new(ErrorKind::Run, "the folder is there already")
+        let (what, hint) = match args.format.is_table() {
+            true => ("file", "choose another name, or replace it with `--force`"),
+            false => ("folder", "choose another, or write over its files with `--force`"),
+        };
+        return Err(Error::new(ErrorKind::Run, format!("the {what} is there already"))
             .at(&args.out)
-            .hint("choose another, or write over its files with `--force`"));
+            .hint(hint));
+    }
+    if args.format.is_table() {
+        args.forbid_trainer()?;
+        let ExportJob { run, format, out, data, guarantee, .. } = &args;
+        let (format, data, guarantee) = (*format, data.as_deref(), guarantee.as_ref());
+        let asked = table::Asked { run, format, out, data, guarantee };
+        return table::export(&asked, session);
     }
     if args.guarantee.is_some() && args.format.is_of_preferences() {
         return Err(wrong(
@@ -164,13 +183,7 @@ pub(super) fn run(args: ExportJob, session: &Session<'_>) -> Result<Exported> {
         };
         write(&name, text.as_bytes())?;
     }
-    let gold_used = match (&labels.manifest.gold_used, &covered) {
-        (GoldUse::No(_), Some(covered)) if covered.num_audited > 0 => GoldUse::Because(format!(
-            "{} labels are those that an auditor gave",
-            covered.num_audited
-        )),
-        (used, _) => used.clone(),
-    };
+    let gold_used = gold_used(&labels.manifest.gold_used, covered.as_ref());
     let how = if is_weighted {
         format!(
             "The loss of {} cannot be weighted by example. So the weights are sampling weights: train.jsonl has\n{} rows, each example as often as its weight asks (weight divided by the mean weight, rounded up or\ndown at random, seed {}); {left_out} of {} examples were not drawn. weighted.jsonl has every example once with its weight.\n",
@@ -200,6 +213,24 @@ pub(super) fn run(args: ExportJob, session: &Session<'_>) -> Result<Exported> {
     };
     session.voice.event(&Event::Exported(&exported))?;
     Ok(exported)
+}
+
+impl ExportJob {
+    /// Refuses what means something for trainers only.
+    fn forbid_trainer(&self) -> Result<()> {
+        let given = [
+            ("base-model", !self.base_model.is_empty()),
+            ("training", self.training.is_some()),
+            ("seed", self.seed != 0),
+        ];
+        match given.iter().find(|(_, given)| *given) {
+            Some((option, _)) => {
+                Err(no_effect(option, "for a table")
+                    .hint("leave it out, or name a trainer's format"))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// What a trainer does otherwise than the training whose settings it gets.

@@ -3,6 +3,18 @@
 use super::formats::Format;
 use super::preferences::Preferences;
 use crate::pipeline::audit::Covered;
+use crate::run::GoldUse;
+
+/// Whether gold has a part in what is exported: in the run, or by an auditor's answers.
+pub(super) fn gold_used(of_run: &GoldUse, covered: Option<&Covered>) -> GoldUse {
+    match (of_run, covered) {
+        (GoldUse::No(_), Some(covered)) if covered.num_audited > 0 => GoldUse::Because(format!(
+            "{} labels are those that an auditor gave",
+            covered.num_audited
+        )),
+        (used, _) => used.clone(),
+    }
+}
 
 /// Sentences for the terminal, the README and the configuration.
 #[derive(Debug, Default)]

@@ -42,9 +42,13 @@ struct Found {
     work_seconds: f64,
 }
 
-pub(super) fn run(args: FilterJob, session: &mut Session) -> Result<Outcome<FilterSummary>> {
+pub(super) fn run(mut args: FilterJob, session: &mut Session) -> Result<Outcome<FilterSummary>> {
     let began = Instant::now();
-    let mut task = Task::load(&args.task)?;
+    args.run.check("filter")?;
+    if let Some(model) = &mut args.model {
+        model.follow(&session.voice)?;
+    }
+    let mut task = args.columns.task(&args.task)?;
     if let Some(name) = args.prompt_variant.clone().or_else(|| task.answers.prompt.clone()) {
         task = task.with_variant(&name)?;
     }
@@ -101,13 +105,14 @@ pub(super) fn run(args: FilterJob, session: &mut Session) -> Result<Outcome<Filt
         seconds,
         folder: &folder,
     });
+    session.tell_finished(&folder);
     Ok(Outcome { folder, summary, seconds, was_complete: false })
 }
 
 fn read_data(args: &FilterJob, task: &Task, voice: &Voice<'_>) -> Result<Option<Dataset>> {
     let Some(path) = &args.data else { return Ok(None) };
     let mut dataset = Dataset::read(path, task)?;
-    voice.tell_unused(dataset.num_unused);
+    voice.tell_read(&dataset);
     if let Some(limit) = args.limit {
         dataset.examples.truncate(limit.get());
     }
@@ -244,6 +249,7 @@ fn manifest(
         settings.insert("data".into(), path.clone().into());
         inputs.push(Input { role: "data".into(), path, sha256: dataset.sha256.clone() });
     }
+    args.columns.insert(&mut settings);
     let mut versions = Map::new();
     versions.insert("w2s".into(), env!("CARGO_PKG_VERSION").into());
     match (asked, &args.from, &args.model) {

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::data::{ParserName, Task, VariantKind, read_label_records};
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::{KeepSettings, Rule, WeightBy};
+use crate::pipeline::columns::ColumnOptions;
 use crate::pipeline::ids::IdsOptions;
 use crate::pipeline::model::ModelOptions;
 use crate::pipeline::prior::PriorOptions;
@@ -21,7 +22,7 @@ const TEMPERATURE: f64 = 0.2;
 /// Quantile of the entropies up to which questions are kept: as published.
 const QUANTILE: f64 = 0.5;
 
-/// Keep the questions that a weak model answers alike however they are put
+/// Keep questions that the weak model answers consistently across prompt variants
 ///
 /// Puts variants of each question to the model (other orders of the options or label words, other
 /// wordings), takes the entropy of its answers over them, keeps the questions of low entropy, and
@@ -89,6 +90,10 @@ pub struct FilterJob {
     /// Questions: JSON, JSON lines, CSV, TSV or Parquet
     #[arg(long, value_name = "FILE", help_heading = "Data", required_unless_present = "from")]
     pub data: Option<PathBuf>,
+    /// Which columns of the data are what.
+    #[serde(flatten)]
+    #[command(flatten)]
+    pub columns: ColumnOptions,
     /// Take answers that are there instead of asking a model: answers.jsonl of a run, or a published
     /// table (ind, target, prompt, model_output, model_pred, entropy) as .csv
     #[arg(long, value_name = "FILE", help_heading = "Data", conflicts_with_all = ["model", "variants",
@@ -113,7 +118,7 @@ pub struct FilterJob {
     /// How the model answers [default: soft; votes where answers are open]
     #[arg(long, value_enum, value_name = "FORM", help_heading = "Answers")]
     pub answers: Option<AnswerForm>,
-    /// How the model's bias to a label word or letter is taken off (soft) [default: batch]
+    /// Corrects the model's prior towards label words or letters (soft answers) [default: batch]
     #[arg(long, value_enum, help_heading = "Answers")]
     pub calibrate: Option<CalibrateName>,
     /// The shares of labels that calibration supposes.

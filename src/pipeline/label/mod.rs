@@ -92,12 +92,14 @@ pub(super) fn run(mut args: LabelJob, session: &mut Session) -> Result<Outcome<S
     if let Some(note) = args.imply_preset(&session.command_line()) {
         session.voice.note(&note);
     }
-    let mut task = Task::load(&args.task)?;
+    args.run.check("label")?;
+    args.model.follow(&session.voice)?;
+    let mut task = args.columns.task(&args.task)?;
     if let Some(name) = args.variant(&task) {
         task = task.with_variant(name)?;
     }
     let mut dataset = Dataset::read(&args.data, &task)?;
-    session.voice.tell_unused(dataset.num_unused);
+    session.voice.tell_read(&dataset);
     args.ids.select(&mut dataset)?;
     let task = dataset.labelled_task(task)?;
     args.prepare(&task, &mut dataset, &session.voice)?;
@@ -182,6 +184,7 @@ pub(super) fn run(mut args: LabelJob, session: &mut Session) -> Result<Outcome<S
         folder: &folder,
     });
     scorer.tell_cost(&session.voice);
+    session.tell_finished(&folder);
     scorer.give_back(session);
     Ok(Outcome { folder, summary: labelling.summary, seconds, was_complete: false })
 }
@@ -209,6 +212,7 @@ fn manifest(
         settings.insert("num_labels".into(), task.num_labels().into());
     }
     settings.insert("data".into(), args.data.display().to_string().into());
+    args.columns.insert(&mut settings);
     settings.insert("limit".into(), args.limit.into());
     scorer.settings(&args.model, &mut settings);
     settings.insert("preset".into(), args.preset().into());

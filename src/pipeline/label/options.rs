@@ -12,6 +12,7 @@ use super::search::SearchOptions;
 use crate::data::{Dataset, Task, read_demonstrations};
 use crate::error::Result;
 use crate::label::{Method, Order, OrderOptions};
+use crate::pipeline::columns::ColumnOptions;
 use crate::pipeline::gold;
 use crate::pipeline::ids::IdsOptions;
 use crate::pipeline::model::ModelOptions;
@@ -28,13 +29,18 @@ use crate::score::Calibration;
 ///
 /// Reads examples, never their gold labels, and writes a run folder: labels.jsonl (label,
 /// log-probabilities and margin of each example), trace.jsonl (every step of the search),
-/// summary.json and manifest.json. A run that was interrupted, however rudely, is continued with
-/// --resume and ends with the same bytes. Most users need the four required options only.
+/// summary.json and manifest.json. Interrupted runs (even by kill -9) go on with --resume, to byte-identical
+/// results. Most users need `--model`, `--task`, `--data` and `--out` only.
+///
+/// Columns of your own: `--field` says which column holds the text, `--id` which holds the ids; the task
+/// `statements` asks of any statement whether it is true, and `w2s tasks new` writes another task.
 ///
 /// The other methods are baselines that the search is compared with. One of them, few-shot-gold,
 /// does read gold, and marks the run.
 ///
 /// Examples:
+///   w2s label --model models/gemma-3-270m --task statements --data my.csv \
+///       --field statement=claim_text --id claim_no --out runs/mine
 ///   w2s label --model models/gemma-3-270m --task sentiment \
 ///       --data data/demo/reviews.jsonl --out runs/mine
 ///   w2s label --model http://localhost:8000/v1#NAME --task sentiment \
@@ -62,6 +68,10 @@ pub struct LabelJob {
     /// Examples: JSON, JSON lines, CSV, TSV or Parquet
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub data: PathBuf,
+    /// Which columns of the data are what.
+    #[serde(flatten)]
+    #[command(flatten)]
+    pub columns: ColumnOptions,
     /// Take the first N examples only
     #[arg(long, value_name = "N", help_heading = "Data", conflicts_with = "files")]
     pub limit: Option<usize>,
@@ -86,7 +96,8 @@ pub struct LabelJob {
     /// own]
     #[arg(long, value_name = "NAME", help_heading = "Input")]
     pub prompt_variant: Option<String>,
-    /// How the model's bias to a label word is taken off [default: batch; none with a preset]
+    /// Corrects the model's prior towards label words (calibration) [default: batch; none with a
+    /// preset]
     #[arg(long, value_enum, help_heading = "Method")]
     pub calibrate: Option<Calibration>,
     /// The shares of labels that calibration supposes.

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::pipeline::reproduce::PlaceOptions;
 
-/// Say what a recipe or a command will cost, before it is run: tokens, memory, hours
+/// Estimate tokens, memory and time of a recipe or a command without running it
 ///
 /// Runs all steps with models that count tokens instead of computing, then measures this machine for
 /// some seconds with the real models. What depends on the answers (which questions a filter keeps, how

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::backend::{Backend, Need};
+use super::columns::ColumnOptions;
 use super::ids::{IdsOptions, numbered};
 use super::model::ModelOptions;
 use super::note::Note;
@@ -33,7 +34,7 @@ pub use summary::RelabelSummary;
 /// Margin from which on a label is changed or dropped, in nats.
 const MARGIN: f64 = 1.0;
 
-/// Let a model look at labels again, and flip or drop those it contradicts
+/// Re-check labels with a model; flip or drop disagreements
 ///
 /// Asks the model about each labelled example without demonstrations, as `w2s train` taught it, and
 /// compares its answer with the label. A label it contradicts by the margin or more is exchanged for
@@ -64,6 +65,10 @@ pub struct RelabelJob {
     /// Examples: JSON, JSON lines, CSV, TSV or Parquet
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub data: PathBuf,
+    /// Which columns of the data are what.
+    #[serde(flatten)]
+    #[command(flatten)]
+    pub columns: ColumnOptions,
     /// Labels by id: labels.jsonl, or any file with id and label; may be given more than once
     #[arg(long, value_name = "FILE", help_heading = "Data", required = true)]
     pub labels: Vec<PathBuf>,
@@ -82,7 +87,7 @@ pub struct RelabelJob {
     /// [default: 1]
     #[arg(long, value_name = "NATS", help_heading = "Labels")]
     pub margin: Option<f64>,
-    /// How the model's bias to a label word is taken off [default: batch]
+    /// Corrects the model's prior towards label words (calibration) [default: batch]
     #[arg(long, value_enum, help_heading = "Labels")]
     pub calibrate: Option<Calibration>,
     /// The shares of labels that calibration supposes.
@@ -122,10 +127,12 @@ pub(super) struct Change {
     action: String,
 }
 
-pub(super) fn run(args: RelabelJob, session: &mut Session) -> Result<Outcome<RelabelSummary>> {
+pub(super) fn run(mut args: RelabelJob, session: &mut Session) -> Result<Outcome<RelabelSummary>> {
     let began = Instant::now();
+    args.run.check("relabel")?;
+    args.model.follow(&session.voice)?;
     let margin = args.margin()?;
-    let mut task = Task::load(&args.task)?;
+    let mut task = args.columns.task(&args.task)?;
     if let Some(name) = &args.prompt_variant {
         task = task.with_variant(name)?;
     }
@@ -200,6 +207,7 @@ pub(super) fn run(args: RelabelJob, session: &mut Session) -> Result<Outcome<Rel
     session.voice.tell(&Event::Relabelled { summary: &summary, seconds, folder: &folder });
     scorer.tell_cost(&session.voice);
     scorer.give_back(session);
+    session.tell_finished(&folder);
     Ok(Outcome { folder, summary, seconds, was_complete: false })
 }
 
@@ -305,6 +313,7 @@ impl RelabelJob {
         }
         settings.insert("data".into(), self.data.display().to_string().into());
         scorer.settings(&self.model, &mut settings);
+        self.columns.insert(&mut settings);
         settings.insert("method".into(), "relabel".into());
         settings.insert("calibration".into(), json!(self.calibration()));
         prior::insert(&mut settings, (prior, self.calibration()), task);

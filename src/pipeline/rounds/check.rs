@@ -71,7 +71,7 @@ impl Data<'_> {
         let Some(name) = variant.filter(|name| *name != self.task.prompt.name) else {
             return Ok((Cow::Borrowed(self.task), Cow::Borrowed(self.dataset)));
         };
-        let task = Task::load(&self.settings.task)?.with_variant(name)?;
+        let task = self.settings.columns.task(&self.settings.task)?.with_variant(name)?;
         let dataset = Dataset::read(&self.settings.data, &task)?;
         let task = dataset.labelled_task(task)?;
         Ok((Cow::Owned(task), Cow::Owned(dataset)))

@@ -28,6 +28,7 @@ use super::outcome::Outcome;
 use super::relabel::{ChangeName, RelabelSummary as Looked};
 use super::session::Session;
 use super::step::{Step, run_step};
+use super::warning::Warning;
 use crate::data::{
     Dataset, LabelRecord, Task, json_lines, read_json_lines, read_label_records, split_ids,
     write_labels,
@@ -65,7 +66,8 @@ pub(super) fn run(args: LoopJob, session: &mut Session) -> Result<Outcome<LoopRe
         )
         .hint("`--labeller URL` has a server label, while the folder's model is trained here"));
     }
-    let task = Task::load(&settings.task)?;
+    RunDir::check_place(&settings.out, "loop", settings.mode)?;
+    let task = settings.columns.task(&settings.task)?;
     let dataset = Dataset::read(&settings.data, &task)?;
     let task = dataset.labelled_task(task)?;
     settings.check_steps(&task, &dataset)?;
@@ -83,6 +85,10 @@ pub(super) fn run(args: LoopJob, session: &mut Session) -> Result<Outcome<LoopRe
     session.tell_settings_of_all(&manifest);
     session.voice.tell_gold(&manifest.gold_used);
     parts.write(&settings)?;
+    let num_held_out = parts.held_out.len();
+    if num_held_out > 0 && num_held_out < FEW_HELD_OUT {
+        session.voice.warn(&Warning::FewHeldOut { num: num_held_out });
+    }
     let again = again(&session.command_line());
     session.voice.interruptible(Resume::Loop { command: again.as_deref() });
     let mut work = Work {
@@ -111,6 +117,9 @@ pub(super) fn run(args: LoopJob, session: &mut Session) -> Result<Outcome<LoopRe
     session.voice.tell(&Event::Looped { record: &record, rounds: &rounds, folder: &folder });
     Ok(Outcome { folder, summary: record, seconds, was_complete: false })
 }
+
+/// With fewer examples set aside a loop is warned of.
+const FEW_HELD_OUT: usize = 30;
 
 /// The command that goes on with the loop; none for a loop that no command line began.
 fn again(words: &[String]) -> Option<String> {

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use crate::pipeline::columns::ColumnOptions;
 use crate::pipeline::relabel::ChangeName;
 
-/// Label, train on the labels, label on with what was trained: rounds in one process
+/// Run label-train-relabel rounds, in one process
 ///
 /// The data is split in batches, groups whole, and a share is set aside. The model labels the first
 /// batch by ICM; in every round a low-rank adapter is trained, from the model as it was, on all labels
@@ -77,6 +78,10 @@ pub struct LoopJob {
     /// Examples: JSON, JSON lines, CSV, TSV or Parquet
     #[arg(long, value_name = "FILE", help_heading = "Data")]
     pub data: Option<PathBuf>,
+    /// Which columns of the data are what.
+    #[serde(flatten)]
+    #[command(flatten)]
+    pub columns: ColumnOptions,
     /// Batches the data is split in, and so the number of rounds [default: 3]
     #[arg(long, value_name = "N", help_heading = "Data")]
     pub batches: Option<NonZeroUsize>,
@@ -88,7 +93,8 @@ pub struct LoopJob {
     /// How batches after the first are labelled [default: icm]
     #[arg(long, value_enum, help_heading = "Rounds")]
     pub later: Option<LaterName>,
-    /// Train only on labels of questions that the model answers alike however they are put (entropy)
+    /// Train only on labels of questions that the model answers consistently across prompt variants
+    /// (entropy)
     #[arg(long, help_heading = "Rounds")]
     pub filter: bool,
     /// Weigh every label by its reliability among the model's answers to variants of its question

@@ -13,6 +13,7 @@ use super::labeller::Labeller;
 use super::options::{LaterName, LoopJob};
 use super::tables::{Options, Source};
 use crate::error::{Error, Result};
+use crate::pipeline::columns::ColumnOptions;
 use crate::pipeline::command_line::{Refused, line, parse_options};
 use crate::pipeline::filter::FilterJob;
 use crate::pipeline::given::first_given;
@@ -25,7 +26,7 @@ use crate::pipeline::usage::{no_effect, usage};
 use crate::run::{Brakes, OpenMode};
 
 /// Options that the loop itself sets, of every step.
-const OWN: [&str; 15] = [
+const OWN: [&str; 17] = [
     "model",
     "adapter",
     "device",
@@ -35,6 +36,8 @@ const OWN: [&str; 15] = [
     "threads",
     "task",
     "data",
+    "field",
+    "id",
     "ids",
     "limit",
     "out",
@@ -76,6 +79,7 @@ pub(super) struct LoopSettings {
     pub(super) labeller: Option<Labeller>,
     pub(super) task: String,
     pub(super) data: PathBuf,
+    pub(super) columns: ColumnOptions,
     pub(super) out: PathBuf,
     pub(super) mode: OpenMode,
     pub(super) seed: u64,
@@ -228,7 +232,7 @@ impl LoopJob {
         // Every kind of step is understood before anything is made.
         let mut templates = Templates::read(&tables, &place, self.labeller.is_some())?;
         templates.limit_context(self.max_context);
-        templates.begin(&model, &task, &data, seed);
+        templates.begin(&model, (&task, &data, &self.columns), seed);
         let labeller = self.labeller(&model, &mut templates)?;
         place.extend(self.max_context.map(|tokens| format!("--max-context={tokens}")));
         Ok(LoopSettings {
@@ -236,6 +240,7 @@ impl LoopJob {
             labeller,
             task,
             data,
+            columns: self.columns.clone(),
             out,
             mode: match (self.resume, self.force) {
                 (true, _) => OpenMode::Resume,
@@ -344,7 +349,12 @@ impl Templates {
     }
 
     /// Sets what all steps have in common.
-    fn begin(&mut self, folder: &PathBuf, task: &str, data: &PathBuf, seed: u64) {
+    fn begin(
+        &mut self,
+        folder: &PathBuf,
+        (task, data, columns): (&str, &PathBuf, &ColumnOptions),
+        seed: u64,
+    ) {
         let Self { label, label_remark: _, predict, filter, train, relabel } = self;
         let models = [&mut label.model, &mut predict.model, &mut train.model, &mut relabel.model];
         for model in models.into_iter().chain(&mut filter.model) {
@@ -359,6 +369,16 @@ impl Templates {
         ];
         for own in tasks {
             task.clone_into(own);
+        }
+        let all = [
+            &mut label.columns,
+            &mut predict.columns,
+            &mut filter.columns,
+            &mut train.columns,
+            &mut relabel.columns,
+        ];
+        for own in all {
+            own.clone_from(columns);
         }
         for own in [&mut label.data, &mut predict.data, &mut train.data, &mut relabel.data] {
             own.clone_from(data);
@@ -394,6 +414,7 @@ impl LoopSettings {
         let mut map = Map::new();
         map.insert("task".into(), self.task.clone().into());
         map.insert("data".into(), self.data.display().to_string().into());
+        self.columns.insert(&mut map);
         map.insert("model".into(), self.model.display().to_string().into());
         if let Some(labeller) = &self.labeller {
             map.insert("labeller".into(), labeller.address.to_string().into());

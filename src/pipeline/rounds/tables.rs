@@ -12,7 +12,7 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use clap::Command;
+use clap::{ArgAction, Command};
 use toml::de::{DeTable, DeValue};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -188,6 +188,15 @@ fn option(command: &Command, name: &str) -> Option<(String, bool)> {
     Some((found.get_long().unwrap_or(name).to_owned(), found.get_action().takes_values()))
 }
 
+/// Whether each of an option's values is a word of its own.
+fn is_repeated(command: &Command, name: &str) -> bool {
+    command.get_arguments().any(|arg| {
+        arg.get_long() == Some(name)
+            && matches!(arg.get_action(), ArgAction::Append)
+            && arg.get_value_delimiter().is_none()
+    })
+}
+
 fn takes_value(command: &Command, name: &str) -> Option<bool> {
     option(command, name).map(|(_, takes_value)| takes_value)
 }
@@ -229,6 +238,9 @@ fn words(
                 .iter()
                 .map(|value| text(value.get_ref()))
                 .collect::<std::result::Result<_, _>>()?;
+            if is_repeated(command, name) {
+                return Ok(all.iter().map(|one| format!("--{name}={one}")).collect());
+            }
             Ok(vec![format!("--{name}={}", all.join(","))])
         }
         value => Ok(vec![format!("--{name}={}", text(value)?)]),

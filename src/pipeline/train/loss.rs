@@ -12,7 +12,7 @@ use crate::train::{ClassLoss, Loss, Normalise};
 #[derive(Clone, Debug, Args, Serialize)]
 #[command(next_help_heading = "Loss")]
 pub struct LossOptions {
-    /// What is minimised; all but xent are losses over the distribution of labels
+    /// Training loss; all but xent are losses over the distribution of labels
     #[arg(long, value_enum, default_value_t = LossName::Xent)]
     pub loss: LossName,
     /// What a batch's loss is divided by

@@ -48,6 +48,10 @@ pub(super) fn run(
     mut args: TrainJob,
     session: &mut Session,
 ) -> Result<Option<Outcome<TrainSummary>>> {
+    if args.from.is_some() {
+        args.follow_run(&session.voice)?;
+    }
+    args.model.follow(&session.voice)?;
     args.check()?;
     args.find_in_runs()?;
     if args.full {
@@ -65,6 +69,7 @@ pub(super) fn run(
     }
     let Some(process) = process else {
         args.patience(None)?;
+        args.run.check("train")?;
         let devices = args.here().training_device(None)?;
         return train(&args, devices, (None, &Group::alone()), session);
     };
@@ -178,6 +183,8 @@ fn train(
         engine::tidy(&folder);
     }
     session.voice.tell(&Event::Trained { summary: &summary, seconds, folder: &folder });
+    warn_of_little(&summary, session);
+    session.tell_finished(&folder);
     let (num_trained, num_targets) = if session.counts() { trainer.count_work() } else { (0, 0) };
     drop(trainer);
     if let Some(counted) = model.counted_mut() {
@@ -233,12 +240,12 @@ fn open_folder(
 }
 
 fn read_data(args: &TrainJob, voice: &Voice<'_>) -> Result<(Task, Dataset)> {
-    let mut task = Task::load(&args.task)?;
+    let mut task = args.columns.task(&args.task)?;
     if let Some(name) = &args.prompt_variant {
         task = task.with_variant(name)?;
     }
     let mut dataset = Dataset::read(&args.data, &task)?;
-    voice.tell_unused(dataset.num_unused);
+    voice.tell_read(&dataset);
     if task.has_options() {
         task = task.with_num_options(dataset.max_options());
     }
@@ -317,6 +324,7 @@ fn manifest(
     settings.insert("task".into(), args.task.clone().into());
     settings.insert("prompt_variant".into(), task.prompt.name.clone().into());
     settings.insert("data".into(), args.data.display().to_string().into());
+    args.columns.insert(&mut settings);
     args.data_settings(&mut settings);
     args.model.decoder_settings(decoder, &mut settings);
     if args.engine.is_given() {
@@ -350,6 +358,20 @@ fn manifest(
         gold_used: args.gold_used(),
         versions: args.model.versions(),
     })
+}
+
+/// A training of fewer steps is warned of.
+const FEW_STEPS: usize = 20;
+/// So is one whose loss fell by less than this share.
+const LITTLE_LOSS: f64 = 0.02;
+
+/// Warns of a training that left the model nearly as it was.
+fn warn_of_little(summary: &TrainSummary, session: &Session<'_>) {
+    let TrainSummary { num_steps, first_loss, last_loss, .. } = *summary;
+    let fell = (first_loss - last_loss) / first_loss.abs().max(f64::MIN_POSITIVE);
+    if !session.counts() && (num_steps < FEW_STEPS || fell < LITTLE_LOSS) {
+        session.voice.warn(&Warning::LittleTrained { num_steps, first_loss, last_loss });
+    }
 }
 
 fn tell_cuts(training: &Training, cuts: Cuts, voice: &Voice<'_>) {

@@ -11,8 +11,9 @@ use super::engine_options::EngineOptions;
 use super::loss::LossOptions;
 use crate::error::Result;
 use crate::lm::{AdapterConfig, Decoder, Layout, TargetModules};
+use crate::pipeline::columns::ColumnOptions;
 use crate::pipeline::ids::IdsOptions;
-use crate::pipeline::model::ModelOptions;
+use crate::pipeline::model::{ModelOptions, maybe_path};
 use crate::pipeline::run_options::RunOptions;
 use crate::pipeline::usage::{no_effect, usage};
 use crate::score::{MemorySize, total_memory};
@@ -36,30 +37,47 @@ const MOST_SECONDS: f64 = 604_800.0;
 /// w2s train ...`), or when RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT are set for each: they share
 /// every batch, and the result is that of one process but for rounding.
 ///
-/// Example:
+/// Examples:
 ///   w2s train --model models/gemma-3-270m --task sentiment --data data/demo/reviews.jsonl \
 ///       --labels runs/mine/labels.jsonl --out runs/student
+///   w2s train runs/mine --model models/gemma-3-270m --out runs/student
 #[derive(Clone, Debug, Args, Serialize)]
 #[command(verbatim_doc_comment)]
 pub struct TrainJob {
+    /// Run folder of `w2s label`, `relabel`, `filter` or `loop` whose labels are learnt: task, data,
+    /// columns, labels and answers are the run's, unless options say otherwise
+    #[arg(value_name = "RUN")]
+    pub from: Option<PathBuf>,
     /// The model.
     #[serde(flatten)]
     #[command(flatten)]
     pub model: ModelOptions,
 
     /// Built-in task (see `w2s tasks`) or path of a task file
-    #[arg(long, value_name = "TASK", help_heading = "Data")]
+    #[arg(
+        long,
+        value_name = "TASK",
+        default_value = "",
+        hide_default_value = true,
+        required_unless_present = "from",
+        help_heading = "Data"
+    )]
     pub task: String,
     /// Examples: JSON, JSON lines, CSV, TSV or Parquet
-    #[arg(long, value_name = "FILE", help_heading = "Data")]
+    #[arg(long, value_name = "FILE", value_parser = maybe_path(), default_value = "",
+        hide_default_value = true, required_unless_present = "from", help_heading = "Data")]
     pub data: PathBuf,
+    /// Which columns of the data are what.
+    #[serde(flatten)]
+    #[command(flatten)]
+    pub columns: ColumnOptions,
     /// Labels by id: a run folder of `w2s label` or `w2s filter`, any file with id and label, or `gold`;
     /// may be given more than once
     #[arg(
         long,
         value_name = "FILE|gold",
         help_heading = "Data",
-        required_unless_present = "answers"
+        required_unless_present_any = ["answers", "from"]
     )]
     pub labels: Vec<PathBuf>,
     /// Learn the answers to all variants: a run folder of `w2s filter` or its answers.jsonl; with --labels
@@ -108,7 +126,7 @@ pub struct TrainJob {
     /// Longest prompt with its answer, in tokens
     #[arg(long, value_name = "TOKENS", default_value_t = 512, help_heading = "Data")]
     pub max_tokens: usize,
-    /// What becomes of prompts that are longer; answers are never cut
+    /// How to handle over-long prompts; answers are never cut
     #[arg(long, value_enum, default_value_t = TooLong::Truncate, help_heading = "Data")]
     pub too_long: TooLong,
 
@@ -141,16 +159,16 @@ pub struct TrainJob {
     #[command(flatten)]
     pub loss: LossOptions,
 
-    /// Rank of the adapter [default: 16]
+    /// LoRA rank [default: 16]
     #[arg(long, value_name = "R", help_heading = "Adapter")]
     pub lora_r: Option<NonZeroUsize>,
-    /// Scale of the adapter times its rank [default: 32]
+    /// LoRA alpha [default: 32]
     #[arg(long, value_name = "ALPHA", help_heading = "Adapter")]
     pub lora_alpha: Option<f64>,
     /// Share of the adapter's inputs dropped in training [default: 0.05]
     #[arg(long, value_name = "SHARE", help_heading = "Adapter")]
     pub lora_dropout: Option<f64>,
-    /// Modules it is added to: names with commas between, all-linear, or a regular expression of the
+    /// Target modules: names with commas between, all-linear, or a regular expression of the
     /// whole name [default: queries and values]
     #[arg(long, value_name = "MODULES", help_heading = "Adapter")]
     pub target_modules: Option<String>,
@@ -162,16 +180,16 @@ pub struct TrainJob {
     #[arg(long, help_heading = "Adapter")]
     pub full: bool,
 
-    /// The highest learning rate
+    /// Peak learning rate
     #[arg(long, value_name = "RATE", default_value_t = 5e-5, help_heading = "Optimizer")]
     pub lr: f64,
-    /// How it moves after the warm-up
+    /// Schedule of the learning rate after the warm-up
     #[arg(long, value_enum, default_value_t = Decay::Linear, help_heading = "Optimizer")]
     pub schedule: Decay,
-    /// Steps over which it rises from zero
+    /// Warm-up steps
     #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Optimizer")]
     pub warmup_steps: usize,
-    /// Passes over the data
+    /// Epochs: passes over the data
     #[arg(long, value_name = "N", default_value = "3", help_heading = "Optimizer")]
     pub epochs: NonZeroUsize,
     /// Examples of a step; how many are run at once is another matter and changes no result beyond
@@ -187,8 +205,7 @@ pub struct TrainJob {
     /// Most sequences run at once [default: as many as memory and --pack-tokens allow]
     #[arg(long, value_name = "N", help_heading = "Optimizer")]
     pub micro_batch: Option<NonZeroUsize>,
-    /// Keep only the inputs of blocks for the way back and run them again: less memory, a third more
-    /// time
+    /// Gradient checkpointing: recompute activations in the backward pass; less memory, a third more time
     #[arg(long, alias = "gradient-checkpointing", help_heading = "Optimizer")]
     pub recompute: bool,
 

@@ -9,7 +9,11 @@ use serde_json::{Map, Value, json};
 use super::items::{Answers, Source, Weighing};
 use super::options::TrainJob;
 use crate::error::{Error, ErrorKind, Result};
-use crate::run::{GoldUse, RunDir};
+use crate::pipeline::finished::complete_run;
+use crate::pipeline::note::Note;
+use crate::pipeline::voice::Voice;
+use crate::run::files::LABELS;
+use crate::run::{GoldUse, Origin, RunDir};
 
 /// Temperature of the reliability weights: as published.
 const TEMPERATURE: f64 = 0.2;
@@ -17,6 +21,54 @@ const TEMPERATURE: f64 = 0.2;
 impl TrainJob {
     pub(super) fn is_gold(&self) -> bool {
         self.labels.iter().eq([Path::new("gold")])
+    }
+
+    /// Takes from a labelled or filtered run what no option says.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Run`] for a run that is not complete, or has no labels to learn.
+    pub(super) fn follow_run(&mut self, voice: &Voice<'_>) -> Result<()> {
+        let Some(run) = self.from.take() else { return Ok(()) };
+        let (folder, manifest) = complete_run(&run)?;
+        let text = |name: &str| manifest.settings.get(name).and_then(Value::as_str);
+        let missing = |what: &str| {
+            Error::new(ErrorKind::Run, format!("the run's manifest names no {what}"))
+                .at(&run)
+                .hint(format!("name it with `--{what}`"))
+        };
+        if self.task.is_empty() {
+            self.task = text("task").ok_or_else(|| missing("task"))?.to_owned();
+            self.columns = self.columns.over(&manifest.settings);
+            let own = self.columns.task(&self.task)?.prompt.name;
+            let asked = text("prompt_variant").filter(|name| *name != own).map(str::to_owned);
+            self.prompt_variant = self.prompt_variant.take().or(asked);
+        }
+        if self.data.as_os_str().is_empty() {
+            let data = Path::new(text("data").ok_or_else(|| missing("data"))?);
+            self.data = Origin::find(&run, data);
+        }
+        if self.labels.is_empty() && self.answers.is_empty() {
+            let file = |name: &str| folder.file(name);
+            match manifest.command.as_str() {
+                "filter" => {
+                    self.labels = vec![file("kept.jsonl")];
+                    self.answers = vec![file("answers.jsonl")];
+                }
+                _ if file(LABELS).is_file() => self.labels = vec![file(LABELS)],
+                other => {
+                    return Err(Error::new(
+                        ErrorKind::Run,
+                        format!("a run of `w2s {other}` has no labels"),
+                    )
+                    .at(&run)
+                    .hint("name a run of `w2s label`, `relabel`, `filter` or `loop`"));
+                }
+            }
+        }
+        let files = self.labels.iter().chain(&self.answers).cloned().collect();
+        let (task, data) = (self.task.clone(), self.data.clone());
+        voice.note(&Note::RunFollowed { run, task, data, files });
+        Ok(())
     }
 
     /// Puts the files of run folders in the place of the folders.
