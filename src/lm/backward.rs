@@ -11,8 +11,9 @@
 use rand::RngCore;
 use tch::{Device, Kind, Tensor};
 
-use super::attention::{self, Attend, Visible};
+use super::attention::{self, Attend, Planned};
 use super::cache::KeyValues;
+use super::calls::Tree;
 use super::decoder::{Decoder, NewTokens};
 use super::layers::Pass;
 use super::linear::Dropout;
@@ -138,8 +139,8 @@ impl Decoder {
     /// As [`Decoder::forward`].
     pub fn target_logprobs(&self, at: TrainTokens<'_>) -> Result<Vec<f64>> {
         let _no_grad = tch::no_grad_guard();
-        let (positions_l, pass) = self.fresh_pass(&at)?;
-        let mut x_ld = self.embed(at.tokens.ids, &positions_l)?;
+        let pass = self.fresh_pass(&at)?;
+        let mut x_ld = self.embed(&pass);
         for index in 0..self.num_blocks() {
             x_ld = self.block(index, x_ld, &Fresh, &pass);
         }
@@ -172,7 +173,7 @@ impl Decoder {
         let Some(lowest) = self.lowest_training() else {
             return Err(Error::new(ErrorKind::Internal, "backward of a model that does not train"));
         };
-        let (positions_l, pass) = self.fresh_pass(&at)?;
+        let pass = self.fresh_pass(&at)?;
         let rows = Rows::new(at.targets);
         let mut head = |x_rd: &Tensor| {
             let x_rd = self.normed(x_rd);
@@ -180,7 +181,7 @@ impl Decoder {
             pull(&x_rd, &grad_rd)?;
             Ok::<_, Error>(logprobs)
         };
-        let embedded_ld = self.embed(at.tokens.ids, &positions_l)?;
+        let embedded_ld = self.embed(&pass);
         if !recompute {
             let mut x_ld = embedded_ld;
             for index in 0..self.num_blocks() {
@@ -312,18 +313,19 @@ impl Decoder {
         Ok(grad_rv.f_index_put_(&at.each_ref().map(Some), &by, true)?)
     }
 
-    /// Returns positions, rotations and masks of a pass.
-    fn fresh_pass<'a>(&self, at: &TrainTokens<'a>) -> Result<(Tensor, Pass<'a>)> {
+    /// Returns what the layers of a pass share.
+    fn fresh_pass<'a>(&self, at: &TrainTokens<'a>) -> Result<Pass<'a>> {
         let positions = self.check(at.tokens, 0)?;
-        let positions_l = self.tensor_of(&positions)?;
+        let tree = Tree { parents: at.tokens.parents, positions: &positions, past: 0 };
+        let rows: Vec<usize> =
+            Rows::new(at.targets).tokens.iter().map(|&token| token as usize).collect();
+        let how = self.how(true);
         let mut pass: Pass<'a> =
-            self.pass(&positions_l, positions.iter().max(), |window, device| {
-                let place = (self.kind(), device);
-                Visible::new(at.tokens.parents, &positions, 0, window, place)
+            self.pass(at.tokens.ids, &positions, &rows, |window, inputs| {
+                Planned::of_tree(&tree, window, how, inputs)
             })?;
         pass.dropout = at.dropout.map(|dropout| dropout as &dyn Dropout);
-        pass.rows = Some(tensor_i64(&Rows::new(at.targets).tokens, self.last_device())?);
-        Ok((positions_l, pass))
+        Ok(pass)
     }
 }
 

@@ -130,6 +130,9 @@ fn multiply(mut x: Tensor, other: &Tensor) -> Tensor {
 
 /// What the layers of one forward pass share.
 pub(super) struct Pass<'a> {
+    /// The tokens and their positions, `[L]`, where the embedding lies.
+    pub(super) ids_l: Tensor,
+    pub(super) positions_l: Tensor,
     /// Rotations and masks on each device of the model.
     pub(super) stages: Vec<OnDevice>,
     /// What the inputs of adapters are multiplied by; `None`: nothing.

@@ -1,0 +1,123 @@
+//! What tch does not tell or do about a device, by `src/native/device.cpp`.
+
+#![expect(unsafe_code, reason = "calls of C++ through a C interface")]
+
+use std::ffi::{CStr, c_char};
+use std::ptr;
+
+use tch::{Device, Tensor};
+use torch_sys::C_tensor;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Bytes of a message of C++.
+pub(super) const TEXT: usize = 1024;
+
+unsafe extern "C" {
+    fn w2s_free_memory(device: i32, free: *mut u64, text: *mut c_char, size: usize) -> i32;
+    fn w2s_empty_cache(text: *mut c_char, size: usize) -> i32;
+    fn w2s_capability(
+        device: i32,
+        major: *mut i32,
+        minor: *mut i32,
+        text: *mut c_char,
+        size: usize,
+    ) -> i32;
+    fn w2s_copied(
+        from: *const C_tensor,
+        device: i32,
+        out: *mut *mut C_tensor,
+        text: *mut c_char,
+        size: usize,
+    ) -> i32;
+    fn w2s_set_deterministic(on: i32, text: *mut c_char, size: usize) -> i32;
+    fn w2s_forbid_tf32(text: *mut c_char, size: usize) -> i32;
+}
+
+/// Returns the error of a status that is not 0: what failed, and the first line of the message.
+pub(super) fn checked(status: i32, text: &[c_char; TEXT], what: &str) -> Result<()> {
+    if status == 0 {
+        return Ok(());
+    }
+    let bytes: Vec<u8> = text.iter().map(|&c| c as u8).collect();
+    let message = CStr::from_bytes_until_nul(&bytes).map(CStr::to_string_lossy);
+    let message = message.unwrap_or_default();
+    let reason = message.lines().next().filter(|line| !line.is_empty());
+    let reason = reason.unwrap_or("unknown failure");
+    Err(Error::new(ErrorKind::Device, format!("{what}: {reason}")))
+}
+
+/// Returns what memory there is for new tensors of a GPU, in bytes; `None` of the CPU.
+///
+/// # Errors
+/// [`ErrorKind::Device`] when it does not tell.
+pub(super) fn free_memory(device: Device) -> Result<Option<u64>> {
+    let Device::Cuda(n) = device else { return Ok(None) };
+    let (mut free, mut text) = (0, [0; TEXT]);
+    // SAFETY: the callee writes one number, and a text that ends with a NUL into a buffer of the size
+    // that is said.
+    let status = unsafe { w2s_free_memory(n as i32, &mut free, text.as_mut_ptr(), TEXT) };
+    checked(status, &text, &format!("device `cuda:{n}` does not tell its memory"))?;
+    Ok(Some(free))
+}
+
+/// Gives memory that is held and not used back to the GPU; nothing on the CPU.
+///
+/// # Errors
+/// [`ErrorKind::Device`] when the device fails.
+pub(super) fn empty_cache(device: Device) -> Result<()> {
+    if !device.is_cuda() {
+        return Ok(());
+    }
+    let mut text = [0; TEXT];
+    // SAFETY: the callee writes a text that ends with a NUL into a buffer of the size that is said.
+    let status = unsafe { w2s_empty_cache(text.as_mut_ptr(), TEXT) };
+    checked(status, &text, "the device does not give memory back")
+}
+
+/// Returns major and minor compute capability of a GPU; `None` if it does not tell.
+pub(super) fn compute_capability(index: usize) -> Option<(i32, i32)> {
+    let (mut major, mut minor, mut text) = (0, 0, [0; TEXT]);
+    // SAFETY: the callee writes two numbers, and a text that ends with a NUL into a buffer of the size
+    // that is said.
+    let status =
+        unsafe { w2s_capability(index as i32, &mut major, &mut minor, text.as_mut_ptr(), TEXT) };
+    (status == 0).then_some((major, minor))
+}
+
+/// Returns a copy of a tensor of the CPU on another device; the program does not wait for it.
+///
+/// # Errors
+/// When the device has no room.
+pub(super) fn copied(from: &Tensor, device: Device) -> Result<Tensor> {
+    let Device::Cuda(n) = device else { return Ok(from.f_to_device(device)?) };
+    let (mut out, mut text) = (ptr::null_mut(), [0; TEXT]);
+    // SAFETY: the tensor lives through the call; the callee writes a tensor of its own if it returns 0,
+    // and otherwise a text that ends with a NUL within the buffer of the size that is said.
+    let status = unsafe { w2s_copied(from.as_ptr(), n as i32, &mut out, text.as_mut_ptr(), TEXT) };
+    checked(status, &text, &format!("cannot copy to device `cuda:{n}`"))?;
+    // SAFETY: the callee gave a new tensor that nobody else owns.
+    Ok(unsafe { Tensor::from_ptr(out) })
+}
+
+/// Makes operations on a GPU deterministic where they have such a form, or lets them be as they are.
+///
+/// # Errors
+/// [`ErrorKind::Device`] when libtorch refuses.
+pub(super) fn set_deterministic(on: bool) -> Result<()> {
+    let mut text = [0; TEXT];
+    // SAFETY: the callee writes a text that ends with a NUL into a buffer of the size that is said.
+    let status = unsafe { w2s_set_deterministic(i32::from(on), text.as_mut_ptr(), TEXT) };
+    checked(status, &text, "libtorch does not become deterministic")
+}
+
+/// Keeps products in f32 from being made in TF32.
+///
+/// # Errors
+/// [`ErrorKind::Device`] when libtorch refuses.
+pub(super) fn forbid_tf32() -> Result<()> {
+    let mut text = [0; TEXT];
+    // SAFETY: the callee writes a text that ends with a NUL into a buffer of the size that is said.
+    let status = unsafe { w2s_forbid_tf32(text.as_mut_ptr(), TEXT) };
+    checked(status, &text, "libtorch does not leave TF32")
+}
