@@ -11,6 +11,7 @@ use super::calls;
 use super::config::LmConfig;
 use super::inputs::Inputs;
 use super::kernel::Kernel;
+use super::native::copied;
 use super::varlen::PlacedCalls;
 
 /// Earlier keys and values that new tokens attend to.
@@ -183,7 +184,7 @@ impl BatchCache {
         let mut slots = Tensor::from_slice(&slots);
         for (to, held) in self.layers.iter().zip(&from.layers) {
             // Moves where the layers of another device begin.
-            slots = slots.to_device(held.0.device());
+            slots = moved(slots, held.0.device());
             for (to, held) in [(&to.0, &held.0), (&to.1, &held.1)] {
                 to.narrow(0, index as i64, 1)
                     .narrow(2, begin, num)
@@ -197,7 +198,7 @@ impl BatchCache {
         let rows: Vec<i64> = indices.iter().map(|&i| i as i64).collect();
         let mut rows = Tensor::from_slice(&rows);
         for pair in &mut self.layers {
-            rows = rows.to_device(pair.0.device());
+            rows = moved(rows, pair.0.device());
             let kept = |all: &Tensor| match self.kernel.takes_calls() {
                 // The order in memory stays.
                 true => all.transpose(1, 2).index_select(0, &rows).transpose(1, 2),
@@ -253,6 +254,15 @@ impl BatchCache {
     /// Returns how many tokens more there is room for.
     pub fn room(&self) -> usize {
         self.capacity - self.len
+    }
+}
+
+/// Moves numbers of the CPU to the device where they are needed, unless they are there; nothing waits.
+fn moved(numbers: Tensor, device: Device) -> Tensor {
+    match (numbers.device() == device, numbers.device()) {
+        (true, _) => numbers,
+        (false, Device::Cpu) => copied(&numbers, device).unwrap_or_else(|error| panic!("{error}")),
+        (false, _) => numbers.to_device(device),
     }
 }
 

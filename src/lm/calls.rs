@@ -16,6 +16,9 @@
 //!
 //! Numbers only, made once a pass and window, not once a layer; [`super::varlen`] runs them.
 
+use tch::Kind;
+
+use super::config::LmConfig;
 use super::cut::{Branch, Cut, runs};
 
 /// Keys that are gathered for each more call of a level: as many take as long to copy as a call's
@@ -23,6 +26,23 @@ use super::cut::{Branch, Cut, runs};
 const KEYS_OF_A_CALL: usize = 20_000;
 /// Gathered keys that take as long as a query of a call for a level, which is copied and merged.
 const KEYS_OF_A_QUERY: usize = 6;
+
+/// Tokens of a run below which trees of prompts seldom fork, for estimates.
+const SHORT_RUN: u64 = 8;
+
+/// Returns what attention of a pass takes on a GPU in bytes: for each token, and whatever the pass.
+pub(crate) fn attention_bytes(config: &LmConfig, kind: Kind) -> (u64, u64) {
+    let element = kind.elt_size_in_bytes() as u64;
+    let heads = (config.num_attention_heads * config.head_dim) as u64;
+    let key_and_value = 2 * (config.num_key_value_heads * config.head_dim) as u64 * element;
+    // Queries of a level, its result, and both results in f32 while they are merged.
+    let merged = heads * (2 * element + 3 * 4);
+    let window = config.layers.iter().filter_map(|layer| layer.sliding_window).max();
+    let gathered = KEYS_OF_A_QUERY as u64 + window.unwrap_or(0) as u64 / SHORT_RUN;
+    // Scores and shares of products by parts, and the block before them.
+    let scores = if kind == Kind::Float { 3 * 4 << 26 } else { 0 };
+    (merged + gathered * key_and_value, KEYS_OF_A_CALL as u64 * key_and_value + scores)
+}
 
 /// One call of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -246,17 +246,27 @@ impl Decoder {
     /// [`ErrorKind::Internal`] when a token id is outside the vocabulary or a parent is not before
     /// its child.
     pub fn forward(&self, new: NewTokens<'_>, cache: &mut KvCache) -> Result<Tensor> {
+        Ok(self.forward_with(new, &[], cache)?.0)
+    }
+
+    /// As [`Decoder::forward`]; also returns `numbers` where the head lies, which came with the inputs.
+    pub(super) fn forward_with(
+        &self,
+        new: NewTokens<'_>,
+        numbers: &[usize],
+        cache: &mut KvCache,
+    ) -> Result<(Tensor, Tensor)> {
         let past = cache.len();
         let positions = self.check(new, past)?;
         cache.reserve(new.ids.len());
         let tree = Tree { parents: new.parents, positions: &positions, past };
         let how = self.how(false);
-        let pass = self.pass(new.ids, &positions, &[], |window, inputs| {
+        let pass = self.pass(new.ids, &positions, (&[], numbers), |window, inputs| {
             Planned::of_tree(&tree, window, how, inputs)
         })?;
         let x_ld = self.run(cache, &pass);
         cache.advance(new.ids.len());
-        Ok(x_ld)
+        Ok((x_ld, pass.numbers))
     }
 
     /// Returns the hidden states of one new token for each sequence of `cache`, after the final
@@ -275,7 +285,7 @@ impl Decoder {
             return Err(Error::new(ErrorKind::Internal, message));
         }
         self.check_ids(ids)?;
-        let pass = self.pass(ids, &positions, &[], |window, inputs| {
+        let pass = self.pass(ids, &positions, (&[], &[]), |window, inputs| {
             Ok(cache.visible(window, self.kind, inputs))
         })?;
         let x_bd = self.run(cache, &pass);
@@ -296,6 +306,11 @@ impl Decoder {
     #[cfg(test)]
     pub(super) fn set_kernel(&mut self, kernel: Kernel) {
         self.kernel = kernel;
+    }
+
+    /// Returns the name of the kernel that computes attention.
+    pub fn attention(&self) -> &'static str {
+        self.kernel.name()
     }
 
     /// Returns how a pass is run.
@@ -406,12 +421,13 @@ impl Decoder {
     }
 
     /// Prepares what all layers share: the rotations at `positions`, what is seen in each window of
-    /// the model by `plan`, and the `rows` that are asked for, on each of its devices.
+    /// the model by `plan`, the `rows` that are asked for where the last block lies, and other `numbers`
+    /// where the head lies.
     pub(super) fn pass(
         &self,
         ids: &[u32],
         positions: &[usize],
-        rows: &[usize],
+        (rows, numbers): (&[usize], &[usize]),
         plan: impl Fn(Option<usize>, &mut Inputs) -> Result<Planned>,
     ) -> Result<Pass<'static>> {
         let mut windows: Vec<usize> =
@@ -425,6 +441,7 @@ impl Decoder {
         let ids: Slot = inputs.push(ids.iter().map(|&id| id as usize));
         let positions = inputs.push(positions.iter().copied());
         let rows = inputs.push(rows.iter().copied());
+        let numbers = inputs.push(numbers.iter().copied());
         let full = plan(None, &mut inputs)?;
         let sliding: Vec<(usize, Planned)> = windows
             .into_iter()
@@ -445,9 +462,11 @@ impl Decoder {
         }
         let first = &sent[0];
         let last = &sent[self.stages.last().copied().unwrap_or(0)];
+        let head = if self.head_device() == self.device() { first } else { last };
         Ok(Pass {
             ids_l: first.get(&ids),
             positions_l: first.get(&positions),
+            numbers: head.get(&numbers),
             stages,
             dropout: None,
             rows: (!rows.is_empty()).then(|| last.get(&rows)),

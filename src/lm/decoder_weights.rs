@@ -43,6 +43,12 @@ impl Decoder {
         tables + linears * self.kind().elt_size_in_bytes() as u64
     }
 
+    /// Returns the inputs of all modules that have an adapter, counted.
+    pub fn num_adapted_inputs(&self) -> usize {
+        let of_linear = |linear: &Linear| linear.num_adapted() * linear.num_in();
+        self.linears().map(of_linear).sum()
+    }
+
     /// Returns the model's tensors as its file has them, with what was trained or merged.
     pub fn export(&self) -> Vec<(String, Tensor)> {
         let _no_grad = tch::no_grad_guard();

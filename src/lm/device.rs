@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use serde::{Serialize, Serializer};
 use tch::{Device, Kind};
 
+use super::native::forbid_tf32;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The device a user asks for.
@@ -182,6 +183,10 @@ pub fn resolve(device: &DeviceChoice, dtype: DtypeChoice) -> Result<(Devices, Ki
             Devices { first, all: list.clone() }
         }
     };
+    if devices.first().is_cuda() {
+        // Products in f32 are asked for where they must be exact.
+        forbid_tf32()?;
+    }
     let kind = match (dtype, devices.first()) {
         (DtypeChoice::Auto, Device::Cpu) if !cpu_has_bf16() => Kind::Float,
         (DtypeChoice::F32, _) => Kind::Float,

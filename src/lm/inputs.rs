@@ -25,11 +25,6 @@ impl Inputs {
         begin..self.values.len()
     }
 
-    /// Returns how many there are.
-    pub(super) fn len(&self) -> usize {
-        self.values.len()
-    }
-
     /// Returns the numbers on a device.
     ///
     /// # Errors

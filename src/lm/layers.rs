@@ -133,6 +133,8 @@ pub(super) struct Pass<'a> {
     /// The tokens and their positions, `[L]`, where the embedding lies.
     pub(super) ids_l: Tensor,
     pub(super) positions_l: Tensor,
+    /// Other numbers that came along, where the head lies.
+    pub(super) numbers: Tensor,
     /// Rotations and masks on each device of the model.
     pub(super) stages: Vec<OnDevice>,
     /// What the inputs of adapters are multiplied by; `None`: nothing.

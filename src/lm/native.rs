@@ -61,11 +61,17 @@ pub(super) fn free_memory(device: Device) -> Result<Option<u64>> {
     Ok(Some(free))
 }
 
+/// Returns the memory that the fullest of several GPUs has for new tensors, in bytes; `None` of the
+/// CPU, or where they do not tell.
+pub(crate) fn working_memory(devices: impl Iterator<Item = Device>) -> Option<u64> {
+    devices.filter_map(|device| free_memory(device).ok().flatten()).min()
+}
+
 /// Gives memory that is held and not used back to the GPU; nothing on the CPU.
 ///
 /// # Errors
 /// [`ErrorKind::Device`] when the device fails.
-pub(super) fn empty_cache(device: Device) -> Result<()> {
+fn empty_cache(device: Device) -> Result<()> {
     if !device.is_cuda() {
         return Ok(());
     }
@@ -73,6 +79,14 @@ pub(super) fn empty_cache(device: Device) -> Result<()> {
     // SAFETY: the callee writes a text that ends with a NUL into a buffer of the size that is said.
     let status = unsafe { w2s_empty_cache(text.as_mut_ptr(), TEXT) };
     checked(status, &text, "the device does not give memory back")
+}
+
+/// Makes what memory there is whole, after it ran out in pieces.
+///
+/// # Errors
+/// [`ErrorKind::Device`] when a device fails.
+pub(crate) fn gather_memory(devices: impl Iterator<Item = Device>) -> Result<()> {
+    devices.filter(|device| device.is_cuda()).try_for_each(empty_cache)
 }
 
 /// Returns major and minor compute capability of a GPU; `None` if it does not tell.
@@ -85,12 +99,12 @@ pub(super) fn compute_capability(index: usize) -> Option<(i32, i32)> {
     (status == 0).then_some((major, minor))
 }
 
-/// Returns a copy of a tensor of the CPU on another device; the program does not wait for it.
+/// Returns a tensor of the CPU on another device; the program does not wait for the copy.
 ///
 /// # Errors
 /// When the device has no room.
 pub(super) fn copied(from: &Tensor, device: Device) -> Result<Tensor> {
-    let Device::Cuda(n) = device else { return Ok(from.f_to_device(device)?) };
+    let Device::Cuda(n) = device else { return Ok(from.shallow_clone()) };
     let (mut out, mut text) = (ptr::null_mut(), [0; TEXT]);
     // SAFETY: the tensor lives through the call; the callee writes a tensor of its own if it returns 0,
     // and otherwise a text that ends with a NUL within the buffer of the size that is said.
@@ -100,11 +114,37 @@ pub(super) fn copied(from: &Tensor, device: Device) -> Result<Tensor> {
     Ok(unsafe { Tensor::from_ptr(out) })
 }
 
-/// Makes operations on a GPU deterministic where they have such a form, or lets them be as they are.
-///
-/// # Errors
-/// [`ErrorKind::Device`] when libtorch refuses.
-pub(super) fn set_deterministic(on: bool) -> Result<()> {
+/// While it lives, operations of a GPU give the same bytes whenever they are repeated, where they have
+/// such a form; those of the CPU always do.
+#[derive(Debug)]
+pub(crate) struct Deterministic {
+    is_on: bool,
+}
+
+impl Deterministic {
+    /// Returns it for work on `device`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Device`] when libtorch refuses.
+    pub(crate) fn on(device: Device) -> Result<Self> {
+        let is_on = device.is_cuda();
+        if is_on {
+            set_deterministic(true)?;
+        }
+        Ok(Self { is_on })
+    }
+}
+
+impl Drop for Deterministic {
+    fn drop(&mut self) {
+        if self.is_on {
+            // Slower is all that work may be when it stays so.
+            let _ = set_deterministic(false);
+        }
+    }
+}
+
+fn set_deterministic(on: bool) -> Result<()> {
     let mut text = [0; TEXT];
     // SAFETY: the callee writes a text that ends with a NUL into a buffer of the size that is said.
     let status = unsafe { w2s_set_deterministic(i32::from(on), text.as_mut_ptr(), TEXT) };

@@ -59,6 +59,9 @@ pub struct ModelOptions {
     pub threads: Option<NonZeroUsize>,
 }
 
+/// What can be promised of a GPU.
+const REPEATS: &str = "same bytes on the same kind of GPU and driver, with the same passes; passes are made smaller where memory runs out";
+
 impl ModelOptions {
     /// Returns the model in a folder, or behind an address such as `http://HOST:8000/v1#NAME`, with the
     /// settings it has by default.
@@ -206,6 +209,11 @@ impl ModelOptions {
         settings.insert("device".into(), devices.into());
         if placement.is_spread() {
             settings.insert(BLOCKS.into(), placement.to_string().into());
+        }
+        if decoder.device().is_cuda() {
+            settings.insert("attention".into(), decoder.attention().into());
+            settings.insert("tf32".into(), false.into());
+            settings.insert("repeats".into(), REPEATS.into());
         }
         settings.insert("dtype".into(), format!("{:?}", decoder.kind()).to_lowercase().into());
         settings.insert("max_context".into(), (*max_context).into());

@@ -66,6 +66,12 @@ pub(in crate::cli) fn text(warning: &Warning) -> String {
             )
         }
         Warning::KeptAll { run } => format!("{}: the filter kept every question", run.display()),
+        Warning::PassHalved(halved) => format!(
+            "there was no memory for a pass of {} tokens; passes have at most {} since\nhint: set `--pack-tokens {}` or less `--memory` to begin so; the last bits of numbers depend on it",
+            count(halved.from as u64),
+            count(halved.to as u64),
+            halved.to
+        ),
         Warning::EntropyDoubted { run, doubt } => format!("{}: {doubt}", run.display()),
     };
     format!("warning: {text}")

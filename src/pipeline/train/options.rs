@@ -17,7 +17,8 @@ use crate::pipeline::run_options::RunOptions;
 use crate::pipeline::usage::{no_effect, usage};
 use crate::score::{MemorySize, total_memory};
 use crate::train::{
-    Checkpointing, Decay, Loss, Patience, ProcessRank, TooLong, TrainSettings, pass_tokens,
+    Checkpointing, Decay, Loss, PassMemory, Patience, ProcessRank, TooLong, TrainSettings,
+    TrainedParts,
 };
 
 /// The longest wait for other processes: a week.
@@ -351,16 +352,14 @@ impl TrainJob {
         num_local: usize,
     ) -> TrainSettings {
         let cpu = !decoder.device().is_cuda();
-        let element = decoder.kind().elt_size_in_bytes();
         let tokens = || {
-            let config = decoder.config();
             // Processes of one machine share its memory, where the user does not say what each may have.
             let share = || {
                 let all = total_memory().filter(|_| cpu && num_local > 1)?;
                 Some(MemorySize(all.0 / 2 / num_local as u64))
             };
             let memory = self.model.memory().or_else(share);
-            pass_tokens(config, element, cpu, self.recompute, memory)
+            self.pass_memory(decoder, dropout).tokens(memory, decoder)
         };
         TrainSettings {
             loss: self.loss(),
@@ -377,6 +376,12 @@ impl TrainJob {
             pass_tokens: self.model.pack_tokens().unwrap_or_else(tokens),
             pass_sequences: self.micro_batch.map_or(usize::MAX, NonZeroUsize::get),
         }
+    }
+
+    /// What passes of the training take.
+    pub(in crate::pipeline) fn pass_memory(&self, decoder: &Decoder, dropout: f64) -> PassMemory {
+        let parts = TrainedParts { recompute: self.recompute, dropout, full: self.full };
+        PassMemory::of(decoder, parts)
     }
 
     /// Share of the adapter's inputs dropped, if the user says so.
