@@ -264,7 +264,7 @@ impl Decoder {
                 x_rd.grad()
             } else {
                 let _no_grad = tch::no_grad_guard();
-                grad_rv.to_kind(self.kind()).mm(self.head())
+                grad_rv.to_kind(self.kind()).mm(&self.head())
             });
         }
         // Where the loss did not ask before, nothing has waited for the device until here.

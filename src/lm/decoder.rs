@@ -21,7 +21,7 @@ use super::inputs::{Inputs, Slot};
 use super::kernel::Kernel;
 use super::layers::{Norm, OnDevice, Pass};
 use super::linear::Linear;
-use super::own_tensor::{OwnTensor, leaf};
+use super::own_tensor::{OwnTensor, in_kind, leaf};
 use super::placement::Placement;
 use super::product::product;
 use super::rope::Rope;
@@ -320,8 +320,9 @@ impl Decoder {
 
     /// Returns the inputs of the first block.
     pub(super) fn embed(&self, pass: &Pass<'_>) -> Tensor {
-        let look_up =
-            |table: &Tensor, at_l: &Tensor| Tensor::embedding(table, at_l, -1, false, false);
+        let look_up = |table: &Tensor, at_l: &Tensor| {
+            in_kind(&Tensor::embedding(table, at_l, -1, false, false), self.kind)
+        };
         let mut x_ld = look_up(&self.embedding_vd, &pass.ids_l);
         if let Some(scale) = self.config.embedding_scale {
             // The scale is rounded to the model's number type, as transformers does.
@@ -349,8 +350,9 @@ impl Decoder {
         self.blocks[index].forward(x_ld, cache, pass, is_last, &self.config)
     }
 
-    pub(super) fn head(&self) -> &Tensor {
-        &self.head_vd
+    /// Returns the head in the number type of the pass.
+    pub(super) fn head(&self) -> Tensor {
+        in_kind(&self.head_vd, self.kind)
     }
 
     pub(super) fn head_trains(&self) -> bool {
@@ -376,9 +378,7 @@ impl Decoder {
     /// # Shapes
     /// `x_rd` is `[R, D]`, rows of what [`Decoder::forward`] returns; the result is `[R, V]` in f32.
     pub fn log_probs(&self, x_rd: &Tensor) -> Tensor {
-        x_rd.linear(&self.head_vd, None::<&Tensor>)
-            .to_kind(Kind::Float)
-            .log_softmax(-1, Kind::Float)
+        x_rd.linear(&self.head(), None::<&Tensor>).to_kind(Kind::Float).log_softmax(-1, Kind::Float)
     }
 
     /// Returns the raw logits `[R, V]` of hidden states `x_rd`, in f32.
@@ -439,7 +439,7 @@ impl Decoder {
         windows.retain(|&window| last.is_some_and(|&last| last >= window));
         let mut inputs = Inputs::default();
         let ids: Slot = inputs.push(ids.iter().map(|&id| id as usize));
-        let positions = inputs.push(positions.iter().copied());
+        let positions = inputs.push_stretches(positions.iter().copied());
         let rows = inputs.push(rows.iter().copied());
         let numbers = inputs.push(numbers.iter().copied());
         let full = plan(None, &mut inputs)?;
@@ -449,9 +449,14 @@ impl Decoder {
             .collect::<Result<_>>()?;
         let mut stages: Vec<OnDevice> = Vec::with_capacity(self.ropes.len());
         let mut sent = Vec::with_capacity(self.ropes.len());
+        let mut first_positions_l = Tensor::new();
         for (ropes, &(device, _)) in self.ropes.iter().zip(self.placement.stages()) {
             let here = inputs.on(device)?;
-            let positions_l = here.get(&positions).to_kind(Kind::Float);
+            let positions_l = here.stretched(&positions);
+            if stages.is_empty() {
+                first_positions_l = positions_l.shallow_clone();
+            }
+            let positions_l = positions_l.to_kind(Kind::Float);
             let turns = ropes.iter().map(|rope| rope.at(&positions_l, self.kind)).collect();
             let on =
                 |(window, planned): &(usize, Planned)| Ok((*window, planned.on(&here, device)?));
@@ -465,7 +470,7 @@ impl Decoder {
         let head = if self.head_device() == self.device() { first } else { last };
         Ok(Pass {
             ids_l: first.get(&ids),
-            positions_l: first.get(&positions),
+            positions_l: first_positions_l,
             numbers: head.get(&numbers),
             stages,
             dropout: None,

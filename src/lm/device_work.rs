@@ -10,6 +10,7 @@ use tch::Kind;
 
 use super::calls::{Call, Keys, Tree, worth_a_call};
 use super::config::LmConfig;
+use super::native::LARGE_COPY;
 
 /// How attention is told what is seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,8 +104,6 @@ impl DeviceRates {
     };
 }
 
-/// Bytes from which a copy counts as large.
-const LARGE_COPY: u64 = 64 << 10;
 /// Queries and keys that FlashAttention takes at a time for heads of 128.
 const TILE: (usize, usize) = (128, 64);
 
@@ -127,7 +126,7 @@ impl Counter {
     fn copy(&mut self, bytes: u64, waits: bool) {
         self.work.num_host_copies += 1;
         self.work.host_copy_bytes += bytes;
-        self.work.num_large_host_copies += u64::from(bytes > LARGE_COPY);
+        self.work.num_large_host_copies += u64::from(bytes > LARGE_COPY as u64);
         self.work.num_waits += u64::from(waits);
     }
 }
@@ -231,9 +230,15 @@ impl DeviceWork {
         let rows = pass.num_rows as u64;
         match seen {
             SeenBy::Calls => {
-                let numbers = calls.iter().map(numbers_of).sum::<u64>() + 2 * len + 3 * rows;
+                let numbers = calls.iter().map(numbers_of).sum::<u64>();
+                let numbers = numbers + len + 2 * num_stretches(&positions) + 3 * rows;
                 counter.copy(8 * numbers, false);
-                counter.launch(2 * calls.len() as u64, 0);
+                // Bounds as i32; rows, slots and positions from their stretches.
+                let num_made = calls.iter().map(|call| {
+                    let slots = u64::from(matches!(call.keys, Keys::Slots(_)));
+                    slots + u64::from(call.queries.is_some())
+                });
+                counter.launch(2 * calls.len() as u64 + 5 * (1 + num_made.sum::<u64>()), 0);
             }
             _ => {
                 // Ids and positions, the mask, rows, targets and where they stand, and what is read.
@@ -284,10 +289,16 @@ impl DeviceWork {
 fn numbers_of(call: &Call) -> u64 {
     let slots = match &call.keys {
         Keys::Run { .. } => 0,
-        Keys::Slots(slots) => slots.len(),
+        Keys::Slots(slots) => 2 * num_stretches(slots),
     };
-    let queries = call.queries.as_ref().map_or(0, Vec::len);
-    (slots + queries + 2 * call.query_bounds.len()) as u64
+    let queries = call.queries.as_ref().map_or(0, |queries| 2 * num_stretches(queries));
+    slots + queries + 2 * call.query_bounds.len() as u64
+}
+
+/// Stretches of numbers that are each one more than the one before.
+fn num_stretches(numbers: &[usize]) -> u64 {
+    let breaks = numbers.windows(2).filter(|pair| pair[1] != pair[0] + 1).count();
+    (breaks + usize::from(!numbers.is_empty())) as u64
 }
 
 /// Pairs of queries and keys that a call computes, in tiles.
@@ -402,8 +413,9 @@ mod tests {
         let parents = (0..len).map(|i: usize| i.checked_sub(1)).collect();
         let pass = PassPlan { past: 5, parents, num_rows: 2 };
         let work = DeviceWork::of_tree(&config, Kind::BFloat16, &[pass], SeenBy::Calls);
-        // Ids, positions, three numbers a row, two bounds of queries and of keys; the two answers.
-        assert_eq!((work.num_host_copies, work.host_copy_bytes), (2, 8 * (20 + 6 + 4) + 16));
+        // Ids, a stretch of positions, three numbers a row, two bounds of queries and of keys; the two
+        // answers.
+        assert_eq!((work.num_host_copies, work.host_copy_bytes), (2, 8 * (10 + 2 + 6 + 4) + 16));
         assert_eq!((work.num_large_host_copies, work.num_waits, work.mask_elements), (0, 1, 0));
         // One block of queries; its keys are a block.
         let heads = (config.num_attention_heads * config.head_dim * config.layers.len()) as f64;

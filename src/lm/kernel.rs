@@ -29,6 +29,12 @@ pub(super) enum Kernel {
     Math,
 }
 
+/// Returns the name of the kernel that computes attention of a model on `device`: `slices` on the CPU,
+/// `flash` or `math` on a GPU.
+pub fn attention_kernel(device: Device, kind: Kind, head_dim: usize) -> &'static str {
+    Kernel::of(device, kind, head_dim).name()
+}
+
 /// The least compute capability of FlashAttention.
 const LEAST_CAPABILITY: (i32, i32) = (8, 0);
 /// Its largest head.

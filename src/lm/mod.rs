@@ -68,6 +68,8 @@ pub use device_work::{DeviceRates, DeviceWork, PassPlan, SeenBy};
 pub use environment::settle_environment;
 pub use generate::{Finish, GenerateOptions, Generated, Sampling, end_tokens, generate};
 pub use jinja::Moment;
+pub use kernel::attention_kernel;
+pub use native::host_copies;
 pub(crate) use native::{Deterministic, gather_memory, working_memory};
 pub use own_tensor::OwnTensor;
 pub use placement::{PartBytes, Placement};

@@ -4,6 +4,7 @@
 
 use std::ffi::{CStr, c_char};
 use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tch::{Device, Tensor};
 use torch_sys::C_tensor;
@@ -99,11 +100,25 @@ pub(super) fn compute_capability(index: usize) -> Option<(i32, i32)> {
     (status == 0).then_some((major, minor))
 }
 
+/// Bytes from which a copy counts as large.
+pub(super) const LARGE_COPY: usize = 64 << 10;
+static COPIES: AtomicU64 = AtomicU64::new(0);
+static LARGE_COPIES: AtomicU64 = AtomicU64::new(0);
+
+/// Returns how many copies to the devices of models this process has made, and how many of these were
+/// larger than 64 KiB.
+pub fn host_copies() -> (u64, u64) {
+    (COPIES.load(Ordering::Relaxed), LARGE_COPIES.load(Ordering::Relaxed))
+}
+
 /// Returns a tensor of the CPU on another device; the program does not wait for the copy.
 ///
 /// # Errors
 /// When the device has no room.
 pub(super) fn copied(from: &Tensor, device: Device) -> Result<Tensor> {
+    let num_bytes = from.numel() * from.kind().elt_size_in_bytes();
+    COPIES.fetch_add(1, Ordering::Relaxed);
+    LARGE_COPIES.fetch_add(u64::from(num_bytes > LARGE_COPY), Ordering::Relaxed);
     let Device::Cuda(n) = device else { return Ok(from.shallow_clone()) };
     let (mut out, mut text) = (ptr::null_mut(), [0; TEXT]);
     // SAFETY: the tensor lives through the call; the callee writes a tensor of its own if it returns 0,

@@ -126,7 +126,7 @@ impl Decoder {
     /// rounded.
     fn sharpened(&self, x_rd: &Tensor, at_a: &Tensor, ids_a: &Tensor) -> Tensor {
         let head_vd = self.head();
-        let rounded_rv = x_rd.linear(head_vd, None::<&Tensor>);
+        let rounded_rv = x_rd.linear(&head_vd, None::<&Tensor>);
         let num = NUM_LARGEST.min(head_vd.size()[0]);
         let (_, largest_rk) = rounded_rv.topk(num, -1, true, false);
         let x_rd = x_rd.to_kind(Kind::Float);

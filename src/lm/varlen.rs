@@ -9,7 +9,7 @@ use tch::Tensor;
 use torch_sys::C_tensor;
 
 use super::calls::{Call, Keys};
-use super::inputs::{Inputs, Sent, Slot};
+use super::inputs::{Inputs, Sent, Slot, Stretches};
 use super::kernel::Kernel;
 use super::native::{TEXT, checked};
 use crate::error::{Error, ErrorKind, Result};
@@ -66,8 +66,8 @@ pub(super) struct PlacedCalls {
 /// Where the numbers of a call stand.
 #[derive(Debug)]
 struct PlacedCall {
-    queries: Option<Slot>,
-    keys: Option<Slot>,
+    queries: Option<Stretches>,
+    keys: Option<Stretches>,
     query_bounds: Slot,
     key_bounds: Slot,
 }
@@ -76,10 +76,11 @@ impl PlacedCalls {
     /// Returns the calls with their numbers among the inputs.
     pub(super) fn new(calls: Vec<Call>, inputs: &mut Inputs) -> Self {
         let place = |call: Call| {
-            let queries = call.queries.as_ref().map(|rows| inputs.push(rows.iter().copied()));
+            let queries =
+                call.queries.as_ref().map(|rows| inputs.push_stretches(rows.iter().copied()));
             let keys = match &call.keys {
                 Keys::Run { .. } => None,
-                Keys::Slots(slots) => Some(inputs.push(slots.iter().copied())),
+                Keys::Slots(slots) => Some(inputs.push_stretches(slots.iter().copied())),
             };
             let query_bounds = inputs.push(call.query_bounds.iter().copied());
             let key_bounds = inputs.push(call.key_bounds.iter().copied());
@@ -104,8 +105,8 @@ impl PlacedCalls {
             .iter()
             .map(|(call, at)| {
                 (
-                    at.queries.as_ref().map(|slot| sent.get(slot)),
-                    at.keys.as_ref().map(|slot| sent.get(slot)),
+                    at.queries.as_ref().map(|rows| sent.stretched(rows)),
+                    at.keys.as_ref().map(|slots| sent.stretched(slots)),
                     [sent.get_i32(&at.query_bounds), sent.get_i32(&at.key_bounds)],
                     [i64s(&call.query_bounds), i64s(&call.key_bounds)],
                 )

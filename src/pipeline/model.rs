@@ -50,7 +50,7 @@ pub struct ModelOptions {
     #[arg(long, value_name = "TOKENS", alias = "max_num_batched_tokens")]
     pub pack_tokens: Option<usize>,
     /// Working memory besides the weights, such as 800M or 3.5G; passes are made smaller to keep
-    /// within it [default: half of the machine's memory on the CPU, no limit on a GPU]
+    /// within it [default: half of the machine's memory on the CPU, nine tenths of what is free on a GPU]
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<MemorySize>,
     /// CPU threads; their number changes the last bits of results [default: the machine's cores, or
@@ -76,6 +76,19 @@ impl ModelOptions {
             asked => asked,
         };
         Self { dtype, ..self.clone() }
+    }
+
+    /// The same model for a training of all its weights: in bf16 on a GPU, with weights in f32 beside,
+    /// and in f32 on the CPU, unless a number type is asked for.
+    pub(super) fn for_all_weights(&self) -> Self {
+        let on_gpu = || {
+            let settled = resolve_device(&self.device, DtypeChoice::F32);
+            settled.is_ok_and(|(devices, _)| devices.first().is_cuda())
+        };
+        match self.dtype {
+            DtypeChoice::Auto if on_gpu() => Self { dtype: DtypeChoice::Bf16, ..self.clone() },
+            _ => self.in_f32(),
+        }
     }
 
     /// How the model scores.

@@ -617,6 +617,48 @@ mod tests {
     }
 
     #[test]
+    fn all_weights_train_beside_bf16_in_f32() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity/llama");
+        let items = items();
+        let losses = |kind: Kind, lr: f64| {
+            let mut decoder = Decoder::load(&folder, Device::Cpu, kind).unwrap();
+            let own = decoder.train_all().unwrap();
+            let before: Vec<tch::Tensor> = own.iter().map(|o| o.tensor.detach().copy()).collect();
+            let exported = decoder.export();
+            let parameters = own.iter().map(|own| Parameter {
+                name: own.name.clone(),
+                tensor: own.tensor.shallow_clone(),
+                decays: own.decays,
+            });
+            let settings =
+                TrainSettings { batch_size: 12, num_epochs: 8, lr, ..Default::default() };
+            let streams = SeedStream::new(1);
+            let mut trainer =
+                Trainer::new(&decoder, parameters.collect(), &items, settings, streams).unwrap();
+            let losses: Vec<f64> = (0..8).map(|_| trainer.step().unwrap().loss).collect();
+            assert!(own.iter().all(|own| own.tensor.kind() == Kind::Float));
+            let after = decoder.export();
+            assert!(after.iter().all(|(_, tensor)| tensor.kind() == kind));
+            let moved = own
+                .iter()
+                .zip(&before)
+                .all(|(own, before)| own.tensor.ne_tensor(before).any().int64_value(&[]) != 0);
+            let exported_moved = exported.iter().zip(&after).filter(|(a, b)| a.1 != b.1).count();
+            (losses, moved, exported_moved, after.len())
+        };
+        let (expected, ..) = losses(Kind::Float, 1e-3);
+        let (found, moved, exported_moved, num) = losses(Kind::BFloat16, 1e-3);
+        assert!(moved && exported_moved == num, "{exported_moved} of {num}");
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!((found - expected).abs() < 2e-2 * expected, "{found} {expected}");
+        }
+        assert!(found[7] < found[0]);
+        // Steps that bf16 would round away are kept.
+        let (_, moved, exported_moved, _) = losses(Kind::BFloat16, 1e-7);
+        assert!(moved && exported_moved < num, "{exported_moved} of {num}");
+    }
+
+    #[test]
     fn one_sequence_without_memory_is_an_error() {
         let error = trained(80, Some(3)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Device);

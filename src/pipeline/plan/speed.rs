@@ -30,7 +30,7 @@ pub(super) fn measure(
     session: &mut Session,
 ) -> Result<Speed> {
     let model = match train.is_some_and(|args| args.full) {
-        true => &model.in_f32(),
+        true => &model.for_all_weights(),
         false => model,
     };
     let place = model.training_device(None)?;

@@ -50,7 +50,10 @@ pub(super) fn run(
     args.check()?;
     args.find_in_runs()?;
     if args.full {
-        args.model = args.model.in_f32();
+        args.model = match args.engine.is_given() {
+            true => args.model.in_f32(),
+            false => args.model.for_all_weights(),
+        };
     }
     let process = ProcessRank::from_environment()?;
     if process.is_some() && args.engine.is_given() {

@@ -159,7 +159,7 @@ pub struct TrainJob {
     #[arg(long, help_heading = "Adapter")]
     pub rslora: bool,
 
-    /// Train all weights and write a whole model; takes f32 and four times the model's memory
+    /// Train all weights and write a whole model; takes 16 bytes a weight, in f32 or beside bf16
     #[arg(long, help_heading = "Adapter")]
     pub full: bool,
 
