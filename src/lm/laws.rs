@@ -13,7 +13,7 @@ use super::inputs::Inputs;
 use super::kernel::Kernel;
 use super::pieces::Pieces;
 use super::varlen::{PlacedCalls, Varlen};
-use super::{BatchCache, Decoder, Derivatives, NewTokens, Target, TrainTokens};
+use super::{BatchCache, Decoder, Derivatives, NewTokens, Placement, Target, TrainTokens};
 
 const PLACE: (Kind, Device) = (Kind::Float, Device::Cpu);
 const SCALE: f64 = 0.3;
@@ -265,6 +265,43 @@ const FAMILIES: [&str; 10] = [
 fn model(family: &str) -> Decoder {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity").join(family);
     Decoder::load(&folder, Device::Cpu, Kind::Float).unwrap()
+}
+
+#[test]
+fn half_precision_is_merged_in_f32() {
+    tch::manual_seed(6);
+    let _no_grad = tch::no_grad_guard();
+    let parents = trees().pop().unwrap();
+    let case = Case { parents, past: 40, window: None, heads: [6, 2] };
+    let all = case.random().map(|x| x.to_kind(Kind::BFloat16));
+    let [q, k, v] = all.each_ref().map(|x| x.to_kind(Kind::Float));
+    let expected = case.dense(&q, &k, &v);
+    for kernel in [Kernel::FlashForCpu, Kernel::Math] {
+        let varlen = placed(case.calls(&|_| true), kernel);
+        let found = varlen.attend(SCALE, &all[0], &all[1], &all[2]);
+        assert_eq!(found.kind(), Kind::BFloat16);
+        // bf16 has 8 bits: a rounding of values up to 4 is up to 1/128.
+        let apart = apart(&found.to_kind(Kind::Float), &expected);
+        assert!(apart < 1.0 / 64.0, "{apart} by {}", kernel.name());
+    }
+}
+
+#[test]
+fn blocks_on_two_devices_have_the_same_states_by_every_kernel() {
+    for family in ["llama", "gemma3_text"] {
+        let expected = states(&model(family));
+        let num = model(family).num_blocks();
+        let placement = Placement::new(vec![(Device::Cpu, 1), (Device::Cpu, num - 1)]);
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity").join(family);
+        let mut decoder = Decoder::load_placed(&folder, placement, Kind::Float).unwrap();
+        for kernel in [Kernel::FlashForCpu, Kernel::Math] {
+            decoder.set_kernel(kernel);
+            for (found, expected) in states(&decoder).iter().zip(&expected) {
+                let size = expected.abs().max().double_value(&[]).max(1.0);
+                assert!(apart(found, expected) / size < 1e-5, "{family} by {}", kernel.name());
+            }
+        }
+    }
 }
 
 fn ids(num: usize, seed: usize) -> Vec<u32> {

@@ -70,7 +70,7 @@ pub use generate::{Finish, GenerateOptions, Generated, Sampling, end_tokens, gen
 pub use jinja::Moment;
 pub use kernel::attention_kernel;
 pub use native::host_copies;
-pub(crate) use native::{Deterministic, gather_memory, working_memory};
+pub(crate) use native::{Deterministic, gather_memory, repeats_to_the_byte, working_memory};
 pub use own_tensor::OwnTensor;
 pub use placement::{PartBytes, Placement};
 pub use random::RANDOM_WEIGHTS;

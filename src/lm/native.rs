@@ -137,12 +137,12 @@ pub(crate) struct Deterministic {
 }
 
 impl Deterministic {
-    /// Returns it for work on `device`.
+    /// Returns it for work on `device`: where CUDA's products can repeat, as [`repeats_to_the_byte`] says.
     ///
     /// # Errors
     /// [`ErrorKind::Device`] when libtorch refuses.
     pub(crate) fn on(device: Device) -> Result<Self> {
-        let is_on = device.is_cuda();
+        let is_on = device.is_cuda() && repeats_to_the_byte();
         if is_on {
             set_deterministic(true)?;
         }
@@ -157,6 +157,17 @@ impl Drop for Deterministic {
             let _ = set_deterministic(false);
         }
     }
+}
+
+/// Returns whether a training on a GPU can be repeated to the byte: the environment must have told CUDA
+/// so before it was loaded, as [`settle_environment`](super::settle_environment) sees to.
+pub(crate) fn repeats_to_the_byte() -> bool {
+    is_fixed(std::env::var("CUBLAS_WORKSPACE_CONFIG").as_deref().unwrap_or_default())
+}
+
+/// Whether products have workspaces of a size with which CUDA promises that they repeat.
+fn is_fixed(workspaces: &str) -> bool {
+    [":4096:8", ":16:8"].contains(&workspaces)
 }
 
 fn set_deterministic(on: bool) -> Result<()> {
@@ -175,4 +186,37 @@ pub(super) fn forbid_tf32() -> Result<()> {
     // SAFETY: the callee writes a text that ends with a NUL into a buffer of the size that is said.
     let status = unsafe { w2s_forbid_tf32(text.as_mut_ptr(), TEXT) };
     checked(status, &text, "libtorch does not leave TF32")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_repeat_with_the_workspaces_that_cuda_names() {
+        assert!(is_fixed(":4096:8") && is_fixed(":16:8"));
+        assert!(!is_fixed("") && !is_fixed(":0:0"));
+    }
+
+    #[test]
+    fn messages_of_the_native_part_become_errors() {
+        let mut text = [0; TEXT];
+        for (to, from) in text.iter_mut().zip(b"no driver\nstack trace") {
+            *to = *from as c_char;
+        }
+        assert!(checked(0, &text, "it failed").is_ok());
+        let error = checked(1, &text, "it failed").unwrap_err();
+        assert_eq!((error.kind(), error.message()), (ErrorKind::Device, "it failed: no driver"));
+        // Without CUDA they say so and do not end the program.
+        assert!(free_memory(Device::Cuda(0)).is_err());
+        assert_eq!(working_memory([Device::Cuda(0), Device::Cpu].into_iter()), None);
+        assert_eq!(free_memory(Device::Cpu).unwrap(), None);
+        assert!(gather_memory([Device::Cpu].into_iter()).is_ok());
+        let numbers = Tensor::from_slice(&[1_i64, 2]);
+        assert!(copied(&numbers, Device::Cuda(0)).is_err());
+        assert_eq!(copied(&numbers, Device::Cpu).unwrap(), numbers);
+        // What they are anyway.
+        forbid_tf32().unwrap();
+        set_deterministic(false).unwrap();
+    }
 }

@@ -59,10 +59,11 @@ int w2s_copied(const at::Tensor* from, int32_t device, at::Tensor** out, char* t
   });
 }
 
-// Makes operations deterministic, or lets them be as they are; what has no such form is warned of.
+// Makes operations deterministic, or lets them be as they are. What has no such form fails; to be warned
+// only would leave the way back of FlashAttention as it is.
 int w2s_set_deterministic(int32_t on, char* text, size_t size) {
   return guarded({text, size}, [&] {
-    at::globalContext().setDeterministicAlgorithms(on != 0, /*warn_only=*/true);
+    at::globalContext().setDeterministicAlgorithms(on != 0, /*warn_only=*/false);
     // Every new tensor would be filled first; none of ours is read before it is written.
     at::globalContext().setDeterministicFillUninitializedMemory(false);
   });

@@ -14,7 +14,7 @@ use super::given::first_given;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::{
     ADAPTER_CONFIG, ADAPTER_WEIGHTS, ChatTemplate, Decoder, DeviceChoice, Devices, DtypeChoice,
-    RANDOM_WEIGHTS, resolve_device,
+    RANDOM_WEIGHTS, repeats_to_the_byte, resolve_device,
 };
 use crate::run::{BLOCKS, GoldUse, Input, RunDir};
 use crate::score::{LmScorer, LmScorerOptions, MemorySize};
@@ -61,6 +61,8 @@ pub struct ModelOptions {
 
 /// What can be promised of a GPU.
 const REPEATS: &str = "same bytes on the same kind of GPU and driver, with the same passes; passes are made smaller where memory runs out";
+/// And where the program did not start itself, so that CUDA's products may differ.
+const NO_REPEATS: &str = "not to the byte: CUBLAS_WORKSPACE_CONFIG is neither :4096:8 nor :16:8, so training is not deterministic";
 
 impl ModelOptions {
     /// Returns the model in a folder, or behind an address such as `http://HOST:8000/v1#NAME`, with the
@@ -226,7 +228,8 @@ impl ModelOptions {
         if decoder.device().is_cuda() {
             settings.insert("attention".into(), decoder.attention().into());
             settings.insert("tf32".into(), false.into());
-            settings.insert("repeats".into(), REPEATS.into());
+            let repeats = if repeats_to_the_byte() { REPEATS } else { NO_REPEATS };
+            settings.insert("repeats".into(), repeats.into());
         }
         settings.insert("dtype".into(), format!("{:?}", decoder.kind()).to_lowercase().into());
         settings.insert("max_context".into(), (*max_context).into());

@@ -1,6 +1,8 @@
 //! How many tokens of a training pass fit into memory.
 
-use crate::lm::{Decoder, LOGIT_ELEMENTS, working_memory};
+use tch::Kind;
+
+use crate::lm::{Decoder, LOGIT_ELEMENTS, LmConfig, PartBytes, working_memory};
 use crate::score::{MemorySize, total_memory};
 
 /// Tokens of a pass on the CPU: more would take memory and save no time.
@@ -33,21 +35,21 @@ pub struct TrainedParts {
     pub dropout: f64,
     /// Whether all weights train.
     pub full: bool,
+    /// The inputs of all modules with an adapter, counted.
+    pub num_adapted_inputs: usize,
 }
 
 impl PassMemory {
-    /// Returns what passes of `decoder` take, with the adapters that are on it.
-    pub fn of(decoder: &Decoder, trained: TrainedParts) -> Self {
-        let config = decoder.config();
-        let element = decoder.kind().elt_size_in_bytes() as u64;
-        let cpu = !decoder.device().is_cuda();
+    /// Returns what passes of a model take that computes in `kind`, on a CPU or, otherwise, on a GPU.
+    pub fn of(config: &LmConfig, kind: Kind, cpu: bool, trained: TrainedParts) -> Self {
+        let element = kind.elt_size_in_bytes() as u64;
         let heads = config.num_attention_heads * config.head_dim;
         let kv = config.num_key_value_heads * config.head_dim;
         let inside = 8 * config.hidden_size + 6 * heads + 4 * kv + 4 * config.intermediate_size;
         let (inside, num) = (inside as u64 * element, config.layers.len() as u64);
         let adapted = match cpu {
             true => 0,
-            false => adapted_bytes(decoder.num_adapted_inputs() as u64, element, trained.dropout),
+            false => adapted_bytes(trained.num_adapted_inputs as u64, element, trained.dropout),
         };
         let token_bytes = match trained.recompute {
             true => num * config.hidden_size as u64 * element + inside + adapted / num.max(1),
@@ -56,7 +58,7 @@ impl PassMemory {
         // Gradients and two moments, in f32.
         let state = match cpu || !trained.full {
             true => 0,
-            false => 12 * (decoder.num_weight_bytes() / element),
+            false => 12 * (PartBytes::of(config, kind).total() / element),
         };
         let fixed_bytes = 3 * 4 * LOGIT_ELEMENTS[usize::from(!cpu)] as u64 + state;
         Self { cpu, token_bytes: token_bytes.max(1), fixed_bytes }
@@ -112,7 +114,7 @@ mod tests {
     fn the_budget_is_kept() {
         let memory = PassMemory { cpu: false, token_bytes: 10 << 20, fixed_bytes: 2 << 30 };
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity/llama");
-        let decoder = Decoder::load(&folder, tch::Device::Cpu, tch::Kind::Float).unwrap();
+        let decoder = Decoder::load(&folder, tch::Device::Cpu, Kind::Float).unwrap();
         let tokens = |gib: u64| memory.tokens(Some(MemorySize(gib << 30)), &decoder);
         assert_eq!(tokens(12), 1024);
         assert!(memory.bytes(tokens(12)) <= 12 << 30);

@@ -13,6 +13,7 @@ use w2s::error::Result;
 use w2s::label::OrderOptions;
 use w2s::lm::{DeviceChoice, DeviceRates, DeviceWork, DtypeChoice, LmConfig, PassPlan, SeenBy};
 use w2s::score::{LmScorer, LmScorerOptions, MemorySize};
+use w2s::train::{PassMemory, TrainedParts};
 
 #[expect(dead_code, reason = "the GPU's check uses the rest")]
 #[path = "../bench/gpu/claims.rs"]
@@ -67,5 +68,34 @@ fn main() -> Result<()> {
             }
         }
     }
+    println!();
+    training(&config);
     Ok(())
+}
+
+/// A pass of a LoRA training on queries and values: 16 sequences of 512 tokens.
+fn training(config: &LmConfig) {
+    let (num, len) = (16, 512);
+    let parents: Vec<Option<usize>> =
+        (0..num * len).map(|i: usize| if i % len == 0 { None } else { i.checked_sub(1) }).collect();
+    let pass = PassPlan { past: 0, parents, num_rows: 0 };
+    println!(
+        "| training pass of {num} x {len} tokens | host copies over 64 KiB | attention, forward, a pass |"
+    );
+    println!("|---|---|---|");
+    for (name, seen) in [("one mask, cuDNN", SeenBy::MaskByCudnn), ("calls, flash", SeenBy::Calls)]
+    {
+        let work = DeviceWork::of_tree(config, Kind::BFloat16, std::slice::from_ref(&pass), seen);
+        let operations = work.attention_operations / 1e12;
+        println!("| {name} | {} | {operations:.2} TFLOP |", work.num_large_host_copies);
+    }
+    let num_adapted_inputs = 2 * config.hidden_size * config.layers.len();
+    println!("| LoRA on q and v, dropout 0.05 | memory of a pass of {} tokens |", num * len);
+    println!("|---|---|");
+    for recompute in [false, true] {
+        let trained = TrainedParts { recompute, dropout: 0.05, full: false, num_adapted_inputs };
+        let memory = PassMemory::of(config, Kind::BFloat16, false, trained);
+        let bytes = memory.bytes(num * len) as f64 / 1e9;
+        println!("| {} | {bytes:.1} GB |", if recompute { "recomputed" } else { "kept" });
+    }
 }

@@ -380,8 +380,13 @@ impl TrainJob {
 
     /// What passes of the training take.
     pub(in crate::pipeline) fn pass_memory(&self, decoder: &Decoder, dropout: f64) -> PassMemory {
-        let parts = TrainedParts { recompute: self.recompute, dropout, full: self.full };
-        PassMemory::of(decoder, parts)
+        let parts = TrainedParts {
+            recompute: self.recompute,
+            dropout,
+            full: self.full,
+            num_adapted_inputs: decoder.num_adapted_inputs(),
+        };
+        PassMemory::of(decoder.config(), decoder.kind(), !decoder.device().is_cuda(), parts)
     }
 
     /// Share of the adapter's inputs dropped, if the user says so.
