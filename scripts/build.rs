@@ -33,7 +33,7 @@ fn compile(lib: &Path) {
         .flag("-isystem")
         .flag(include.join("torch/csrc/api/include").display().to_string())
         .files(
-            ["adamw", "attention", "device", "group", "nccl"]
+            ["adamw", "attention", "device", "group", "nccl", "operations"]
                 .map(|name| format!("src/native/{name}.cpp")),
         )
         .compile("w2s_native");

@@ -40,7 +40,7 @@ pub(crate) fn attention_bytes(config: &LmConfig, kind: Kind) -> (u64, u64) {
     let window = config.layers.iter().filter_map(|layer| layer.sliding_window).max();
     let gathered = KEYS_OF_A_QUERY as u64 + window.unwrap_or(0) as u64 / SHORT_RUN;
     // Scores and shares of products by parts, and the block before them.
-    let scores = if kind == Kind::Float { 3 * 4 << 26 } else { 0 };
+    let scores = if kind == Kind::Float { (3 * 4) << 26 } else { 0 };
     (merged + gathered * key_and_value, KEYS_OF_A_CALL as u64 * key_and_value + scores)
 }
 

@@ -431,7 +431,9 @@ mod tests {
     #[test]
     fn a_mask_is_made_on_the_host_and_waited_for() {
         let pass = PassPlan { past: 100, parents: vec![None, None, Some(0)], num_rows: 1 };
-        let of = |seen| DeviceWork::of_tree(&config(), Kind::BFloat16, &[pass.clone()], seen);
+        let of = |seen| {
+            DeviceWork::of_tree(&config(), Kind::BFloat16, std::slice::from_ref(&pass), seen)
+        };
         let mask = of(SeenBy::MaskInProducts);
         assert_eq!(mask.mask_elements, 3 * 103);
         assert_eq!((mask.num_host_copies, mask.num_waits), (7, 7));

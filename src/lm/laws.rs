@@ -13,7 +13,10 @@ use super::inputs::Inputs;
 use super::kernel::Kernel;
 use super::pieces::Pieces;
 use super::varlen::{PlacedCalls, Varlen};
-use super::{BatchCache, Decoder, Derivatives, NewTokens, Placement, Target, TrainTokens};
+use super::{
+    BatchCache, Decoder, Derivatives, DeviceWork, NewTokens, Operations, PassPlan, Placement,
+    SeenBy, Target, TrainTokens,
+};
 
 const PLACE: (Kind, Device) = (Kind::Float, Device::Cpu);
 const SCALE: f64 = 0.3;
@@ -265,6 +268,50 @@ const FAMILIES: [&str; 10] = [
 fn model(family: &str) -> Decoder {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity").join(family);
     Decoder::load(&folder, Device::Cpu, Kind::Float).unwrap()
+}
+
+/// Launches of a GPU are counted from the code that would launch them ([`DeviceWork`]); what the same
+/// code runs on the CPU is held against it.
+#[test]
+fn launches_are_the_operations_that_run() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity/llama");
+    let mut decoder = Decoder::load(&folder, Device::Cpu, Kind::BFloat16).unwrap();
+    let config = decoder.config().clone();
+    decoder.set_kernel(Kernel::FlashForCpu);
+    let _no_grad = tch::no_grad_guard();
+    let mut forked: Vec<Option<usize>> = (0..30).map(|i: usize| i.checked_sub(1)).collect();
+    forked.extend([Some(20), Some(30), Some(12), Some(32)]);
+    let chain: Vec<Option<usize>> = (0..20).map(|i: usize| i.checked_sub(1)).collect();
+    for (parents, past) in [(chain, 0), (forked, 24)] {
+        let mut cache = decoder.new_cache();
+        if past > 0 {
+            let parents: Vec<Option<usize>> = (0..past).map(|i: usize| i.checked_sub(1)).collect();
+            let new = NewTokens { ids: &ids(past, 1), parents: &parents };
+            let _ = decoder.forward(new, &mut cache).unwrap();
+        }
+        cache.reserve(parents.len());
+        let ids = ids(parents.len(), 2);
+        let new = NewTokens { ids: &ids, parents: &parents };
+        let (_, mut ran) = Operations::of(|| decoder.forward(new, &mut cache).unwrap());
+        // Masks of its sequences, which the kernel of a GPU has no need of.
+        ran.by_name.retain(|name, _| {
+            !["fill_", "masked_fill_", "triu", "zero_"].contains(&name.trim_start_matches("aten::"))
+        });
+        let positions = positions(&parents, past);
+        let tree = Tree { parents: &parents, positions: &positions, past };
+        let calls = tree.calls(None, &worth_a_call);
+        // A sequence after the other here, each with two copies to where a GPU's kernel writes itself.
+        let num_sequences: usize = calls.iter().map(|call| call.query_bounds.len() - 1).sum();
+        let more = config.layers.len() * (3 * num_sequences - calls.len());
+        let pass = PassPlan { past, parents: parents.clone(), num_rows: 0 };
+        let work = DeviceWork::of_tree(&config, Kind::BFloat16, &[pass], SeenBy::Calls);
+        let (ran_there, counted) = (ran.total() as f64 - more as f64, work.num_launches as f64);
+        assert!(
+            (ran_there - counted).abs() < 0.1 * counted,
+            "{ran_there} ran, {counted} counted: {:#?}",
+            ran.by_name
+        );
+    }
 }
 
 #[test]

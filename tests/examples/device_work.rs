@@ -76,8 +76,9 @@ fn main() -> Result<()> {
 /// A pass of a LoRA training on queries and values: 16 sequences of 512 tokens.
 fn training(config: &LmConfig) {
     let (num, len) = (16, 512);
-    let parents: Vec<Option<usize>> =
-        (0..num * len).map(|i: usize| if i % len == 0 { None } else { i.checked_sub(1) }).collect();
+    let parents: Vec<Option<usize>> = (0..num * len)
+        .map(|i: usize| if i.is_multiple_of(len) { None } else { i.checked_sub(1) })
+        .collect();
     let pass = PassPlan { past: 0, parents, num_rows: 0 };
     println!(
         "| training pass of {num} x {len} tokens | host copies over 64 KiB | attention, forward, a pass |"

@@ -6,7 +6,8 @@ use std::path::Path;
 use tch::{Device, Kind, Tensor};
 use w2s::error::Result;
 use w2s::lm::{
-    BatchCache, Decoder, Derivatives, NewTokens, Target, TrainTokens, attention_kernel, host_copies,
+    BatchCache, Decoder, Derivatives, DeviceWork, NewTokens, Operations, PassPlan, SeenBy, Target,
+    TrainTokens, attention_kernel, host_copies,
 };
 
 use super::Part;
@@ -125,8 +126,22 @@ fn copies(device: Device, rows: &Rows) -> Result<()> {
     }
     let before = host_copies();
     let new = NewTokens { ids: &ids(parents.len(), 2), parents: &parents };
-    let _ = decoder.forward(new, &mut cache)?;
+    let (run, operations) = Operations::of(|| decoder.forward(new, &mut cache));
+    let _ = run?;
     let after = host_copies();
+    let pass = PassPlan { past: 64, parents: parents.clone(), num_rows: 0 };
+    let planned =
+        DeviceWork::of_tree(decoder.config(), Kind::BFloat16, &[pass], SeenBy::Calls).num_launches;
+    rows.add(
+        &Row::new(
+            PART,
+            "operations of a pass",
+            format!("{}, {} allocations", operations.total(), operations.num_allocations),
+        )
+        .against(format!("{planned} counted from the plan"))
+        .fact("operations", operations.total())
+        .fact("planned", planned),
+    )?;
     let (all, large) = (after.0 - before.0, after.1 - before.1);
     rows.add(
         &Row::new(PART, "copies of a pass", format!("{all}, {large} of them over 64 KiB"))
