@@ -240,6 +240,17 @@ fn random_trees_see_the_same_and_forks_cross_windows() {
     }
 }
 
+/// The kernel of a GPU is called by its name through the dispatcher, which has it where CUDA is loaded.
+#[test]
+fn flash_is_reached_where_there_is_no_gpu() {
+    let case = Case { parents: vec![None, Some(0)], past: 3, window: None, heads: [4, 2] };
+    let [q, k, v] = case.random();
+    let varlen = placed(case.calls(&worth_a_call), Kernel::Flash);
+    let refused = crate::guard::caught(|| varlen.attend(SCALE, &q, &k, &v)).unwrap_err();
+    assert!(refused.contains("aten::_flash_attention_forward"), "{refused}");
+    assert!(refused.contains("CPU"), "{refused}");
+}
+
 #[test]
 fn math_in_blocks_is_math() {
     // 8 x 3,000 x 3,000 scores are more than are held at once.

@@ -178,6 +178,7 @@ pub(crate) fn total() -> Option<MemorySize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lm::{DeviceWork, PassPlan, SeenBy};
 
     #[test]
     fn sizes_are_read_and_written() {
@@ -197,6 +198,39 @@ mod tests {
         let odd: MemorySize = "3.3G".parse().unwrap();
         let text = serde_json::to_string(&odd).unwrap();
         assert_eq!(text.trim_matches('"').parse(), Ok(odd));
+    }
+
+    /// What passes are sized by is no less than what is counted from their plans.
+    #[test]
+    fn passes_on_a_gpu_take_no_more_than_they_are_sized_by() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity/llama");
+        let mut config = LmConfig::read(&folder.join("config.json")).unwrap();
+        // Llama-3-8B's shape.
+        (config.hidden_size, config.intermediate_size, config.vocab_size) = (4096, 14_336, 128_256);
+        (config.num_attention_heads, config.num_key_value_heads, config.head_dim) = (32, 8, 128);
+        config.layers = vec![config.layers[0]; 32];
+        let footprint = Footprint::of(&config, Kind::BFloat16, false);
+        let past = 6656;
+        for (head, ends, len) in [(4096, 0, 0), (1500, 64, 40), (96, 500, 8), (3500, 59, 10)] {
+            let mut parents: Vec<Option<usize>> =
+                (0..head).map(|i: usize| i.checked_sub(1)).collect();
+            for _ in 0..ends {
+                let begin = parents.len();
+                parents
+                    .extend((0..len).map(|i| Some(if i == 0 { head - 1 } else { begin + i - 1 })));
+            }
+            let num = parents.len();
+            let pass = PassPlan { past, parents, num_rows: 128 };
+            let work = DeviceWork::of_tree(&config, Kind::BFloat16, &[pass], SeenBy::Calls);
+            let held = (past + num) as u64 * footprint.held_bytes * 3 / 2;
+            let sized = footprint.bytes(past, num, 128) - held;
+            assert!(work.most_bytes <= sized, "{num} tokens: {} of {sized}", work.most_bytes);
+            // Nor so much more that passes would be small for nothing.
+            assert!(sized < 6 * work.most_bytes, "{num} tokens: {} of {sized}", work.most_bytes);
+        }
+        // A whole pass in what an H200 has beside the weights.
+        let free = MemorySize(110 << 30);
+        assert_eq!(footprint.fit(free, past, 4096, 523).unwrap(), (4096, 523));
     }
 
     #[test]

@@ -67,7 +67,7 @@ pub(in crate::cli) fn text(warning: &Warning) -> String {
         }
         Warning::KeptAll { run } => format!("{}: the filter kept every question", run.display()),
         Warning::PassHalved(halved) => format!(
-            "there was no memory for a pass of {} tokens; passes have at most {} since\nhint: set `--pack-tokens {}` or less `--memory` to begin so; the last bits of numbers depend on it",
+            "a pass of {} tokens ran out of memory; passes were cut to at most {} tokens\nhint: `--pack-tokens {}` begins with that size; the last digits of numbers depend on it",
             count(halved.from as u64),
             count(halved.to as u64),
             halved.to
