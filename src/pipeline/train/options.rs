@@ -378,6 +378,11 @@ impl TrainJob {
         }
     }
 
+    /// Whether passes are sized by what memory is free.
+    pub(super) fn sizes_by_memory(&self) -> bool {
+        self.model.pack_tokens().is_none() && self.model.memory().is_none()
+    }
+
     /// What passes of the training take.
     pub(in crate::pipeline) fn pass_memory(&self, decoder: &Decoder, dropout: f64) -> PassMemory {
         let parts = TrainedParts {
