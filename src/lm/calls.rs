@@ -11,10 +11,12 @@
 //!
 //! Gathering the keys of ancestors copies them once a run, and a call for a level copies queries and
 //! merges results; [`worth_a_call`] weighs one against the other. In a sliding window every run has one
-//! sequence with all that it sees, path included: at most a window of keys before its own, in the
-//! order of their positions, so that the kernel's own window says the rest.
+//! sequence with what it sees, path included, in the order of positions, so that the kernel's own window
+//! says the rest; the end of the path that all queries see may be apart.
 //!
 //! Numbers only, made once a pass and window, not once a layer; [`super::varlen`] runs them.
+
+use std::ops::Range;
 
 use tch::Kind;
 
@@ -119,19 +121,7 @@ impl Tree<'_> {
         let whole = runs(parents, 0..num);
         // A single run sees path and own keys in one stretch.
         if window.is_some() || whole.len() == 1 {
-            let oldest = |at: usize| {
-                let position = self.positions[at] + 1;
-                window.map_or(0, |window| position.saturating_sub(window))
-            };
-            let sequences = whole.into_iter().map(|run| {
-                let oldest = oldest(run.start);
-                let mut keys: Vec<usize> = (oldest.min(past)..past).collect();
-                keys.extend(self.ancestors(run.start, 0, oldest).map(|a| past + a));
-                keys.extend(run.clone().map(|token| past + token));
-                (run.len(), keys)
-            });
-            let left = window.map(|window| window - 1);
-            return vec![causal(sequences, left)];
+            return self.in_window(window, whole, worth);
         }
         let cut = Cut::new(parents, worth);
         let own = cut.own.iter().flat_map(|own| {
@@ -165,14 +155,54 @@ impl Tree<'_> {
             });
         }
         if past > 0 {
-            calls.push(Call {
-                queries: None,
-                keys: Keys::Run { first: 0, len: past },
-                query_bounds: vec![0, num],
-                key_bounds: vec![0, past],
-                causal: false,
-                left: None,
-            });
+            calls.push(self.of_path(0));
+        }
+        calls
+    }
+
+    /// All queries over the path from a slot on.
+    fn of_path(&self, first: usize) -> Call {
+        let len = self.past - first;
+        Call {
+            queries: None,
+            keys: Keys::Run { first, len },
+            query_bounds: vec![0, self.parents.len()],
+            key_bounds: vec![0, len],
+            causal: false,
+            left: None,
+        }
+    }
+
+    /// The calls for `runs` in a window: a sequence for each with the keys that it sees, and if that is
+    /// better all queries over the end of the path, which all of them see.
+    ///
+    /// Without that end the keys before it are so much nearer to the queries, and the kernel's window is
+    /// so much smaller; it still reaches over all new tokens, as the end is no longer than the window
+    /// without them.
+    fn in_window(
+        &self,
+        window: Option<usize>,
+        runs: Vec<Range<usize>>,
+        worth: &dyn Fn(&Branch<'_>) -> bool,
+    ) -> Vec<Call> {
+        let &Self { parents, positions, past } = self;
+        let oldest =
+            |at: usize| window.map_or(0, |window| (positions[at] + 1).saturating_sub(window));
+        let depth = positions.iter().max().map_or(0, |last| last + 1 - past);
+        let end = window.map_or(0, |window| window.saturating_sub(depth).min(past));
+        let is_apart = runs.len() > 1 && end > 0 && worth(&Branch::behind_path(end, parents));
+        let begin = if is_apart { past - end } else { past };
+        let sequences = runs.into_iter().map(|run| {
+            let oldest = oldest(run.start);
+            let mut keys: Vec<usize> = (oldest.min(begin)..begin).collect();
+            keys.extend(self.ancestors(run.start, 0, oldest).map(|a| past + a));
+            keys.extend(run.clone().map(|token| past + token));
+            (run.len(), keys)
+        });
+        let left = window.map(|window| window - 1 - (past - begin));
+        let mut calls = vec![causal(sequences, left)];
+        if is_apart {
+            calls.push(self.of_path(begin));
         }
         calls
     }
@@ -251,6 +281,24 @@ mod tests {
         let keys = Keys::Run { first: 2, len: 3 };
         assert_eq!(bounds_and_keys(&calls[0]), (vec![0, 2], vec![0, 3], keys));
         assert_eq!(calls[0].left, Some(1));
+    }
+
+    #[test]
+    fn the_end_of_a_path_in_a_window_is_apart() {
+        // 0 and 1 behind it, and 2 beside 1: positions 9, 10, 10 behind a path of 9, in a window of 5.
+        let parents = [None, Some(0), Some(0)];
+        let tree = Tree { parents: &parents, positions: &[9, 10, 10], past: 9 };
+        // The first run sees from 5 on, its last token from 6 on, and so does the other: 6 to 8 are seen
+        // by all.
+        let calls = tree.calls(Some(5), &|_| true);
+        let keys = Keys::Slots(vec![5, 9, 10, 9, 11]);
+        assert_eq!(bounds_and_keys(&calls[0]), (vec![0, 2, 3], vec![0, 3, 5], keys));
+        assert_eq!((calls[0].causal, calls[0].left), (true, Some(1)));
+        let keys = Keys::Run { first: 6, len: 3 };
+        assert_eq!(bounds_and_keys(&calls[1]), (vec![0, 3], vec![0, 3], keys));
+        let together = tree.calls(Some(5), &|_| false);
+        assert_eq!(together.len(), 1);
+        assert_eq!(together[0].keys, Keys::Slots(vec![5, 6, 7, 8, 9, 10, 6, 7, 8, 9, 11]));
     }
 
     #[test]

@@ -51,7 +51,12 @@ pub(super) struct Branch<'a> {
     pub(super) below: Vec<Range<usize>>,
 }
 
-impl Branch<'_> {
+impl<'a> Branch<'a> {
+    /// Returns a path of `len` tokens before all tokens with these parents.
+    pub(super) fn behind_path(len: usize, parents: &'a [Option<usize>]) -> Self {
+        Self { parents, head: 0..len, below: vec![0..parents.len()] }
+    }
+
     /// The tokens behind the head.
     pub(super) fn num_below(&self) -> usize {
         self.below.iter().map(Range::len).sum()
