@@ -54,7 +54,7 @@ pub(super) struct Branch<'a> {
 impl<'a> Branch<'a> {
     /// Returns a path of `len` tokens before all tokens with these parents.
     pub(super) fn behind_path(len: usize, parents: &'a [Option<usize>]) -> Self {
-        Self { parents, head: 0..len, below: vec![0..parents.len()] }
+        Self { parents, head: 0..len, below: std::iter::once(0..parents.len()).collect() }
     }
 
     /// The tokens behind the head.

@@ -1,6 +1,13 @@
 //! Scoring where memory runs out.
 
-use super::*;
+use std::path::Path;
+
+use tch::{Device, Kind, Tensor};
+
+use crate::error::ErrorKind;
+use crate::guard::within_memory;
+use crate::lm::{DeviceChoice, DtypeChoice};
+use crate::score::{Halved, LmScorer, LmScorerOptions, PromptTree, Scorer};
 
 fn scorer(max_pack_tokens: usize) -> LmScorer {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity/llama");

@@ -4,8 +4,11 @@ use std::path::Path;
 
 use tch::{Device, Kind};
 
-use super::super::item::Answer;
-use super::*;
+use crate::error::{ErrorKind, Result};
+use crate::lm::Decoder;
+use crate::run::SeedStream;
+use crate::score::Halved;
+use crate::train::{Answer, Item, Parameter, StepReport, TrainSettings, Trainer};
 
 fn items() -> Vec<Item> {
     let item = |i: usize| {
