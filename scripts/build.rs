@@ -33,7 +33,10 @@ fn compile(lib: &Path) {
         .flag(include.display().to_string())
         .flag("-isystem")
         .flag(include.join("torch/csrc/api/include").display().to_string())
-        .files(["adamw", "group", "memory", "nccl"].map(|name| format!("src/native/{name}.cpp")))
+        .files(
+            ["adamw", "attention", "device", "group", "nccl", "operations"]
+                .map(|name| format!("src/native/{name}.cpp")),
+        )
         .compile("w2s_native");
 }
 

@@ -53,6 +53,36 @@ pub fn caught<T>(work: impl FnOnce() -> T) -> std::result::Result<T, String> {
     })
 }
 
+/// Returns what `work` returns, or `None` when it ran out of memory of a device or of the machine.
+///
+/// Most operations of tch panic when they fail; other panics go on.
+///
+/// # Errors
+/// Those of `work`.
+pub(crate) fn within_memory<T>(work: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
+    match caught(work) {
+        Ok(Ok(value)) => Ok(Some(value)),
+        Ok(Err(error)) if is_out_of_memory(error.message()) => Ok(None),
+        Ok(Err(error)) => Err(error),
+        Err(text) if is_out_of_memory(&text) => Ok(None),
+        Err(text) => panic!("{text}"),
+    }
+}
+
+/// Whether a message of libtorch says that there is no memory: of the allocator of CUDA, of CUDA itself,
+/// of its libraries, and of the allocator of the CPU.
+fn is_out_of_memory(text: &str) -> bool {
+    [
+        "CUDA out of memory",
+        "CUDA error: out of memory",
+        "CUBLAS_STATUS_ALLOC_FAILED",
+        "can't allocate memory",
+        "not enough memory",
+    ]
+    .iter()
+    .any(|part| text.contains(part))
+}
+
 /// Makes the panic hook say nothing of panics that are caught here, once; it says all others as it did.
 fn be_silent() {
     static ONCE: Once = Once::new();

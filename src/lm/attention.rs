@@ -1,16 +1,22 @@
 //! What the new tokens of a pass see, and the attention over it.
 //!
 //! Continuations of one path see the whole path and, of each other, only their own ancestors. On the CPU
-//! a pass without gradients is cut into [`Pieces`] of what is seen. Training passes have no path: there
-//! sequences that see nothing of each other are [`Seen::Parts`]. Elsewhere one mask says it all.
+//! a pass without gradients is cut into [`Pieces`] of what is seen; training passes have no path, and
+//! their sequences that see nothing of each other are [`Seen::Parts`]. On a GPU, and in the windows of
+//! training passes, it is calls for sequences of various lengths ([`super::calls`]). Nowhere is there a
+//! mask over a whole pass.
 //!
 //! Legend of tensor suffixes: 1 batch of one, L query length, S key length, N heads, K key and value
 //! heads, G query heads per key head, H head size.
 
 use tch::{Device, Kind, Tensor};
 
-use super::masks::{Mask, Part, is_chain, masked_parts};
+use super::calls::{Tree, worth_a_call};
+use super::inputs::{Inputs, Sent};
+use super::kernel::Kernel;
+use super::masks::{Part, is_chain, masked_parts};
 use super::pieces::Pieces;
+use super::varlen::{PlacedCalls, Varlen};
 use crate::error::Result;
 
 /// One layer's attention.
@@ -38,79 +44,89 @@ pub(super) enum Seen {
     All,
     /// The queries are the keys, and each sees itself and those before it.
     Causal,
-    /// 0 where seen and minus infinity elsewhere: `[L, S]` on a path, `[B, 1, 1, S]` in a batch.
+    /// 0 where seen and minus infinity elsewhere, `[B, 1, 1, S]`, in a batch.
     Mask(Tensor),
     /// There is no path, and each query sees its part only.
     Parts(Vec<Part>),
     /// Each query sees a piece of its own and some that it shares.
     Pieces(Pieces),
+    /// Calls for sequences of various lengths, over the cache from its first slot on.
+    Calls(Varlen),
 }
 
-impl Visible {
-    /// As [`Visible::new`] for a pass without gradients.
-    pub(super) fn without_gradient(
-        parents: &[Option<usize>],
-        positions: &[usize],
-        past: usize,
+/// What the queries of a pass see, before its inputs are on a device.
+#[derive(Debug)]
+pub(super) enum Planned {
+    /// On the CPU.
+    Here(Visible),
+    /// Calls, whose numbers are among the inputs.
+    Calls(PlacedCalls, Kernel),
+}
+
+/// How a pass is run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct How {
+    pub(super) kernel: Kernel,
+    pub(super) kind: Kind,
+    /// Whether gradients may be asked of it; it has no path then.
+    pub(super) trains: bool,
+}
+
+impl Planned {
+    /// Returns what the new tokens of `tree` see within `window` positions.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    pub(super) fn of_tree(
+        tree: &Tree<'_>,
         window: Option<usize>,
-        (kind, device): (Kind, Device),
+        how: How,
+        inputs: &mut Inputs,
     ) -> Result<Self> {
-        // The kernel that gives the sums of exponentials is the CPU's.
-        if device != Device::Cpu {
-            return Self::new(parents, positions, past, window, (kind, device));
+        let calls = |kernel, inputs: &mut Inputs| {
+            let calls = tree.calls(window, &worth_a_call);
+            Ok(Self::Calls(PlacedCalls::new(calls, inputs), kernel))
+        };
+        if how.kernel.takes_calls() {
+            return calls(how.kernel, inputs);
         }
+        let &Tree { parents, positions, past } = tree;
+        let here = |first, seen| Ok(Self::Here(Visible { first, seen }));
         if parents.len() == 1 {
             let first = window.map_or(0, |window| (past + 1).saturating_sub(window));
-            return Ok(Self { first, seen: Seen::All });
+            return here(first, Seen::All);
         }
-        if past == 0 && is_chain(parents) && window.is_none_or(|window| parents.len() <= window) {
-            return Ok(Self { first: 0, seen: Seen::Causal });
+        let is_narrow = window.is_some_and(|window| parents.len() > window);
+        if past == 0 && is_chain(parents) && !is_narrow {
+            return here(0, Seen::Causal);
         }
-        let pieces = Pieces::new(parents, positions, past, window, kind)?;
-        Ok(Self { first: 0, seen: Seen::Pieces(pieces) })
+        match (how.trains, window) {
+            (true, Some(_)) => calls(Kernel::FlashForCpu, inputs),
+            (true, None) => here(0, Seen::Parts(masked_parts(parents, how.kind)?)),
+            (false, _) => {
+                let pieces = Pieces::new(parents, positions, past, window, how.kind)?;
+                here(0, Seen::Pieces(pieces))
+            }
+        }
     }
 
-    /// Returns what new tokens see behind a path of `past` tokens within `window` positions.
+    /// Returns the same on a device that the inputs were sent to.
     ///
-    /// `parents` gives each token's parent among the new ones, `positions` its position.
-    pub(super) fn new(
-        parents: &[Option<usize>],
-        positions: &[usize],
-        past: usize,
-        window: Option<usize>,
-        (kind, device): (Kind, Device),
-    ) -> Result<Self> {
-        if window.is_none() {
-            if parents.len() == 1 {
-                return Ok(Self { first: 0, seen: Seen::All });
-            }
-            if past == 0 && is_chain(parents) {
-                return Ok(Self { first: 0, seen: Seen::Causal });
-            }
-            if past == 0 && device == Device::Cpu {
-                return Ok(Self { first: 0, seen: Seen::Parts(masked_parts(parents, kind)?) });
+    /// # Errors
+    /// When the device has no room.
+    pub(super) fn on(&self, sent: &Sent, device: Device) -> Result<Visible> {
+        match self {
+            Self::Here(visible) => visible.on(device),
+            Self::Calls(calls, kernel) => {
+                Ok(Visible { first: 0, seen: Seen::Calls(calls.on(sent, *kernel)?) })
             }
         }
-        let oldest = |position: usize| window.map_or(0, |w| (position + 1).saturating_sub(w));
-        let first = positions.iter().map(|&p| oldest(p)).min().unwrap_or(0).min(past);
-        let num_past = past - first;
-        let mut mask = Mask::new(parents.len(), num_past + parents.len());
-        for (i, &position) in positions.iter().enumerate() {
-            let from = oldest(position);
-            mask.row(i)[from.max(first).min(past) - first..num_past].fill(0.0);
-            let mut ancestor = Some(i);
-            while let Some(a) = ancestor.filter(|&a| positions[a] >= from) {
-                mask.row(i)[num_past + a] = 0.0;
-                ancestor = parents[a];
-            }
-        }
-        Ok(Self { first, seen: Seen::Mask(mask.tensor(kind)?.f_to_device(device)?) })
     }
 }
 
 impl Visible {
     /// Returns the same on another device of the same kind.
-    pub(super) fn on(&self, device: Device) -> Result<Self> {
+    fn on(&self, device: Device) -> Result<Self> {
         let moved = |mask: &Tensor| mask.f_to_device(device);
         let seen = match &self.seen {
             Seen::All => Seen::All,
@@ -120,6 +136,7 @@ impl Visible {
                 Seen::Parts(parts.iter().map(|part| part.on(device)).collect::<Result<_>>()?)
             }
             Seen::Pieces(pieces) => Seen::Pieces(pieces.on(device)?),
+            Seen::Calls(_) => unreachable!("calls are made on their device"),
         };
         Ok(Self { first: self.first, seen })
     }
@@ -130,16 +147,28 @@ impl Visible {
 /// # Shapes
 /// Queries and result `[N, L, H]`, keys and values `[1, K, S, H]`: the path's and the new tokens'.
 pub(super) fn attend(at: &Attend<'_>, q_nlh: &Tensor, k_1ksh: &Tensor, v_1ksh: &Tensor) -> Tensor {
-    let (mask, causal) = match &at.visible.seen {
-        Seen::All => (None, false),
-        Seen::Causal => (None, true),
-        Seen::Mask(mask) => (Some(mask), false),
+    let causal = match &at.visible.seen {
+        Seen::All => false,
+        Seen::Causal => true,
         Seen::Pieces(pieces) => return pieces.attend(at.scale, q_nlh, k_1ksh, v_1ksh),
+        Seen::Calls(calls) => {
+            let [k_skh, v_skh] = [k_1ksh, v_1ksh].map(|x| x.squeeze_dim(0).transpose(0, 1));
+            let q_lnh = q_nlh.transpose(0, 1);
+            return calls.attend(at.scale, &q_lnh, &k_skh, &v_skh).transpose(0, 1);
+        }
+        Seen::Mask(_) => unreachable!("masks are of batches"),
         Seen::Parts(_) => unreachable!("parts are of training passes"),
     };
     let q_1nlh = q_nlh.unsqueeze(0);
     Tensor::scaled_dot_product_attention(
-        &q_1nlh, k_1ksh, v_1ksh, mask, 0.0, causal, at.scale, at.grouped,
+        &q_1nlh,
+        k_1ksh,
+        v_1ksh,
+        None::<&Tensor>,
+        0.0,
+        causal,
+        at.scale,
+        at.grouped,
     )
     .squeeze_dim(0)
 }
@@ -154,6 +183,10 @@ pub(super) fn attend_fresh(
     k_klh: &Tensor,
     v_klh: &Tensor,
 ) -> Tensor {
+    if let Seen::Calls(calls) = &at.visible.seen {
+        let [q_lnh, k_lkh, v_lkh] = [q_nlh, k_klh, v_klh].map(|x_nlh| x_nlh.transpose(0, 1));
+        return calls.attend(at.scale, &q_lnh, &k_lkh, &v_lkh).transpose(0, 1);
+    }
     let seen = |q: &Tensor, k: &Tensor, v: &Tensor, mask: Option<&Tensor>, causal: bool| {
         Tensor::scaled_dot_product_attention(q, k, v, mask, 0.0, causal, at.scale, at.grouped)
     };
@@ -162,7 +195,6 @@ pub(super) fn attend_fresh(
     match &at.visible.seen {
         Seen::All => seen(q, k, v, None, false),
         Seen::Causal => seen(q, k, v, None, true),
-        Seen::Mask(mask) => seen(q, k, v, Some(mask), false),
         Seen::Parts(parts) => {
             let sizes: Vec<i64> = parts.iter().map(|part| part.tokens.len() as i64).collect();
             let [q, k, v] = all.each_ref().map(|x| x.split_with_sizes(&sizes[..], 2));
@@ -175,7 +207,9 @@ pub(super) fn attend_fresh(
                 .collect();
             Tensor::cat(&outputs, 2)
         }
-        Seen::Pieces(_) => unreachable!("pieces are of passes without gradients"),
+        Seen::Mask(_) | Seen::Pieces(_) | Seen::Calls(_) => {
+            unreachable!("of passes without gradients")
+        }
     }
     .squeeze_dim(0)
 }

@@ -11,11 +11,13 @@
 use rand::RngCore;
 use tch::{Device, Kind, Tensor};
 
-use super::attention::{self, Attend, Visible};
+use super::attention::{self, Attend, Planned};
 use super::cache::KeyValues;
+use super::calls::Tree;
 use super::decoder::{Decoder, NewTokens};
 use super::layers::Pass;
 use super::linear::Dropout;
+use super::native::copied;
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::SeedStream;
 
@@ -138,18 +140,19 @@ impl Decoder {
     /// As [`Decoder::forward`].
     pub fn target_logprobs(&self, at: TrainTokens<'_>) -> Result<Vec<f64>> {
         let _no_grad = tch::no_grad_guard();
-        let (positions_l, pass) = self.fresh_pass(&at)?;
-        let mut x_ld = self.embed(at.tokens.ids, &positions_l)?;
+        let pass = self.fresh_pass(&at)?;
+        let mut x_ld = self.embed(&pass);
         for index in 0..self.num_blocks() {
             x_ld = self.block(index, x_ld, &Fresh, &pass);
         }
         let rows = Rows::new(at.targets);
         let x_rd = self.normed(&x_ld);
-        let mut logprobs = Vec::with_capacity(at.targets.len());
-        for block in rows.blocks(self.rows_per_block()) {
-            logprobs.extend(self.block_logprobs(&x_rd, &block)?.1);
-        }
-        Ok(logprobs)
+        let blocks = rows.blocks(self.rows_per_block());
+        let logprobs: Vec<Tensor> = blocks
+            .iter()
+            .map(|block| Ok(self.block_logprobs(&x_rd, block)?.1))
+            .collect::<Result<_>>()?;
+        read(&logprobs)
     }
 
     /// Adds the gradients of a loss to those of the tensors that train, and returns the
@@ -172,7 +175,7 @@ impl Decoder {
         let Some(lowest) = self.lowest_training() else {
             return Err(Error::new(ErrorKind::Internal, "backward of a model that does not train"));
         };
-        let (positions_l, pass) = self.fresh_pass(&at)?;
+        let pass = self.fresh_pass(&at)?;
         let rows = Rows::new(at.targets);
         let mut head = |x_rd: &Tensor| {
             let x_rd = self.normed(x_rd);
@@ -180,7 +183,7 @@ impl Decoder {
             pull(&x_rd, &grad_rd)?;
             Ok::<_, Error>(logprobs)
         };
-        let embedded_ld = self.embed(at.tokens.ids, &positions_l)?;
+        let embedded_ld = self.embed(&pass);
         if !recompute {
             let mut x_ld = embedded_ld;
             for index in 0..self.num_blocks() {
@@ -224,15 +227,15 @@ impl Decoder {
     ) -> Result<(Vec<f64>, Tensor)> {
         let x_rd = x_rd.detach();
         let blocks = rows.blocks(self.rows_per_block());
-        let mut logprobs = Vec::new();
+        let mut logprobs: Vec<Tensor> = Vec::new();
         let by_logprob = match derivatives {
             Derivatives::Known(known) => Some(known.to_vec()),
             Derivatives::Of(of) if blocks.len() > 1 => {
                 let _no_grad = tch::no_grad_guard();
                 for block in &blocks {
-                    logprobs.extend(self.block_logprobs(&x_rd, block)?.1);
+                    logprobs.push(self.block_logprobs(&x_rd, block)?.1);
                 }
-                let by_logprob = of(&logprobs)?;
+                let by_logprob = of(&read(&logprobs)?)?;
                 logprobs.clear();
                 Some(by_logprob)
             }
@@ -246,10 +249,10 @@ impl Decoder {
                 .detach()
                 .set_requires_grad(self.head_trains());
             let (logits_rv, of_block) = self.block_logprobs_of(&x_rd, block)?;
-            logprobs.extend(of_block);
+            logprobs.push(of_block);
             let by_logprob = match (&by_logprob, &mut *derivatives) {
                 (Some(all), _) => all[block.targets.clone()].to_vec(),
-                (None, Derivatives::Of(of)) => of(&logprobs)?,
+                (None, Derivatives::Of(of)) => of(&read(&logprobs)?)?,
                 (None, Derivatives::Known(known)) => known.to_vec(),
             };
             let grad_rv = {
@@ -261,10 +264,11 @@ impl Decoder {
                 x_rd.grad()
             } else {
                 let _no_grad = tch::no_grad_guard();
-                grad_rv.to_kind(self.kind()).mm(self.head())
+                grad_rv.to_kind(self.kind()).mm(&self.head())
             });
         }
-        Ok((logprobs, Tensor::cat(&grads, 0)))
+        // Where the loss did not ask before, nothing has waited for the device until here.
+        Ok((read(&logprobs)?, Tensor::cat(&grads, 0)))
     }
 
     fn rows_per_block(&self) -> usize {
@@ -272,13 +276,13 @@ impl Decoder {
         (elements / self.config().vocab_size).max(1)
     }
 
-    fn block_logprobs(&self, x_rd: &Tensor, block: &Block) -> Result<(Tensor, Vec<f64>)> {
+    fn block_logprobs(&self, x_rd: &Tensor, block: &Block) -> Result<(Tensor, Tensor)> {
         let x_rd = x_rd.narrow(0, block.first as i64, block.num_rows as i64);
         self.block_logprobs_of(&x_rd, block)
     }
 
-    /// Returns the logits of a block's rows, and the log-probabilities of its targets.
-    fn block_logprobs_of(&self, x_rd: &Tensor, block: &Block) -> Result<(Tensor, Vec<f64>)> {
+    /// Returns the logits of a block's rows, and the log-probabilities of its targets in f64.
+    fn block_logprobs_of(&self, x_rd: &Tensor, block: &Block) -> Result<(Tensor, Tensor)> {
         let logits_rv = self.logits(x_rd);
         let _no_grad = tch::no_grad_guard();
         let lse_r = logits_rv.logsumexp(-1, false);
@@ -286,8 +290,7 @@ impl Decoder {
         let at = tensor_i64(&block.rows, place)?;
         let picked = logits_rv.index(&[Some(&at), Some(&tensor_i64(&block.ids, place)?)]);
         let logprobs = picked - lse_r.index_select(0, &at);
-        let logprobs = logprobs.to_kind(Kind::Double).f_to_device(Device::Cpu)?;
-        Ok((logits_rv, Vec::try_from(logprobs)?))
+        Ok((logits_rv, logprobs.to_kind(Kind::Double)))
     }
 
     /// Returns the gradient of a loss by logits, given its derivatives by the log-probabilities:
@@ -303,32 +306,41 @@ impl Decoder {
             sums[row as usize] -= by as f32;
         }
         let place = logits_rv.device();
-        let sums_r1 = Tensor::f_from_slice(&sums)?.f_to_device(place)?.unsqueeze(1);
+        let sums_r1 = copied(&Tensor::f_from_slice(&sums)?, place)?.unsqueeze(1);
         let mut grad_rv = logits_rv.softmax(-1, Kind::Float);
         let _ = grad_rv.g_mul_(&sums_r1);
         let by: Vec<f32> = by_logprob.iter().map(|&by| by as f32).collect();
-        let by = Tensor::f_from_slice(&by)?.f_to_device(place)?;
+        let by = copied(&Tensor::f_from_slice(&by)?, place)?;
         let at = [tensor_i64(&block.rows, place)?, tensor_i64(&block.ids, place)?];
         Ok(grad_rv.f_index_put_(&at.each_ref().map(Some), &by, true)?)
     }
 
-    /// Returns positions, rotations and masks of a pass.
-    fn fresh_pass<'a>(&self, at: &TrainTokens<'a>) -> Result<(Tensor, Pass<'a>)> {
+    /// Returns what the layers of a pass share.
+    fn fresh_pass<'a>(&self, at: &TrainTokens<'a>) -> Result<Pass<'a>> {
         let positions = self.check(at.tokens, 0)?;
-        let positions_l = self.tensor_of(&positions)?;
+        let tree = Tree { parents: at.tokens.parents, positions: &positions, past: 0 };
+        let rows: Vec<usize> =
+            Rows::new(at.targets).tokens.iter().map(|&token| token as usize).collect();
+        let how = self.how(true);
         let mut pass: Pass<'a> =
-            self.pass(&positions_l, positions.iter().max(), |window, device| {
-                let place = (self.kind(), device);
-                Visible::new(at.tokens.parents, &positions, 0, window, place)
+            self.pass(at.tokens.ids, &positions, (&rows, &[]), |window, inputs| {
+                Planned::of_tree(&tree, window, how, inputs)
             })?;
         pass.dropout = at.dropout.map(|dropout| dropout as &dyn Dropout);
-        pass.rows = Some(tensor_i64(&Rows::new(at.targets).tokens, self.last_device())?);
-        Ok((positions_l, pass))
+        Ok(pass)
     }
 }
 
 fn tensor_i64(values: &[i64], device: Device) -> Result<Tensor> {
-    Ok(Tensor::f_from_slice(values)?.f_to_device(device)?)
+    copied(&Tensor::f_from_slice(values)?, device)
+}
+
+/// Reads log-probabilities from their device, which is waited for.
+fn read(logprobs: &[Tensor]) -> Result<Vec<f64>> {
+    if logprobs.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(Vec::try_from(Tensor::f_cat(logprobs, 0)?.f_to_device(Device::Cpu)?)?)
 }
 
 /// The rows that are asked about, and the targets after each.

@@ -6,8 +6,13 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::attention::{self, Attend, Seen, Visible};
+use super::attention::{self, Attend, Planned, Seen, Visible};
+use super::calls;
 use super::config::LmConfig;
+use super::inputs::Inputs;
+use super::kernel::Kernel;
+use super::native::copied;
+use super::varlen::PlacedCalls;
 
 /// Earlier keys and values that new tokens attend to.
 pub(super) trait KeyValues {
@@ -23,7 +28,8 @@ pub(super) trait KeyValues {
 ///
 /// # Shapes
 /// Each buffer is `[1, K, capacity, H]`; the first `len` slots along the third axis are filled, and
-/// on the path slot equals position.
+/// on the path slot equals position. In memory heads stand before slots for the kernels of the CPU, and
+/// behind them for those that take calls, which read and gather keys slot by slot.
 #[derive(Debug)]
 pub struct KvCache {
     layers: Vec<(Tensor, Tensor)>,
@@ -32,6 +38,20 @@ pub struct KvCache {
     num_kv_heads: i64,
     head_dim: i64,
     kind: Kind,
+    kernel: Kernel,
+}
+
+/// Returns a buffer of keys or values, `[B, K, capacity, H]`, made by `make` in the order that the kernel
+/// reads it in.
+fn buffer(
+    kernel: Kernel,
+    [num, kv_heads, capacity, head_dim]: [i64; 4],
+    make: impl Fn([i64; 4]) -> Tensor,
+) -> Tensor {
+    match kernel.takes_calls() {
+        true => make([num, capacity, kv_heads, head_dim]).transpose(1, 2),
+        false => make([num, kv_heads, capacity, head_dim]),
+    }
 }
 
 impl KvCache {
@@ -41,6 +61,7 @@ impl KvCache {
         config: &LmConfig,
         devices: impl Iterator<Item = Device>,
         kind: Kind,
+        kernel: Kernel,
     ) -> Self {
         let empty = |device| Tensor::zeros([1, 0, 0, 0], (kind, device));
         Self {
@@ -50,6 +71,7 @@ impl KvCache {
             num_kv_heads: config.num_key_value_heads as i64,
             head_dim: config.head_dim as i64,
             kind,
+            kernel,
         }
     }
 
@@ -84,7 +106,9 @@ impl KvCache {
         let len = self.len as i64;
         for pair in &mut self.layers {
             let grow = |old: &Tensor| {
-                let new = Tensor::empty(shape, (self.kind, old.device()));
+                let new = buffer(self.kernel, shape, |shape| {
+                    Tensor::empty(shape, (self.kind, old.device()))
+                });
                 if len > 0 {
                     new.narrow(2, 0, len).copy_(&old.narrow(2, 0, len));
                 }
@@ -130,6 +154,7 @@ pub struct BatchCache {
     begins: Vec<usize>,
     len: usize,
     capacity: usize,
+    kernel: Kernel,
 }
 
 impl BatchCache {
@@ -140,12 +165,15 @@ impl BatchCache {
         let capacity = len + num_new;
         let shape = [prompt_lens.len() as i64, like.num_kv_heads, capacity as i64, like.head_dim];
         // Zeros, because masked slots are multiplied by zero and must not be NaN.
-        let buffer = |of: &Tensor| Tensor::zeros(shape, (like.kind, of.device()));
+        let zeros = |of: &Tensor| {
+            buffer(like.kernel, shape, |shape| Tensor::zeros(shape, (like.kind, of.device())))
+        };
         Self {
-            layers: like.layers.iter().map(|(k, v)| (buffer(k), buffer(v))).collect(),
+            layers: like.layers.iter().map(|(k, v)| (zeros(k), zeros(v))).collect(),
             begins: prompt_lens.iter().map(|prompt| len - prompt).collect(),
             len,
             capacity,
+            kernel: like.kernel,
         }
     }
 
@@ -156,7 +184,7 @@ impl BatchCache {
         let mut slots = Tensor::from_slice(&slots);
         for (to, held) in self.layers.iter().zip(&from.layers) {
             // Moves where the layers of another device begin.
-            slots = slots.to_device(held.0.device());
+            slots = moved(slots, held.0.device());
             for (to, held) in [(&to.0, &held.0), (&to.1, &held.1)] {
                 to.narrow(0, index as i64, 1)
                     .narrow(2, begin, num)
@@ -170,8 +198,13 @@ impl BatchCache {
         let rows: Vec<i64> = indices.iter().map(|&i| i as i64).collect();
         let mut rows = Tensor::from_slice(&rows);
         for pair in &mut self.layers {
-            rows = rows.to_device(pair.0.device());
-            *pair = (pair.0.index_select(0, &rows), pair.1.index_select(0, &rows));
+            rows = moved(rows, pair.0.device());
+            let kept = |all: &Tensor| match self.kernel.takes_calls() {
+                // The order in memory stays.
+                true => all.transpose(1, 2).index_select(0, &rows).transpose(1, 2),
+                false => all.index_select(0, &rows),
+            };
+            *pair = (kept(&pair.0), kept(&pair.1));
         }
         self.begins = indices.iter().map(|&i| self.begins[i]).collect();
     }
@@ -182,27 +215,34 @@ impl BatchCache {
     }
 
     /// Returns what the next tokens see within `window` positions.
-    pub(super) fn visible(&self, window: Option<usize>, kind: Kind, device: Device) -> Visible {
+    pub(super) fn visible(
+        &self,
+        window: Option<usize>,
+        kind: Kind,
+        inputs: &mut Inputs,
+    ) -> Planned {
         let end = self.len + 1;
         let froms: Vec<usize> = self
             .begins
             .iter()
             .map(|&begin| window.map_or(begin, |w| begin.max(end.saturating_sub(w))))
             .collect();
+        if self.kernel.takes_calls() {
+            let call = calls::of_batch(&froms, end, self.capacity);
+            return Planned::Calls(PlacedCalls::new(vec![call], inputs), self.kernel);
+        }
         let first = froms.iter().copied().min().unwrap_or(0);
         if froms.iter().all(|&from| from == first) {
-            return Visible { first, seen: Seen::All };
+            return Planned::Here(Visible { first, seen: Seen::All });
         }
         let width = end - first;
         let mut mask = vec![0.0_f32; froms.len() * width];
         for (row, from) in mask.chunks_mut(width).zip(&froms) {
             row[..from - first].fill(f32::NEG_INFINITY);
         }
-        let mask_b11s = Tensor::from_slice(&mask)
-            .view([froms.len() as i64, 1, 1, width as i64])
-            .to_kind(kind)
-            .to_device(device);
-        Visible { first, seen: Seen::Mask(mask_b11s) }
+        let mask_b11s =
+            Tensor::from_slice(&mask).view([froms.len() as i64, 1, 1, width as i64]).to_kind(kind);
+        Planned::Here(Visible { first, seen: Seen::Mask(mask_b11s) })
     }
 
     /// Counts the tokens of a finished step as held.
@@ -217,6 +257,15 @@ impl BatchCache {
     }
 }
 
+/// Moves numbers of the CPU to the device where they are needed, unless they are there; nothing waits.
+fn moved(numbers: Tensor, device: Device) -> Tensor {
+    match (numbers.device() == device, numbers.device()) {
+        (true, _) => numbers,
+        (false, Device::Cpu) => copied(&numbers, device).unwrap_or_else(|error| panic!("{error}")),
+        (false, _) => numbers.to_device(device),
+    }
+}
+
 impl KeyValues for BatchCache {
     fn attend(&self, at: &Attend<'_>, q_nlh: &Tensor, k_klh: &Tensor, v_klh: &Tensor) -> Tensor {
         let (keys, values) = &self.layers[at.layer];
@@ -227,6 +276,12 @@ impl KeyValues for BatchCache {
             buffer.narrow(2, first, len + 1 - first)
         };
         let (k_bksh, v_bksh) = (put(keys, k_klh), put(values, v_klh));
+        if let Seen::Calls(calls) = &at.visible.seen {
+            // All slots of all sequences, one behind the other.
+            let [k_skh, v_skh] = [keys, values].map(|all| all.transpose(1, 2).flatten(0, 1));
+            let q_bnh = q_nlh.transpose(0, 1);
+            return calls.attend(at.scale, &q_bnh, &k_skh, &v_skh).transpose(0, 1);
+        }
         let mask = match &at.visible.seen {
             Seen::Mask(mask) => Some(mask),
             _ => None,

@@ -9,16 +9,19 @@ use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
 
-use super::attention::Visible;
+use super::attention::{How, Planned, Visible};
 use super::block::Block;
 use super::cache::{BatchCache, KeyValues, KvCache};
+use super::calls::Tree;
 use super::checkpoint::{Checkpoint, Maps};
 use super::config::LmConfig;
 use super::decoder_names::Names;
 use super::device::Devices;
+use super::inputs::{Inputs, Slot};
+use super::kernel::Kernel;
 use super::layers::{Norm, OnDevice, Pass};
 use super::linear::Linear;
-use super::own_tensor::{OwnTensor, leaf};
+use super::own_tensor::{OwnTensor, in_kind, leaf};
 use super::placement::Placement;
 use super::product::product;
 use super::rope::Rope;
@@ -40,6 +43,8 @@ pub struct Decoder {
     /// Device of each block, by its place in the placement.
     stages: Vec<usize>,
     kind: Kind,
+    /// What computes attention.
+    kernel: Kernel,
     // Mapped files that the tensors above point into; declared last, so dropped last.
     _maps: Maps,
 }
@@ -131,6 +136,7 @@ impl Decoder {
         };
         let ropes = placement.stages().iter().map(ropes_on).collect::<Result<_>>()?;
         let maps = checkpoint.finish()?;
+        let kernel = Kernel::of(placement.first(), kind, config.head_dim);
         Ok(Self {
             config,
             embedding_vd,
@@ -143,6 +149,7 @@ impl Decoder {
             placement,
             stages,
             kind,
+            kernel,
             _maps: maps,
         })
     }
@@ -225,7 +232,7 @@ impl Decoder {
     /// Returns an empty cache for this model.
     pub fn new_cache(&self) -> KvCache {
         let devices = (0..self.blocks.len()).map(|block| self.device_of(block));
-        KvCache::new(&self.config, devices, self.kind)
+        KvCache::new(&self.config, devices, self.kind, self.kernel)
     }
 
     /// Returns the hidden states of `new` after the final norm, and appends them to the cache.
@@ -239,17 +246,27 @@ impl Decoder {
     /// [`ErrorKind::Internal`] when a token id is outside the vocabulary or a parent is not before
     /// its child.
     pub fn forward(&self, new: NewTokens<'_>, cache: &mut KvCache) -> Result<Tensor> {
+        Ok(self.forward_with(new, &[], cache)?.0)
+    }
+
+    /// As [`Decoder::forward`]; also returns `numbers` where the head lies, which came with the inputs.
+    pub(super) fn forward_with(
+        &self,
+        new: NewTokens<'_>,
+        numbers: &[usize],
+        cache: &mut KvCache,
+    ) -> Result<(Tensor, Tensor)> {
         let past = cache.len();
         let positions = self.check(new, past)?;
         cache.reserve(new.ids.len());
-        let positions_l = self.tensor_of(&positions)?;
-        let pass = self.pass(&positions_l, positions.iter().max(), |window, device| {
-            let place = (self.kind, device);
-            Visible::without_gradient(new.parents, &positions, past, window, place)
+        let tree = Tree { parents: new.parents, positions: &positions, past };
+        let how = self.how(false);
+        let pass = self.pass(new.ids, &positions, (&[], numbers), |window, inputs| {
+            Planned::of_tree(&tree, window, how, inputs)
         })?;
-        let x_ld = self.run(new.ids, &positions_l, cache, &pass)?;
+        let x_ld = self.run(cache, &pass);
         cache.advance(new.ids.len());
-        Ok(x_ld)
+        Ok((x_ld, pass.numbers))
     }
 
     /// Returns the hidden states of one new token for each sequence of `cache`, after the final
@@ -268,45 +285,55 @@ impl Decoder {
             return Err(Error::new(ErrorKind::Internal, message));
         }
         self.check_ids(ids)?;
-        let positions_b = self.tensor_of(&positions)?;
-        let pass = self.pass(&positions_b, positions.iter().max(), |window, device| {
-            Ok(cache.visible(window, self.kind, device))
+        let pass = self.pass(ids, &positions, (&[], &[]), |window, inputs| {
+            Ok(cache.visible(window, self.kind, inputs))
         })?;
-        let x_bd = self.run(ids, &positions_b, cache, &pass)?;
+        let x_bd = self.run(cache, &pass);
         cache.advance();
         Ok(x_bd)
     }
 
     /// Runs embedding, blocks and final norm.
-    fn run(
-        &self,
-        ids: &[u32],
-        positions_l: &Tensor,
-        cache: &dyn KeyValues,
-        pass: &Pass<'_>,
-    ) -> Result<Tensor> {
-        let mut x_ld = self.embed(ids, positions_l)?;
+    fn run(&self, cache: &dyn KeyValues, pass: &Pass<'_>) -> Tensor {
+        let mut x_ld = self.embed(pass);
         for index in 0..self.blocks.len() {
             x_ld = self.block(index, x_ld, cache, pass);
         }
-        Ok(self.normed(&x_ld))
+        self.normed(&x_ld)
+    }
+
+    /// Makes another kernel compute attention.
+    #[cfg(test)]
+    pub(super) fn set_kernel(&mut self, kernel: Kernel) {
+        self.kernel = kernel;
+    }
+
+    /// Returns the name of the kernel that computes attention.
+    pub fn attention(&self) -> &'static str {
+        self.kernel.name()
+    }
+
+    /// Returns how a pass is run.
+    pub(super) fn how(&self, trains: bool) -> How {
+        How { kernel: self.kernel, kind: self.kind, trains }
     }
 
     /// Returns the inputs of the first block.
-    pub(super) fn embed(&self, ids: &[u32], positions_l: &Tensor) -> Result<Tensor> {
-        let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
-        let ids_l = Tensor::f_from_slice(&ids)?.f_to_device(self.device())?;
-        let mut x_ld = self.embedding_vd.index_select(0, &ids_l);
+    pub(super) fn embed(&self, pass: &Pass<'_>) -> Tensor {
+        let look_up = |table: &Tensor, at_l: &Tensor| {
+            in_kind(&Tensor::embedding(table, at_l, -1, false, false), self.kind)
+        };
+        let mut x_ld = look_up(&self.embedding_vd, &pass.ids_l);
         if let Some(scale) = self.config.embedding_scale {
             // The scale is rounded to the model's number type, as transformers does.
-            x_ld *= Tensor::from(scale).to_kind(self.kind).to_device(self.device());
+            x_ld *= Tensor::from(scale).to_kind(self.kind).double_value(&[]);
         }
         if let Some(table_sd) = &self.positions_sd {
             // A sequence that has ended may be carried along past the last position.
             let last = self.config.max_position_embeddings as i64 - 1;
-            x_ld += table_sd.index_select(0, &positions_l.to_kind(Kind::Int64).clamp_max(last));
+            x_ld += look_up(table_sd, &pass.positions_l.clamp_max(last));
         }
-        Ok(x_ld)
+        x_ld
     }
 
     /// Returns the output of block `index`, on its device.
@@ -323,8 +350,9 @@ impl Decoder {
         self.blocks[index].forward(x_ld, cache, pass, is_last, &self.config)
     }
 
-    pub(super) fn head(&self) -> &Tensor {
-        &self.head_vd
+    /// Returns the head in the number type of the pass.
+    pub(super) fn head(&self) -> Tensor {
+        in_kind(&self.head_vd, self.kind)
     }
 
     pub(super) fn head_trains(&self) -> bool {
@@ -340,19 +368,9 @@ impl Decoder {
         self.final_norm.forward(&x_rd.to_device(self.head_device()))
     }
 
-    /// Returns the device of the last block.
-    pub(super) fn last_device(&self) -> Device {
-        self.device_of(self.blocks.len() - 1)
-    }
-
     /// Returns the first block with a tensor that trains.
     pub(super) fn lowest_training(&self) -> Option<usize> {
         self.blocks.iter().position(Block::trains)
-    }
-
-    pub(super) fn tensor_of(&self, positions: &[usize]) -> Result<Tensor> {
-        let positions: Vec<f32> = positions.iter().map(|&p| p as f32).collect();
-        Ok(Tensor::f_from_slice(&positions)?.f_to_device(self.device())?)
     }
 
     /// Returns natural-log probabilities of the next token for hidden states `x_rd`.
@@ -360,9 +378,7 @@ impl Decoder {
     /// # Shapes
     /// `x_rd` is `[R, D]`, rows of what [`Decoder::forward`] returns; the result is `[R, V]` in f32.
     pub fn log_probs(&self, x_rd: &Tensor) -> Tensor {
-        x_rd.linear(&self.head_vd, None::<&Tensor>)
-            .to_kind(Kind::Float)
-            .log_softmax(-1, Kind::Float)
+        x_rd.linear(&self.head(), None::<&Tensor>).to_kind(Kind::Float).log_softmax(-1, Kind::Float)
     }
 
     /// Returns the raw logits `[R, V]` of hidden states `x_rd`, in f32.
@@ -404,40 +420,61 @@ impl Decoder {
         }
     }
 
-    /// Prepares what all layers share: the rotations at `positions_l`, and what is seen in each
-    /// window of the model, on each of its devices.
+    /// Prepares what all layers share: the rotations at `positions`, what is seen in each window of
+    /// the model by `plan`, the `rows` that are asked for where the last block lies, and other `numbers`
+    /// where the head lies.
     pub(super) fn pass(
         &self,
-        positions_l: &Tensor,
-        last_position: Option<&usize>,
-        visible: impl Fn(Option<usize>, Device) -> Result<Visible>,
+        ids: &[u32],
+        positions: &[usize],
+        (rows, numbers): (&[usize], &[usize]),
+        plan: impl Fn(Option<usize>, &mut Inputs) -> Result<Planned>,
     ) -> Result<Pass<'static>> {
         let mut windows: Vec<usize> =
             self.config.layers.iter().filter_map(|layer| layer.sliding_window).collect();
         windows.sort_unstable();
         windows.dedup();
         // A window that reaches over everything is no window.
-        windows.retain(|&window| last_position.is_some_and(|&last| last >= window));
+        let last = positions.iter().max();
+        windows.retain(|&window| last.is_some_and(|&last| last >= window));
+        let mut inputs = Inputs::default();
+        let ids: Slot = inputs.push(ids.iter().map(|&id| id as usize));
+        let positions = inputs.push_stretches(positions.iter().copied());
+        let rows = inputs.push(rows.iter().copied());
+        let numbers = inputs.push(numbers.iter().copied());
+        let full = plan(None, &mut inputs)?;
+        let sliding: Vec<(usize, Planned)> = windows
+            .into_iter()
+            .map(|window| Ok((window, plan(Some(window), &mut inputs)?)))
+            .collect::<Result<_>>()?;
         let mut stages: Vec<OnDevice> = Vec::with_capacity(self.ropes.len());
+        let mut sent = Vec::with_capacity(self.ropes.len());
+        let mut first_positions_l = Tensor::new();
         for (ropes, &(device, _)) in self.ropes.iter().zip(self.placement.stages()) {
-            let positions_l = positions_l.f_to_device(device)?;
+            let here = inputs.on(device)?;
+            let positions_l = here.stretched(&positions);
+            if stages.is_empty() {
+                first_positions_l = positions_l.shallow_clone();
+            }
+            let positions_l = positions_l.to_kind(Kind::Float);
             let turns = ropes.iter().map(|rope| rope.at(&positions_l, self.kind)).collect();
-            // Masks take longer to make than to move, but the CPU's are of another form.
-            let alike = stages.first().filter(|_| device.is_cuda() == self.device().is_cuda());
-            let (full, sliding) = match alike {
-                Some(first) => {
-                    let moved = |(window, seen): &(usize, Visible)| Ok((*window, seen.on(device)?));
-                    let sliding = first.sliding.iter().map(moved).collect::<Result<_>>()?;
-                    (first.full.on(device)?, sliding)
-                }
-                None => {
-                    let made = |&window: &usize| Ok((window, visible(Some(window), device)?));
-                    let sliding = windows.iter().map(made).collect::<Result<_>>()?;
-                    (visible(None, device)?, sliding)
-                }
-            };
+            let on =
+                |(window, planned): &(usize, Planned)| Ok((*window, planned.on(&here, device)?));
+            let sliding = sliding.iter().map(on).collect::<Result<_>>()?;
+            let full: Visible = full.on(&here, device)?;
             stages.push(OnDevice { turns, full, sliding });
+            sent.push(here);
         }
-        Ok(Pass { stages, dropout: None, rows: None })
+        let first = &sent[0];
+        let last = &sent[self.stages.last().copied().unwrap_or(0)];
+        let head = if self.head_device() == self.device() { first } else { last };
+        Ok(Pass {
+            ids_l: first.get(&ids),
+            positions_l: first_positions_l,
+            numbers: head.get(&numbers),
+            stages,
+            dropout: None,
+            rows: (!rows.is_empty()).then(|| last.get(&rows)),
+        })
     }
 }

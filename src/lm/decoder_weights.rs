@@ -4,24 +4,24 @@ use tch::{Kind, Tensor};
 
 use super::decoder::Decoder;
 use super::linear::Linear;
-use super::own_tensor::OwnTensor;
+use super::own_tensor::{OwnTensor, in_kind};
 use crate::error::{Error, ErrorKind, Result};
 
 impl Decoder {
     /// Makes every weight of the model train, and returns them.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] in half precision, whose steps would be rounded away.
+    /// [`ErrorKind::Usage`] in f16, whose gradients would vanish.
     ///
     /// # Cost
-    /// A copy of all weights.
+    /// A copy of all weights in f32; in bf16 passes cast it, so that small steps are not rounded away.
     pub fn train_all(&mut self) -> Result<Vec<OwnTensor>> {
-        if self.kind() != Kind::Float {
+        if !matches!(self.kind(), Kind::Float | Kind::BFloat16) {
             return Err(Error::new(
                 ErrorKind::Usage,
-                format!("all weights train in f32 only, not in {:?}", self.kind()),
+                format!("all weights train in f32 or bf16, not in {:?}", self.kind()),
             )
-            .hint("use `--dtype f32`, or train an adapter"));
+            .hint("use `--dtype bf16` or `--dtype f32`, or train an adapter"));
         }
         let mut trained = Vec::new();
         self.train_tables(&mut trained);
@@ -43,12 +43,22 @@ impl Decoder {
         tables + linears * self.kind().elt_size_in_bytes() as u64
     }
 
-    /// Returns the model's tensors as its file has them, with what was trained or merged.
+    /// Returns the inputs of all modules that have an adapter, counted.
+    pub fn num_adapted_inputs(&self) -> usize {
+        let of_linear = |linear: &Linear| linear.num_adapted() * linear.num_in();
+        self.linears().map(of_linear).sum()
+    }
+
+    /// Returns the model's tensors as its file has them, with what was trained or merged, in the number
+    /// type of its passes.
     pub fn export(&self) -> Vec<(String, Tensor)> {
         let _no_grad = tch::no_grad_guard();
         let mut all = self.export_tables();
         all.extend(self.linears().flat_map(Linear::export));
         all.extend(self.norms().flat_map(|norm| norm.export(self.kind())));
+        for (_, tensor) in &mut all {
+            *tensor = in_kind(tensor, self.kind());
+        }
         all.sort_by(|a, b| a.0.cmp(&b.0));
         all
     }

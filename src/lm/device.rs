@@ -1,6 +1,6 @@
 //! Which device and number type a model runs in; opens the CUDA half of libtorch where there is one.
 
-use std::ffi::{CStr, c_char};
+use std::ffi::CStr;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::OnceLock;
@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use serde::{Serialize, Serializer};
 use tch::{Device, Kind};
 
+use super::native::forbid_tf32;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The device a user asks for.
@@ -183,6 +184,10 @@ pub fn resolve(device: &DeviceChoice, dtype: DtypeChoice) -> Result<(Devices, Ki
             Devices { first, all: list.clone() }
         }
     };
+    if devices.first().is_cuda() {
+        // Products in f32 are asked for where they must be exact.
+        forbid_tf32()?;
+    }
     let kind = match (dtype, devices.first()) {
         (DtypeChoice::Auto, Device::Cpu) if !cpu_has_bf16() => Kind::Float,
         (DtypeChoice::F32, _) => Kind::Float,
@@ -237,32 +242,6 @@ fn cuda(n: usize) -> Result<Device> {
             .hint(format!("this machine has {count}, numbered from 0")));
     }
     Ok(Device::Cuda(n))
-}
-
-#[expect(unsafe_code, reason = "tch does not tell it")]
-unsafe extern "C" {
-    fn w2s_free_memory(device: i32, free: *mut u64, text: *mut c_char, size: usize) -> i32;
-}
-
-/// Returns the free memory of a GPU, in bytes; `None` of the CPU.
-#[expect(unsafe_code, reason = "a call of C++ through a C interface")]
-pub(super) fn free_memory(device: Device) -> Result<Option<u64>> {
-    let Device::Cuda(n) = device else { return Ok(None) };
-    let (mut free, mut text) = (0, [0; 512]);
-    // SAFETY: the callee writes one number, and a text that ends in a NUL into a buffer of the size
-    // that is said.
-    let (status, text) = unsafe {
-        let status = w2s_free_memory(n as i32, &mut free, text.as_mut_ptr(), text.len());
-        (status, CStr::from_ptr(text.as_ptr()).to_string_lossy().into_owned())
-    };
-    if status == 0 {
-        return Ok(Some(free));
-    }
-    let reason = text.lines().next().unwrap_or("unknown failure");
-    Err(Error::new(
-        ErrorKind::Device,
-        format!("device `cuda:{n}` does not tell its memory: {reason}"),
-    ))
 }
 
 /// The name by which a user asks for a device.

@@ -9,12 +9,14 @@ use std::process::Command;
 /// OpenMP's threads sleep while they wait, after a moment of looking: threads that never sleep halve
 /// the speed of a machine that has anything else to do; threads that sleep at once take a third
 /// longer over a step of decoding. The memory of tensors up to 32 MB is kept for the next and not
-/// given back to the system each time; that of larger ones is given back at once.
-const ENVIRONMENT: [(&str, &str); 4] = [
+/// given back to the system each time; that of larger ones is given
+/// back at once. CUDA's products repeat to the bit with workspaces of this size only.
+const ENVIRONMENT: [(&str, &str); 5] = [
     ("OMP_WAIT_POLICY", "passive"),
     ("GOMP_SPINCOUNT", "5000"),
     ("MALLOC_MMAP_THRESHOLD_", "33554432"),
     ("MALLOC_TRIM_THRESHOLD_", "268435456"),
+    ("CUBLAS_WORKSPACE_CONFIG", ":4096:8"),
 ];
 
 /// Starts the program again with settings that its libraries read before `main`, where the user has

@@ -8,6 +8,7 @@ use tch::{Kind, Tensor};
 
 use super::cache::{BatchCache, KvCache};
 use super::decoder::{Decoder, NewTokens};
+use super::native::copied;
 use super::tokenizer::Tokenizer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::SeedStream;
@@ -90,8 +91,8 @@ pub fn end_tokens(folder: &Path) -> Result<Vec<u32>> {
     Ok(Vec::new())
 }
 
-/// Most tokens of one pass over a prompt.
-const PREFILL_TOKENS: usize = 512;
+/// Most tokens of one pass over a prompt, on the CPU and on a GPU, which needs more of them to be busy.
+const PREFILL_TOKENS: [usize; 2] = [512, 4096];
 
 /// Returns what the model writes after each of `prompts`, in their order.
 ///
@@ -179,6 +180,7 @@ pub fn generate(
 /// What all prompts begin with is run once; the rest is packed, many prompts a pass, and a prompt
 /// does not repeat what it shares with its neighbour in the pass.
 fn prefill(decoder: &Decoder, tokens: &[Vec<u32>], num_new: usize) -> Result<(BatchCache, Tensor)> {
+    let most = PREFILL_TOKENS[usize::from(decoder.device().is_cuda())];
     let mut path = decoder.new_cache();
     let lens: Vec<usize> = tokens.iter().map(Vec::len).collect();
     let batch = BatchCache::new(&path, &lens, num_new);
@@ -188,7 +190,7 @@ fn prefill(decoder: &Decoder, tokens: &[Vec<u32>], num_new: usize) -> Result<(Ba
         .map(|ids| num_shared(&tokens[0], ids).min(ids.len() - 1))
         .min()
         .unwrap_or_default();
-    for chunk in tokens[0][..shared].chunks(PREFILL_TOKENS) {
+    for chunk in tokens[0][..shared].chunks(most) {
         let _ = run_chain(decoder, chunk, &mut path)?;
     }
     let mut last = Vec::with_capacity(tokens.len());
@@ -196,9 +198,9 @@ fn prefill(decoder: &Decoder, tokens: &[Vec<u32>], num_new: usize) -> Result<(Ba
     while next < tokens.len() {
         path.truncate(shared);
         let first = &tokens[next][shared..];
-        if first.len() > PREFILL_TOKENS {
+        if first.len() > most {
             let mut x_ld = Tensor::new();
-            for chunk in first.chunks(PREFILL_TOKENS) {
+            for chunk in first.chunks(most) {
                 x_ld = run_chain(decoder, chunk, &mut path)?;
             }
             last.push(x_ld.narrow(0, x_ld.size()[0] - 1, 1));
@@ -218,7 +220,7 @@ fn prefill(decoder: &Decoder, tokens: &[Vec<u32>], num_new: usize) -> Result<(Ba
                 }
                 None => Vec::new(),
             };
-            if ids.len() + own.len() - mine.len() > PREFILL_TOKENS {
+            if ids.len() + own.len() - mine.len() > most {
                 break;
             }
             for &id in &own[mine.len()..] {
@@ -263,13 +265,9 @@ fn choose(
     let logits_bv = decoder.logits(x_bd);
     // A NaN counts as the largest, so only the largest are looked at.
     let best_b1 = logits_bv.argmax(-1, true);
-    if logits_bv.gather(1, &best_b1, false).isnan().any().int64_value(&[]) != 0 {
-        return Err(Error::new(ErrorKind::Numeric, "the model gave NaN while writing").hint(
-            "the weights may be damaged, or too large for this number type; try `--dtype f32`",
-        ));
-    }
-    let ids: Vec<i64> = match sampling {
-        Sampling::Greedy => Vec::try_from(best_b1.squeeze_dim(1))?,
+    let is_nan = logits_bv.gather(1, &best_b1, false).isnan().any();
+    let chosen_b = match sampling {
+        Sampling::Greedy => best_b1.squeeze_dim(1),
         Sampling::Temperature(temperature) => {
             // Inverse transform with a draw of our own: libtorch's generator is one for all rows.
             let cumulative_bv =
@@ -278,15 +276,22 @@ fn choose(
                 .iter()
                 .map(|&row| streams.rng("generate", &[row as u64, step as u64]).random())
                 .collect();
-            let draws_b1 =
-                Tensor::from_slice(&draws).unsqueeze(1).to_device(cumulative_bv.device());
+            let draws_b = copied(&Tensor::f_from_slice(&draws)?, cumulative_bv.device())?;
             // Scaled by the total, which rounding leaves a little off 1.
             let last = cumulative_bv.size()[1] - 1;
-            let targets_b1 = draws_b1 * cumulative_bv.narrow(1, last, 1);
+            let targets_b1 = draws_b.unsqueeze(1) * cumulative_bv.narrow(1, last, 1);
             let below_bv = cumulative_bv.le_tensor(&targets_b1).to_kind(Kind::Int64);
-            Vec::try_from(below_bv.sum_dim_intlist(1_i64, false, Kind::Int64).clamp(0, last))?
+            below_bv.sum_dim_intlist(1_i64, false, Kind::Int64).clamp(0, last)
         }
     };
+    // One reading waits for the device, not two.
+    let read = Tensor::f_cat(&[chosen_b, is_nan.to_kind(Kind::Int64).unsqueeze(0)], 0)?;
+    let mut ids: Vec<i64> = Vec::try_from(read)?;
+    if ids.pop() != Some(0) {
+        return Err(Error::new(ErrorKind::Numeric, "the model gave NaN while writing").hint(
+            "the weights may be damaged, or too large for this number type; try `--dtype f32`",
+        ));
+    }
     Ok(ids.into_iter().map(|id| id as u32).collect())
 }
 

@@ -10,7 +10,7 @@ use super::cache::KeyValues;
 use super::checkpoint::Checkpoint;
 use super::config::{Activation, Layout, LmConfig, NormKind, QkNorm};
 use super::linear::{Dropout, Linear, Several};
-use super::own_tensor::{OwnTensor, leaf};
+use super::own_tensor::{OwnTensor, in_kind, leaf};
 use super::rope::Turn;
 use crate::error::Result;
 
@@ -93,10 +93,14 @@ impl Norm {
 
     pub(super) fn forward(&self, x: &Tensor) -> Tensor {
         let size = self.weight.size();
-        if let Some(bias) = &self.bias {
-            return x.layer_norm(size, Some(&self.weight), Some(bias), self.eps, false);
-        }
         let kind = x.kind();
+        if let Some(bias) = &self.bias {
+            // A weight that trains is held in f32.
+            let of = self.weight.kind();
+            let normed =
+                in_kind(x, of).layer_norm(size, Some(&self.weight), Some(bias), self.eps, false);
+            return in_kind(&normed, kind);
+        }
         if kind == tch::Kind::Float {
             return self.rms(x);
         }
@@ -130,6 +134,11 @@ fn multiply(mut x: Tensor, other: &Tensor) -> Tensor {
 
 /// What the layers of one forward pass share.
 pub(super) struct Pass<'a> {
+    /// The tokens and their positions, `[L]`, where the embedding lies.
+    pub(super) ids_l: Tensor,
+    pub(super) positions_l: Tensor,
+    /// Other numbers that came along, where the head lies.
+    pub(super) numbers: Tensor,
     /// Rotations and masks on each device of the model.
     pub(super) stages: Vec<OnDevice>,
     /// What the inputs of adapters are multiplied by; `None`: nothing.

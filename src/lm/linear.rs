@@ -190,6 +190,11 @@ impl Linear {
         self.modules.iter().any(|module| module.lora.is_some())
     }
 
+    /// Returns how many of its modules have an adapter.
+    pub(super) fn num_adapted(&self) -> usize {
+        self.modules.iter().filter(|module| module.lora.is_some()).count()
+    }
+
     /// Returns whether a tensor of it trains.
     pub(super) fn trains(&self) -> bool {
         let lora = |module: &Module| module.lora.as_ref().is_some_and(|l| l.a_rd.requires_grad());

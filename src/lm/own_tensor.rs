@@ -1,6 +1,6 @@
 //! One of a model's own tensors, made to train.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// One of the model's own tensors, training.
 #[derive(Debug)]
@@ -19,7 +19,15 @@ impl OwnTensor {
     }
 }
 
-/// Returns a copy that trains; the original may be a file that is mapped read-only.
+/// Returns a copy in f32 that trains; the original may be a file that is mapped read-only.
 pub(super) fn leaf(tensor: &Tensor) -> Tensor {
-    tensor.detach().copy().set_requires_grad(true)
+    tensor.detach().to_dtype(Kind::Float, false, true).set_requires_grad(true)
+}
+
+/// Returns a weight in the number type that a pass computes in; one that trains is held in f32.
+pub(super) fn in_kind(weight: &Tensor, kind: Kind) -> Tensor {
+    match weight.kind() == kind {
+        true => weight.shallow_clone(),
+        false => weight.to_kind(kind),
+    }
 }

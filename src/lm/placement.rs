@@ -10,7 +10,8 @@ use std::fmt;
 use tch::{Device, Kind};
 
 use super::config::{LmConfig, NormKind, NormPlacement, QkNorm};
-use super::device::{Devices, free_memory, name};
+use super::device::{Devices, name};
+use super::native::free_memory;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The devices of a model and how many consecutive blocks lie on each.

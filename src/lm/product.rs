@@ -4,6 +4,8 @@ use std::ops::RangeInclusive;
 
 use tch::{Device, Kind, Tensor};
 
+use super::own_tensor::in_kind;
+
 /// Rows of a product for which MKL reads a wide weight slowly unless it is given in parts.
 const ROWS_IN_PARTS: RangeInclusive<i64> = 3..=14;
 /// Outputs of such a part for each thread.
@@ -14,6 +16,10 @@ const PART_PER_THREAD: i64 = 192;
 /// How fast MKL reads depends on the shape: the head of SmolLM2 (49,152 x 576) behind 8 rows takes
 /// 9.7 ms at once and 5.8 ms in parts of 384 outputs (2 threads).
 pub(super) fn product(x_ld: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Tensor {
+    if weight.kind() != x_ld.kind() {
+        let bias = bias.map(|bias| in_kind(bias, x_ld.kind()));
+        return x_ld.linear(&in_kind(weight, x_ld.kind()), bias.as_ref());
+    }
     let (num_rows, num_out) = (x_ld.size()[0], weight.size()[0]);
     let part = PART_PER_THREAD * i64::from(tch::get_num_threads());
     if weight.device() != Device::Cpu

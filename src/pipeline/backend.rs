@@ -185,7 +185,12 @@ impl Backend {
     /// Gives a local model back to the session, or what was counted for a server.
     pub(super) fn give_back(self, session: &mut Session) {
         match self {
-            Self::Local(scorer) => session.give_back(*scorer),
+            Self::Local(scorer) => {
+                if let Some(halved) = scorer.halved() {
+                    session.voice.warn(&Warning::PassHalved(halved));
+                }
+                session.give_back(*scorer);
+            }
             Self::Server(mut served) => {
                 if let Some(counted) = served.scorer.take_counted() {
                     session.count_served(counted);

@@ -17,7 +17,7 @@ use super::voice::Voice;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::{
     ADAPTER_CONFIG, ADAPTER_WEIGHTS, ChatTemplate, Decoder, DeviceChoice, Devices, DtypeChoice,
-    RANDOM_WEIGHTS, resolve_device,
+    RANDOM_WEIGHTS, repeats_to_the_byte, resolve_device,
 };
 use crate::run::{BLOCKS, GoldUse, Input, Origin, RunDir};
 use crate::score::{LmScorer, LmScorerOptions, MemorySize};
@@ -60,7 +60,7 @@ pub struct ModelOptions {
     #[arg(long, value_name = "TOKENS", alias = "max_num_batched_tokens")]
     pub pack_tokens: Option<usize>,
     /// Working memory besides the weights, such as 800M or 3.5G; passes are made smaller to keep
-    /// within it [default: half of the machine's memory on the CPU, no limit on a GPU]
+    /// within it [default: half of the machine's memory on the CPU, nine tenths of what is free on a GPU]
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<MemorySize>,
     /// CPU threads; their number changes the last bits of results [default: the machine's cores, or
@@ -68,6 +68,11 @@ pub struct ModelOptions {
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
 }
+
+/// What can be promised of a GPU.
+const REPEATS: &str = "same bytes on the same kind of GPU and driver, with the same passes; passes are made smaller where memory runs out";
+/// And where the program did not start itself, so that CUDA's products may differ.
+const NO_REPEATS: &str = "not to the byte: CUBLAS_WORKSPACE_CONFIG is neither :4096:8 nor :16:8, so training is not deterministic";
 
 impl ModelOptions {
     /// Returns the model in a folder, or behind an address such as `http://HOST:8000/v1#NAME`, with the
@@ -113,6 +118,19 @@ impl ModelOptions {
             asked => asked,
         };
         Self { dtype, ..self.clone() }
+    }
+
+    /// The same model for a training of all its weights: in bf16 on a GPU, with weights in f32 beside,
+    /// and in f32 on the CPU, unless a number type is asked for.
+    pub(super) fn for_all_weights(&self) -> Self {
+        let on_gpu = || {
+            let settled = resolve_device(&self.device, DtypeChoice::F32);
+            settled.is_ok_and(|(devices, _)| devices.first().is_cuda())
+        };
+        match self.dtype {
+            DtypeChoice::Auto if on_gpu() => Self { dtype: DtypeChoice::Bf16, ..self.clone() },
+            _ => self.in_f32(),
+        }
     }
 
     /// How the model scores.
@@ -246,6 +264,12 @@ impl ModelOptions {
         settings.insert("device".into(), devices.into());
         if placement.is_spread() {
             settings.insert(BLOCKS.into(), placement.to_string().into());
+        }
+        if decoder.device().is_cuda() {
+            settings.insert("attention".into(), decoder.attention().into());
+            settings.insert("tf32".into(), false.into());
+            let repeats = if repeats_to_the_byte() { REPEATS } else { NO_REPEATS };
+            settings.insert("repeats".into(), repeats.into());
         }
         settings.insert("dtype".into(), format!("{:?}", decoder.kind()).to_lowercase().into());
         settings.insert("max_context".into(), (*max_context).into());

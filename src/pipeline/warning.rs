@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use crate::eval::Collapse;
-use crate::score::Misses;
+use crate::score::{Halved, Misses};
 
 /// Something that ends no run and should make a person look.
 #[derive(Clone, Debug, PartialEq)]
@@ -116,6 +116,8 @@ pub enum Warning {
         /// The run folder.
         run: PathBuf,
     },
+    /// Memory ran out, and passes were made smaller.
+    PassHalved(Halved),
     /// The entropy does not tell right labels from wrong ones.
     EntropyDoubted {
         /// The run folder.

@@ -6,14 +6,15 @@ use std::rc::Rc;
 
 use tch::{Device, Kind, Tensor};
 
-use super::forest::{Ask, Forest};
-use super::memory::{Footprint, MemorySize, total};
+use super::forest::{Ask, Forest, Step};
+use super::memory::{Footprint, Halved, LEAST_PACK, MemorySize, total};
 use super::work::{Work, pretended};
 use super::{LabelScores, PromptTree, Scorer, Usage};
 use crate::error::{Error, ErrorKind, Result};
+use crate::guard::within_memory;
 use crate::lm::{
-    Adapter, ChatTemplate, Decoder, DeviceChoice, Devices, DtypeChoice, KvCache, Message, Moment,
-    NewTokens, Tokenizer, Tokens, question_boundary,
+    Adapter, Asked, ChatTemplate, Decoder, DeviceChoice, Devices, DtypeChoice, KvCache, Message,
+    Moment, NewTokens, PassPlan, Target, Tokenizer, Tokens, question_boundary,
 };
 
 /// How a [`LmScorer`] runs; none of it changes the answers beyond rounding.
@@ -27,8 +28,8 @@ pub struct LmScorerOptions {
     pub max_pack_tokens: Option<usize>,
     /// The longest prompt in tokens; `None`: what the model was made for.
     pub max_context_tokens: Option<usize>,
-    /// Working memory besides the weights; `None`: half of the machine's memory (CPU), no limit
-    /// (GPU).
+    /// Working memory besides the weights; `None`: half of the machine's memory (CPU), nine tenths of
+    /// what is free beside the weights (GPU).
     pub memory: Option<MemorySize>,
 }
 
@@ -70,6 +71,11 @@ pub struct LmScorer {
     distrust_extend: bool,
     /// What would have been run, if nothing is.
     counted: Option<Work>,
+    /// That memory ran out and passes were made smaller.
+    halved: Option<Halved>,
+    /// The most tokens of a pass that there is memory for.
+    #[cfg(test)]
+    room: Option<usize>,
 }
 
 impl LmScorer {
@@ -103,7 +109,7 @@ impl LmScorer {
         let decoder = Decoder::load(folder, devices, kind)?;
         let cpu = !decoder.device().is_cuda();
         let mut scorer = Self {
-            footprint: Footprint::of(decoder.config(), kind.elt_size_in_bytes(), cpu),
+            footprint: Footprint::of(decoder.config(), kind, cpu),
             budget: MemorySize(u64::MAX),
             cache: decoder.new_cache(),
             folder: folder.to_path_buf(),
@@ -115,6 +121,9 @@ impl LmScorer {
             max_tokens: 1,
             distrust_extend: false,
             counted: None,
+            halved: None,
+            #[cfg(test)]
+            room: None,
         };
         scorer.begin_anew(options)?;
         Ok(scorer)
@@ -141,7 +150,11 @@ impl LmScorer {
         }
         let share = || match device {
             Device::Cpu => total().map(|size| MemorySize(size.0 / 2)),
-            _ => None,
+            _ => {
+                let devices = self.decoder.placement().stages().iter().map(|(device, _)| *device);
+                // The rest is for what nobody counts: workspaces of libraries, pieces too small to use.
+                crate::lm::working_memory(devices).map(|free| MemorySize(free / 10 * 9))
+            }
         };
         let default_pack = if device.is_cuda() { PACK_CUDA } else { PACK_CPU };
         self.budget = options.memory.or_else(share).unwrap_or(MemorySize(u64::MAX));
@@ -150,6 +163,7 @@ impl LmScorer {
         self.max_tokens = max_tokens;
         self.distrust_extend = false;
         self.counted = None;
+        self.halved = None;
         self.chat = OnceCell::new();
         self.moment = None;
         Ok(())
@@ -185,6 +199,28 @@ impl LmScorer {
         let rows = (LOGIT_ELEMENTS / self.decoder.config().vocab_size).max(1);
         let (pack, rows) = self.footprint.fit(self.budget, longest, self.max_pack, rows)?;
         Ok(self.footprint.bytes(longest, pack, rows))
+    }
+
+    /// Returns the passes that scoring `tree` would make, one after the other.
+    ///
+    /// # Errors
+    /// As [`Scorer::score`].
+    pub fn passes(&mut self, tree: &PromptTree) -> Result<Vec<PassPlan>> {
+        let Built { forest, .. } = self.build(tree)?;
+        let rows = (LOGIT_ELEMENTS / self.decoder.config().vocab_size).max(1);
+        let (pack, _) =
+            self.footprint.fit(self.budget, forest.longest_path(), self.max_pack, rows)?;
+        let pass = |step: Step| {
+            let mut rows: Vec<usize> = step.asks.iter().map(|(row, _)| *row).collect();
+            rows.dedup();
+            PassPlan { past: step.keep, parents: step.parents, num_rows: rows.len() }
+        };
+        Ok(forest.plan(pack).into_iter().map(pass).collect())
+    }
+
+    /// Returns by how much passes were made smaller because memory ran out; `None`: it did not.
+    pub fn halved(&self) -> Option<Halved> {
+        self.halved
     }
 
     /// What was counted instead of run; `None` of a scorer that runs.
@@ -356,33 +392,52 @@ impl LmScorer {
         Ok(())
     }
 
-    /// Adds the log-probabilities asked for in one pass to the scores.
-    fn collect(
-        &self,
-        x_ld: &Tensor,
-        asks: &[(usize, Ask)],
-        per_block: usize,
-        scores: &mut [LabelScores],
-    ) -> Result<()> {
-        let mut rows: Vec<usize> = asks.iter().map(|(token, _)| *token).collect();
-        rows.sort_unstable();
-        rows.dedup();
-        for block in rows.chunks(per_block) {
-            let (first, last) = (block[0], block[block.len() - 1]);
-            let mine: Vec<&(usize, Ask)> =
-                asks.iter().filter(|(token, _)| (first..=last).contains(token)).collect();
-            let device = x_ld.device();
-            let index: Vec<i64> = block.iter().map(|&row| row as i64).collect();
-            let x_rd = x_ld.index_select(0, &Tensor::f_from_slice(&index)?.to_device(device));
-            let row_of = |token: usize| block.binary_search(&token).unwrap_or(0);
-            let at: Vec<usize> = mine.iter().map(|(token, _)| row_of(*token)).collect();
-            let targets: Vec<u32> = mine.iter().map(|(_, ask)| ask.target).collect();
-            let picked = self.decoder.token_logprobs(&x_rd, &at, &targets)?;
-            for ((_, ask), value) in mine.iter().zip(picked) {
-                scores[ask.question].logprobs[ask.label] += value;
+    /// Runs the passes and returns the log-probabilities that they are asked for, which are read when the
+    /// last pass has begun.
+    fn run(&mut self, steps: &[Step], rows_per_block: usize) -> Result<Vec<(Ask, f64)>> {
+        self.cache.truncate(0);
+        let (mut asks, mut picked) = (Vec::new(), Vec::new());
+        for step in steps {
+            #[cfg(test)]
+            if self.room.is_some_and(|most| step.ids.len() > most) {
+                let message = "CUDA out of memory. Tried to allocate 2.00 GiB.";
+                return Err(Error::new(ErrorKind::Internal, message));
+            }
+            self.cache.truncate(step.keep);
+            let new = NewTokens { ids: &step.ids, parents: &step.parents };
+            let target = |&(row, ask): &(usize, Ask)| Target { row, id: ask.target };
+            let targets: Vec<Target> = step.asks.iter().map(target).collect();
+            let asked =
+                self.decoder.forward_asked(new, &mut self.cache, &targets, rows_per_block)?;
+            if let Some(Asked { order, logprobs }) = asked {
+                asks.extend(order.into_iter().map(|at| step.asks[at].1));
+                picked.push(logprobs);
             }
         }
-        Ok(())
+        if picked.is_empty() {
+            return Ok(Vec::new());
+        }
+        let picked: Vec<f64> = Vec::try_from(Tensor::cat(&picked, 0).f_to_device(Device::Cpu)?)?;
+        Ok(asks.into_iter().zip(picked).collect())
+    }
+
+    /// Makes passes half as large as the largest of `steps`, from now on.
+    fn halve(&mut self, steps: &[Step]) -> Result<()> {
+        let largest = steps.iter().map(|step| step.ids.len()).max().unwrap_or(0);
+        if largest <= LEAST_PACK {
+            let message = format!("there is no memory for a pass of {largest} tokens");
+            return Err(Error::new(ErrorKind::Device, message).hint(
+                "free memory on the device, spread the model by `--device all`, or use a smaller `--dtype`",
+            ));
+        }
+        self.max_pack = (largest / 2).max(LEAST_PACK);
+        self.halved = Some(Halved {
+            from: self.halved.map_or(largest, |before| before.from),
+            to: self.max_pack,
+        });
+        self.cache = self.decoder.new_cache();
+        let devices = self.decoder.placement().stages().iter().map(|(device, _)| *device);
+        crate::lm::gather_memory(devices)
     }
 }
 
@@ -400,22 +455,27 @@ impl Scorer for LmScorer {
         }
         let Built { forest, mut scores } = built;
         let _no_grad = tch::no_grad_guard();
-        self.cache.truncate(0);
         let rows = (LOGIT_ELEMENTS / self.decoder.config().vocab_size).max(1);
-        let (pack, rows) =
-            self.footprint.fit(self.budget, forest.longest_path(), self.max_pack, rows)?;
-        for step in forest.plan(pack) {
+        loop {
+            let (pack, rows) =
+                self.footprint.fit(self.budget, forest.longest_path(), self.max_pack, rows)?;
+            let steps = forest.plan(pack);
             if let Some(counted) = &mut self.counted {
-                let mut rows: Vec<usize> = step.asks.iter().map(|(row, _)| *row).collect();
-                rows.dedup();
-                counted.add_pass(step.keep, &step.parents, rows.len());
-                continue;
+                for step in steps {
+                    let mut rows: Vec<usize> = step.asks.iter().map(|(row, _)| *row).collect();
+                    rows.dedup();
+                    counted.add_pass(step.keep, &step.parents, rows.len());
+                }
+                break;
             }
-            self.cache.truncate(step.keep);
-            let new = NewTokens { ids: &step.ids, parents: &step.parents };
-            let x_ld = self.decoder.forward(new, &mut self.cache)?;
-            if !step.asks.is_empty() {
-                self.collect(&x_ld, &step.asks, rows, &mut scores)?;
+            match within_memory(|| self.run(&steps, rows))? {
+                Some(picked) => {
+                    for (ask, value) in picked {
+                        scores[ask.question].logprobs[ask.label] += value;
+                    }
+                    break;
+                }
+                None => self.halve(&steps)?,
             }
         }
         if self.counted.is_some() {
@@ -455,3 +515,7 @@ impl Scorer for LmScorer {
         self.chat_template()?.before_answer(&[message])
     }
 }
+
+#[cfg(test)]
+#[path = "lm_scorer_tests.rs"]
+mod tests;

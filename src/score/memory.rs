@@ -5,8 +5,10 @@ use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
 
+use tch::Kind;
+
 use crate::error::{Error, ErrorKind, Result};
-use crate::lm::LmConfig;
+use crate::lm::{LmConfig, attention_bytes};
 
 /// An amount of memory, in bytes; reads and writes `512M` or `3.5G` (powers of 1024).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,28 +73,48 @@ pub(super) struct Footprint {
     mask_reach: u64,
     /// Logits of one row and their softmax, in f32.
     row_bytes: u64,
+    /// What attention takes whatever the pass.
+    fixed_bytes: u64,
+}
+
+/// Passes that were made smaller because memory ran out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Halved {
+    /// Tokens of the pass that there was no memory for.
+    pub from: usize,
+    /// Most tokens of a pass since.
+    pub to: usize,
 }
 
 /// The smallest pass that is worth making.
-const LEAST_PACK: usize = 16;
+pub(super) const LEAST_PACK: usize = 16;
 
 impl Footprint {
     /// Returns what passes of a model take on a CPU or, otherwise, on a GPU.
-    pub(super) fn of(config: &LmConfig, element_bytes: usize, cpu: bool) -> Self {
-        let element = element_bytes as u64;
+    pub(super) fn of(config: &LmConfig, kind: Kind, cpu: bool) -> Self {
+        let element = kind.elt_size_in_bytes() as u64;
         let kv = (config.num_key_value_heads * config.head_dim) as u64;
         let heads = config.num_attention_heads * config.head_dim;
         let wide = (3 * config.intermediate_size).max(5 * heads + 4 * kv as usize);
-        // Masks reach over windows, and on a GPU over the whole path.
+        // Masks reach over windows.
         let window = config.layers.iter().filter_map(|layer| layer.sliding_window).max();
-        let mask_reach = if cpu { window.unwrap_or(0) as u64 } else { u64::MAX };
+        let mask_reach = window.unwrap_or(0) as u64;
+        let (token_bytes, fixed_bytes) = match cpu {
+            true => (0, 0),
+            false => attention_bytes(config, kind),
+        };
         Self {
             held_bytes: 2 * kv * config.layers.len() as u64 * element,
-            token_bytes: (4 * config.hidden_size + wide) as u64 * element,
-            // Masks are made in f32 and then cast; attention makes a copy of its own.
-            pair_bytes: (4 + 2 * element) * if window.is_some() { 2 } else { 1 },
+            token_bytes: (4 * config.hidden_size + wide) as u64 * element + token_bytes,
+            // Masks are made in f32 and then cast; attention makes a copy of its own. A GPU has none.
+            pair_bytes: match (cpu, window) {
+                (false, _) => 0,
+                (true, None) => 4 + 2 * element,
+                (true, Some(_)) => 2 * (4 + 2 * element),
+            },
             mask_reach,
             row_bytes: 8 * config.vocab_size as u64,
+            fixed_bytes,
         }
     }
 
@@ -104,6 +126,7 @@ impl Footprint {
         held + pack * self.token_bytes
             + pack * (path.min(self.mask_reach) + pack) * self.pair_bytes
             + rows * self.row_bytes
+            + self.fixed_bytes
     }
 
     /// Returns the largest pass up to `wanted` tokens, and the most rows of logits at once up to
@@ -155,6 +178,7 @@ pub(crate) fn total() -> Option<MemorySize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lm::{DeviceWork, PassPlan, SeenBy};
 
     #[test]
     fn sizes_are_read_and_written() {
@@ -176,6 +200,39 @@ mod tests {
         assert_eq!(text.trim_matches('"').parse(), Ok(odd));
     }
 
+    /// What passes are sized by is no less than what is counted from their plans.
+    #[test]
+    fn passes_on_a_gpu_take_no_more_than_they_are_sized_by() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity/llama");
+        let mut config = LmConfig::read(&folder.join("config.json")).unwrap();
+        // Llama-3-8B's shape.
+        (config.hidden_size, config.intermediate_size, config.vocab_size) = (4096, 14_336, 128_256);
+        (config.num_attention_heads, config.num_key_value_heads, config.head_dim) = (32, 8, 128);
+        config.layers = vec![config.layers[0]; 32];
+        let footprint = Footprint::of(&config, Kind::BFloat16, false);
+        let past = 6656;
+        for (head, ends, len) in [(4096, 0, 0), (1500, 64, 40), (96, 500, 8), (3500, 59, 10)] {
+            let mut parents: Vec<Option<usize>> =
+                (0..head).map(|i: usize| i.checked_sub(1)).collect();
+            for _ in 0..ends {
+                let begin = parents.len();
+                parents
+                    .extend((0..len).map(|i| Some(if i == 0 { head - 1 } else { begin + i - 1 })));
+            }
+            let num = parents.len();
+            let pass = PassPlan { past, parents, num_rows: 128 };
+            let work = DeviceWork::of_tree(&config, Kind::BFloat16, &[pass], SeenBy::Calls);
+            let held = (past + num) as u64 * footprint.held_bytes * 3 / 2;
+            let sized = footprint.bytes(past, num, 128) - held;
+            assert!(work.most_bytes <= sized, "{num} tokens: {} of {sized}", work.most_bytes);
+            // Nor so much more that passes would be small for nothing.
+            assert!(sized < 6 * work.most_bytes, "{num} tokens: {} of {sized}", work.most_bytes);
+        }
+        // A whole pass in what an H200 has beside the weights.
+        let free = MemorySize(110 << 30);
+        assert_eq!(footprint.fit(free, past, 4096, 523).unwrap(), (4096, 523));
+    }
+
     #[test]
     fn the_least_that_is_named_would_do() {
         let footprint = Footprint {
@@ -184,6 +241,7 @@ mod tests {
             pair_bytes: 12,
             mask_reach: 700,
             row_bytes: 400_000,
+            fixed_bytes: 0,
         };
         let fit = |bytes, path| footprint.fit(MemorySize(bytes), path, 512, 256);
         assert_eq!(fit(u64::MAX, 4000).unwrap(), (512, 256));

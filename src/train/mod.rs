@@ -27,7 +27,7 @@ pub use events::EventFile;
 pub use group::{Group, Patience};
 pub use item::{Answer, Item, ItemBuilder, TooLong};
 pub use loss::{ClassLoss, Loss};
-pub use memory::{pass_bytes, pass_tokens};
+pub use memory::{PassMemory, TrainedParts};
 pub use optimizer::{AdamW, Decay, Parameter, Schedule};
 pub use rank::ProcessRank;
 pub use state::State;

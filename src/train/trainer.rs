@@ -9,8 +9,12 @@ use super::loss::{ClassLoss, Loss};
 use super::optimizer::{AdamW, Decay, Parameter, Schedule};
 use super::state::State;
 use crate::error::{Error, ErrorKind, Result};
-use crate::lm::{AdapterDropout, Decoder, Derivatives, NewTokens, TrainTokens};
+use crate::guard::within_memory;
+use crate::lm::{
+    AdapterDropout, Decoder, Derivatives, Deterministic, NewTokens, TrainTokens, gather_memory,
+};
 use crate::run::SeedStream;
+use crate::score::Halved;
 
 /// How a model is trained. The defaults are those of RA's recipe.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -115,6 +119,13 @@ pub struct Trainer<'a> {
     step: usize,
     /// The epoch whose batches are held, and they.
     epoch: (usize, Vec<Vec<usize>>),
+    /// That memory ran out and passes were made smaller, until it is told.
+    halved: Option<Halved>,
+    /// So that a training that goes on ends with the bytes of one that was never stopped.
+    _repeats: Deterministic,
+    /// The most tokens of a pass that there is memory for.
+    #[cfg(test)]
+    room: Option<usize>,
 }
 
 impl<'a> Trainer<'a> {
@@ -155,6 +166,10 @@ impl<'a> Trainer<'a> {
             group: None,
             step: 0,
             epoch,
+            halved: None,
+            _repeats: Deterministic::on(decoder.device())?,
+            #[cfg(test)]
+            room: None,
         })
     }
 
@@ -264,9 +279,10 @@ impl<'a> Trainer<'a> {
         }
         let at = self.step - self.plan.begin_of(epoch);
         let batches = self.epoch.1.len();
-        let items: Vec<&Item> = self.epoch.1[at].iter().map(|&i| &self.items[i]).collect();
-        self.optimizer.zero_grad();
-        let local = self.accumulate(&items).map(|(loss, tokens)| vec![loss, tokens as f64]);
+        let all = self.items;
+        let items: Vec<&Item> = self.epoch.1[at].iter().map(|&i| &all[i]).collect();
+        let local = self.accumulate_within_memory(&items);
+        let local = local.map(|(loss, tokens)| vec![loss, tokens as f64]);
         let local = local.map_err(|e| match e.kind() {
             ErrorKind::Group => e,
             kind => self.of_batch(&items, kind, e.message()),
@@ -322,11 +338,51 @@ impl<'a> Trainer<'a> {
         match kind {
             ErrorKind::Data => error
                 .hint("logconf needs questions of as many labels each; `--loss entropy` does not"),
+            ErrorKind::Device => error.hint(
+                "use `--recompute`, a smaller `--dtype`, or spread the model by `--device all`",
+            ),
             ErrorKind::Numeric => error.hint(
                 "the step was not made; try a lower `--lr`, more `--warmup-steps`, or `--dtype f32`",
             ),
             _ => error,
         }
+    }
+
+    /// As [`accumulate`](Self::accumulate) from nothing, in smaller passes where memory runs out.
+    fn accumulate_within_memory(&mut self, items: &[&Item]) -> Result<(f64, usize)> {
+        loop {
+            self.optimizer.zero_grad();
+            // Of several processes the others would wait for sums that were made.
+            if self.group.is_some() {
+                return self.accumulate(items);
+            }
+            match within_memory(|| self.accumulate(items))? {
+                Some(done) => return Ok(done),
+                None => self.halve(items)?,
+            }
+        }
+    }
+
+    /// Makes passes half as large as the largest of this batch, from now on.
+    fn halve(&mut self, items: &[&Item]) -> Result<()> {
+        let s = &self.settings;
+        let packs = Pack::of_share(items, s.pass_tokens, s.pass_sequences, self.share());
+        let largest = packs.iter().max_by_key(|pack| pack.ids.len());
+        let (num_tokens, num_units) =
+            largest.map_or((0, 0), |pack| (pack.ids.len(), pack.units.len()));
+        if num_units < 2 {
+            let message = format!("there is no memory for a pass of {num_tokens} tokens");
+            return Err(Error::new(ErrorKind::Device, message));
+        }
+        self.settings.pass_tokens = num_tokens / 2;
+        let from = self.halved.map_or(num_tokens, |before| before.from);
+        self.halved = Some(Halved { from, to: num_tokens / 2 });
+        gather_memory(self.decoder.placement().stages().iter().map(|(device, _)| *device))
+    }
+
+    /// Returns by how much passes were made smaller because memory ran out since this was last asked.
+    pub fn take_halved(&mut self) -> Option<Halved> {
+        self.halved.take()
     }
 
     /// Adds up the gradient of a batch, and returns its loss and the tokens run.
@@ -395,6 +451,10 @@ impl<'a> Trainer<'a> {
     }
 
     fn backward(&self, pack: &Pack, derivatives: Derivatives<'_>) -> Result<Vec<f64>> {
+        #[cfg(test)]
+        if self.room.is_some_and(|most| pack.ids.len() > most) {
+            return Err(Error::new(ErrorKind::Internal, "CUDA out of memory. Tried to allocate"));
+        }
         let dropout = self.dropout(pack);
         self.decoder.backward(tokens(pack, dropout.as_ref()), self.settings.recompute, derivatives)
     }
@@ -497,3 +557,7 @@ fn class_derivatives(
         .collect();
     Ok((loss, by))
 }
+
+#[cfg(test)]
+#[path = "trainer_tests.rs"]
+mod tests;

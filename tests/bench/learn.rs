@@ -22,7 +22,9 @@ use serde_json::json;
 use tch::{Device, Kind};
 use w2s::lm::{Adapter, Decoder};
 use w2s::run::SeedStream;
-use w2s::train::{Answer, Decay, Item, Parameter, Plan, TrainSettings, Trainer, pass_tokens};
+use w2s::train::{
+    Answer, Decay, Item, Parameter, PassMemory, Plan, TrainSettings, TrainedParts, Trainer,
+};
 
 mod rate;
 
@@ -67,13 +69,15 @@ fn learn(model: &Path, job: Job) -> Result<(), Box<dyn Error>> {
     let named = adapter.tensors().into_iter();
     let parameters = named.map(|(name, tensor)| Parameter { name, tensor, decays: true }).collect();
     let items: Vec<Item> = job.sequences.into_iter().map(item).collect();
+    let parts = TrainedParts { recompute: false, dropout: 0.0, full: false, num_adapted_inputs: 0 };
+    let memory = PassMemory::of(decoder.config(), decoder.kind(), true, parts);
     let settings = TrainSettings {
         batch_size: job.batch_size,
         num_epochs: 1,
         lr: job.lr,
         decay: Decay::Constant,
         dropout: 0.0,
-        pass_tokens: pass_tokens(decoder.config(), 4, true, false, None),
+        pass_tokens: memory.tokens(None, &decoder),
         ..TrainSettings::default()
     };
     let streams = SeedStream::new(0);

@@ -117,12 +117,13 @@ impl Drop for Runs {
 }
 
 /// All that `w2s` would start itself again for, so that it need not.
-const SETTINGS: [(&str, &str); 5] = [
+const SETTINGS: [(&str, &str); 6] = [
     ("OMP_WAIT_POLICY", "passive"),
     ("GOMP_SPINCOUNT", "5000"),
     ("OMP_NUM_THREADS", "1"),
     ("MALLOC_MMAP_THRESHOLD_", "33554432"),
     ("MALLOC_TRIM_THRESHOLD_", "268435456"),
+    ("CUBLAS_WORKSPACE_CONFIG", ":4096:8"),
 ];
 
 /// Runs `w2s` in `folder`; with `fault` the change of that number becomes that. Ended after two

@@ -342,7 +342,12 @@ fn all_weights_train_to_a_model() {
     let used = json(&place, "z/manifest.json")["gold_used"].clone();
     assert!(used.as_str().unwrap().contains("the model was trained with it"), "{used}");
     fails(&place, 2, &["--full", "--lora-r", "4"], &["`--lora-r` has no effect with `--full`"]);
-    fails(&place, 2, &["--full", "--dtype", "bf16"], &["all weights train in f32 only"]);
+    fails(
+        &place,
+        2,
+        &["--full", "--dtype", "f16"],
+        &["all weights train in f32 or bf16, not in Half"],
+    );
 }
 
 /// A run goes on from another's adapter, whose settings are kept.

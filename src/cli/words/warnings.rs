@@ -86,6 +86,12 @@ pub(in crate::cli) fn text(warning: &Warning) -> String {
             )
         }
         Warning::KeptAll { run } => format!("{}: the filter kept every question", run.display()),
+        Warning::PassHalved(halved) => format!(
+            "a pass of {} tokens ran out of memory; passes were cut to at most {} tokens\nhint: `--pack-tokens {}` begins with that size; the last digits of numbers depend on it",
+            count(halved.from as u64),
+            count(halved.to as u64),
+            halved.to
+        ),
         Warning::EntropyDoubted { run, doubt } => format!("{}: {doubt}", run.display()),
     };
     format!("warning: {text}")

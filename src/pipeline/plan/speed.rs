@@ -13,7 +13,7 @@ use crate::pipeline::train::TrainJob;
 use crate::pipeline::train::Trained;
 use crate::run::SeedStream;
 use crate::score::LmScorer;
-use crate::train::{Answer, Item, TrainSettings, Trainer, pass_bytes};
+use crate::train::{Answer, Item, TrainSettings, Trainer};
 
 const NUM_TOKENS: usize = 512;
 /// Tokens of a sequence of the measured training, and how many it learns.
@@ -30,7 +30,7 @@ pub(super) fn measure(
     session: &mut Session,
 ) -> Result<Speed> {
     let model = match train.is_some_and(|args| args.full) {
-        true => &model.in_f32(),
+        true => &model.for_all_weights(),
         false => model,
     };
     let place = model.training_device(None)?;
@@ -66,10 +66,10 @@ fn facts(scorer: &LmScorer, train: Option<&TrainJob>) -> Result<Speed> {
     let long = scorer.working_memory(NUM_TOKENS)?;
     let train_bytes = train.map_or(0, |args| {
         let settings = args.settings(decoder, 0.0, 1);
-        let cpu = !decoder.device().is_cuda();
-        let own = pass_bytes(config, element, cpu, settings.recompute, settings.pass_tokens);
+        let own = args.pass_memory(decoder, 0.0).bytes(settings.pass_tokens);
         // Gradients and two moments, in f32.
-        own + if args.full { 12 * num_weights } else { 0 }
+        let counted = decoder.device().is_cuda();
+        own + if args.full && !counted { 12 * num_weights } else { 0 }
     });
     Ok(Speed {
         score_flops: None,

@@ -65,7 +65,7 @@ pub struct LoopJob {
     #[arg(long, value_name = "TOKENS", help_heading = "Model")]
     pub pack_tokens: Option<usize>,
     /// Working memory besides the weights, such as 3.5G [default: half of the machine's memory on the
-    /// CPU, no limit on a GPU]
+    /// CPU, nine tenths of what is free on a GPU]
     #[arg(long, value_name = "SIZE", help_heading = "Model")]
     pub memory: Option<String>,
     /// CPU threads [default: the machine's cores]

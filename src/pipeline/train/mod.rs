@@ -29,7 +29,7 @@ use super::warning::Warning;
 use crate::data::{Dataset, Task, split_ids};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lm::{Decoder, Devices, Tokenizer, end_tokens};
-use crate::run::{Input, Manifest, RunDir, SeedStream};
+use crate::run::{Input, Manifest, OpenMode, RunDir, SeedStream};
 use crate::train::{Group, Item, ItemBuilder, Loss, ProcessRank, State, TrainSettings, Trainer};
 
 use engine::EngineRun;
@@ -55,7 +55,10 @@ pub(super) fn run(
     args.check()?;
     args.find_in_runs()?;
     if args.full {
-        args.model = args.model.in_f32();
+        args.model = match args.engine.is_given() {
+            true => args.model.in_f32(),
+            false => args.model.for_all_weights(),
+        };
     }
     let process = ProcessRank::from_environment()?;
     if process.is_some() && args.engine.is_given() {
@@ -108,7 +111,14 @@ fn train(
     let trained = Trained::new(args, decoder, streams)?;
     let decoder = &*decoder;
     let num_local = process.map_or(1, |process| process.local_size);
-    let train_settings = args.settings(decoder, trained.dropout(args), num_local);
+    let mut train_settings = args.settings(decoder, trained.dropout(args), num_local);
+    if decoder.device().is_cuda() && args.sizes_by_memory() {
+        let begun = match args.run.mode() {
+            OpenMode::Resume => pass_tokens_of(&args.run.out),
+            OpenMode::New | OpenMode::Force => None,
+        };
+        train_settings.pass_tokens = same_passes(group, begun, train_settings.pass_tokens)?;
+    }
     let mut manifest =
         manifest(args, (&task, &dataset), (session, decoder), &trained, &train_settings)?;
     if group.size() > 1 {
@@ -201,6 +211,25 @@ fn train(
 /// Whether the run in a folder is complete.
 fn is_done(out: &Path) -> bool {
     RunDir::existing(out).is_ok_and(|(folder, _)| folder.is_complete())
+}
+
+/// Most tokens of a pass of the run that was begun in a folder.
+fn pass_tokens_of(out: &Path) -> Option<usize> {
+    let (_, manifest) = RunDir::existing(out).ok()?;
+    let num = manifest.settings.get("train")?.get("pass_tokens")?.as_u64()?;
+    usize::try_from(num).ok()
+}
+
+/// Returns the most tokens of a pass for all processes: those with which the run `begun`, or `found` by
+/// the first process. What memory is free differs from GPU to GPU and from one moment to the next, and
+/// with the passes the last bits of all numbers.
+fn same_passes(group: &Group, begun: Option<usize>, found: usize) -> Result<usize> {
+    let own = begun.unwrap_or(found);
+    if group.size() == 1 {
+        return Ok(own);
+    }
+    let first = group.text(0, &own.to_string())?;
+    first.parse().map_err(|e| Error::new(ErrorKind::Internal, format!("cannot pass on: {e}")))
 }
 
 /// Refuses processes that were started with different settings or data.
@@ -391,5 +420,34 @@ fn tell_cuts(training: &Training, cuts: Cuts, voice: &Voice<'_>) {
     }
     if cuts.num_truncated > 0 {
         voice.warn(&Warning::Truncated { num_prompts: cuts.num_truncated });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::GoldUse;
+
+    #[test]
+    fn a_run_goes_on_with_the_passes_that_it_began_with() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(pass_tokens_of(folder.path()), None);
+        let mut settings = Map::new();
+        settings.insert("train".into(), json!({"pass_tokens": 4096}));
+        let manifest = Manifest {
+            command: "train".into(),
+            command_line: Vec::new(),
+            settings,
+            seed: 0,
+            inputs: Vec::new(),
+            gold_used: GoldUse::Because("a test".into()),
+            versions: Map::new(),
+        };
+        let run = folder.path().join("run");
+        drop(RunDir::open(&run, &manifest, OpenMode::New).unwrap());
+        let begun = pass_tokens_of(&run);
+        assert_eq!(begun, Some(4096));
+        assert_eq!(same_passes(&Group::alone(), begun, 2048).unwrap(), 4096);
+        assert_eq!(same_passes(&Group::alone(), None, 2048).unwrap(), 2048);
     }
 }

@@ -18,7 +18,8 @@ use crate::pipeline::run_options::RunOptions;
 use crate::pipeline::usage::{no_effect, usage};
 use crate::score::{MemorySize, total_memory};
 use crate::train::{
-    Checkpointing, Decay, Loss, Patience, ProcessRank, TooLong, TrainSettings, pass_tokens,
+    Checkpointing, Decay, Loss, PassMemory, Patience, ProcessRank, TooLong, TrainSettings,
+    TrainedParts,
 };
 
 /// The longest wait for other processes: a week.
@@ -176,7 +177,7 @@ pub struct TrainJob {
     #[arg(long, help_heading = "Adapter")]
     pub rslora: bool,
 
-    /// Train all weights and write a whole model; takes f32 and four times the model's memory
+    /// Train all weights and write a whole model; takes 16 bytes a weight, in f32 or beside bf16
     #[arg(long, help_heading = "Adapter")]
     pub full: bool,
 
@@ -368,16 +369,14 @@ impl TrainJob {
         num_local: usize,
     ) -> TrainSettings {
         let cpu = !decoder.device().is_cuda();
-        let element = decoder.kind().elt_size_in_bytes();
         let tokens = || {
-            let config = decoder.config();
             // Processes of one machine share its memory, where the user does not say what each may have.
             let share = || {
                 let all = total_memory().filter(|_| cpu && num_local > 1)?;
                 Some(MemorySize(all.0 / 2 / num_local as u64))
             };
             let memory = self.model.memory().or_else(share);
-            pass_tokens(config, element, cpu, self.recompute, memory)
+            self.pass_memory(decoder, dropout).tokens(memory, decoder)
         };
         TrainSettings {
             loss: self.loss(),
@@ -394,6 +393,22 @@ impl TrainJob {
             pass_tokens: self.model.pack_tokens().unwrap_or_else(tokens),
             pass_sequences: self.micro_batch.map_or(usize::MAX, NonZeroUsize::get),
         }
+    }
+
+    /// Whether passes are sized by what memory is free.
+    pub(super) fn sizes_by_memory(&self) -> bool {
+        self.model.pack_tokens().is_none() && self.model.memory().is_none()
+    }
+
+    /// What passes of the training take.
+    pub(in crate::pipeline) fn pass_memory(&self, decoder: &Decoder, dropout: f64) -> PassMemory {
+        let parts = TrainedParts {
+            recompute: self.recompute,
+            dropout,
+            full: self.full,
+            num_adapted_inputs: decoder.num_adapted_inputs(),
+        };
+        PassMemory::of(decoder.config(), decoder.kind(), !decoder.device().is_cuda(), parts)
     }
 
     /// Share of the adapter's inputs dropped, if the user says so.

@@ -14,6 +14,7 @@ use crate::lm::{read_tensors, write_tensors};
 use crate::pipeline::note::Note;
 use crate::pipeline::observer::{Event, Resume};
 use crate::pipeline::voice::Voice;
+use crate::pipeline::warning::Warning;
 use crate::run::files::{BEST, METRICS};
 use crate::run::{RunDir, write_atomic};
 use crate::train::{Checkpointing, EventFile, Group, Item, State, StepReport, Trainer};
@@ -59,6 +60,9 @@ impl Run<'_> {
                 Ok(report) => report,
                 Err(error) => return Err(self.saved(trainer, error)),
             };
+            if let Some(halved) = trainer.take_halved() {
+                voice.warn(&Warning::PassHalved(halved));
+            }
             self.state.step = report.step;
             self.state.unvalidated = true;
             self.session_tokens += report.num_tokens as u64;

@@ -26,7 +26,7 @@ struct Sizes {
     sequences: usize,
     prompt: usize,
     steps: usize,
-    claims: usize,
+    claims: &'static [usize],
     square: i64,
     copy_bytes: i64,
 }
@@ -37,7 +37,7 @@ const LARGE_SIZES: Sizes = Sizes {
     sequences: 32,
     prompt: 512,
     steps: 64,
-    claims: 256,
+    claims: &[64, 256],
     square: 4096,
     copy_bytes: 4 << 30,
 };
@@ -48,7 +48,7 @@ const SMALL_SIZES: Sizes = Sizes {
     sequences: 4,
     prompt: 16,
     steps: 4,
-    claims: 8,
+    claims: &[4, 8],
     square: 64,
     copy_bytes: 1 << 20,
 };
@@ -115,7 +115,11 @@ pub fn run(settings: &Settings, device: Device, rows: &Rows) -> Result<()> {
             began.elapsed().as_secs_f64()
         ),
     ))?;
-    rows.attempt(PART, "attention kernels", || kernels(device, sizes, rows))?;
+    let kernel = scorer.decoder().attention();
+    rows.add(&match device.is_cuda() {
+        true => Row::new(PART, "attention", kernel).against("flash").passed(kernel == "flash"),
+        false => Row::new(PART, "attention", kernel),
+    })?;
     for &len in sizes.prefill {
         rows.attempt(PART, &format!("prefill {len}"), || {
             prefill(scorer.decoder(), sizes.shape, len, best, rows)
@@ -123,9 +127,11 @@ pub fn run(settings: &Settings, device: Device, rows: &Rows) -> Result<()> {
     }
     rows.attempt(PART, "batched decode", || decode(scorer.decoder(), sizes, bandwidth, rows))?;
     for arrangement in &tree::arrangements() {
-        rows.attempt(PART, &format!("leave-one-out, {}", arrangement.name), || {
-            leave_one_out(&mut scorer, sizes, arrangement, best, rows)
-        })?;
+        for &num in sizes.claims {
+            rows.attempt(PART, &format!("leave-one-out N = {num}, {}", arrangement.name), || {
+                leave_one_out(&mut scorer, sizes.shape, num, arrangement, best, rows)
+            })?;
+        }
     }
     Ok(())
 }
@@ -165,44 +171,6 @@ fn copy(device: Device, sizes: &Sizes, rows: &Rows) -> Result<f64> {
     Ok(rate)
 }
 
-/// Reports which attention kernel libtorch takes for the shapes that a decoder asks for.
-fn kernels(device: Device, sizes: &Sizes, rows: &Rows) -> Result<()> {
-    let shape = sizes.shape;
-    let head = (shape.width / shape.heads) as i64;
-    let len = sizes.prefill[0] as i64;
-    let make =
-        |heads: usize, len: i64| Tensor::f_zeros([1, heads as i64, len, head], (KIND, device));
-    let choice = |queries: i64, keys: i64, mask: bool, causal: bool| -> Result<&str> {
-        let (q, k) = (make(shape.heads, queries)?, make(shape.kv_heads, keys)?);
-        let mask = mask.then(|| Tensor::f_zeros([queries, keys], (KIND, device))).transpose()?;
-        let grouped = shape.heads != shape.kv_heads;
-        let chosen = Tensor::f_internal_fused_sdp_choice(
-            &q,
-            &k,
-            &k,
-            mask.as_ref(),
-            0.0,
-            causal,
-            None,
-            grouped,
-        )?;
-        Ok(match chosen {
-            0 => "math (slow)",
-            1 => "flash",
-            2 => "efficient",
-            3 => "cudnn",
-            _ => "another",
-        })
-    };
-    let text = format!(
-        "causal {}; masked behind a path {}; one query {}",
-        choice(len, len, false, true)?,
-        choice(len, 2 * len, true, false)?,
-        choice(1, len, false, false)?,
-    );
-    rows.add(&Row::new(PART, "attention kernels libtorch takes", text))
-}
-
 fn prefill(model: &Decoder, shape: &Shape, len: usize, best: f64, rows: &Rows) -> Result<()> {
     let (ids, parents) = (ids(len, 1), chain(len));
     let mut cache = model.new_cache();
@@ -234,12 +202,13 @@ pub fn ids(num: usize, seed: usize) -> Vec<u32> {
 fn decode(model: &Decoder, sizes: &Sizes, bandwidth: f64, rows: &Rows) -> Result<()> {
     let (num, prompt) = (sizes.sequences, sizes.prompt);
     let mut path = model.new_cache();
-    let lens = vec![prompt; num];
+    // From half of the longest on.
+    let lens: Vec<usize> = (0..num).map(|i| prompt / 2 + (i * 37) % (prompt / 2 + 1)).collect();
     // Room for the steps that warm up and for those that count.
     let mut cache = BatchCache::new(&path, &lens, 2 * sizes.steps);
-    for i in 0..num {
+    for (i, &len) in lens.iter().enumerate() {
         path.truncate(0);
-        let new = NewTokens { ids: &ids(prompt, i), parents: &chain(prompt) };
+        let new = NewTokens { ids: &ids(len, i), parents: &chain(len) };
         let _ = model.forward(new, &mut path)?;
         cache.fill(i, &path, &(0..path.len()).collect::<Vec<_>>());
     }
@@ -257,13 +226,13 @@ fn decode(model: &Decoder, sizes: &Sizes, bandwidth: f64, rows: &Rows) -> Result
     }
     let shape = sizes.shape;
     let weights = shape.matrix_weights() + (shape.vocab * shape.width) as f64;
-    let held = (prompt + 3 * sizes.steps / 2) * num;
+    let held = lens.iter().sum::<usize>() + 3 * sizes.steps / 2 * num;
     let keys = 2 * shape.layers * shape.kv_heads * (shape.width / shape.heads) * held;
     let rate = 2.0 * (weights + keys as f64) / time;
     rows.add(
         &Row::new(
             PART,
-            format!("decode {num} sequences behind {prompt} tokens"),
+            format!("decode {num} sequences behind {} to {prompt} tokens", prompt / 2),
             format!("{:.0} tokens/s, {:.2} ms a step", num as f64 / time, 1e3 * time),
         )
         .against(format!("reads at {:.0} % of the copy's rate", 100.0 * rate / bandwidth))
@@ -275,19 +244,20 @@ fn decode(model: &Decoder, sizes: &Sizes, bandwidth: f64, rows: &Rows) -> Result
 
 fn leave_one_out(
     scorer: &mut LmScorer,
-    sizes: &Sizes,
+    shape: &Shape,
+    num: usize,
     arrangement: &Arrangement,
     best: f64,
     rows: &Rows,
 ) -> Result<()> {
-    tree::score(scorer, 16.min(sizes.claims), arrangement, 1000)?;
-    let cost = tree::score(scorer, sizes.claims, arrangement, 0)?;
+    tree::score(scorer, 16.min(num), arrangement, 1000)?;
+    let cost = tree::score(scorer, num, arrangement, 0)?;
     let rate = cost.tokens as f64 / cost.seconds;
-    let operations = 2.0 * sizes.shape.matrix_weights() * rate;
+    let operations = 2.0 * shape.matrix_weights() * rate;
     rows.add(
         &Row::new(
             PART,
-            format!("leave-one-out N = {}, {}", sizes.claims, arrangement.name),
+            format!("leave-one-out N = {num}, {}", arrangement.name),
             format!(
                 "{:.2} s, {rate:.0} tokens/s; {} tokens, {:.1} % saved",
                 cost.seconds,
@@ -299,7 +269,7 @@ fn leave_one_out(
             "{:.0} % of the best product, attention not counted",
             100.0 * operations / best
         ))
-        .fact("n", sizes.claims)
+        .fact("n", num)
         .fact("seconds", cost.seconds)
         .fact("tokens", cost.tokens)
         .fact("tokens_full_prompts", cost.full),

@@ -9,6 +9,7 @@
 mod claims;
 #[path = "../../it/golden.rs"]
 mod golden;
+mod kernels;
 mod large;
 mod parity;
 mod parts;
@@ -68,6 +69,7 @@ pub(crate) struct Settings {
 /// A part, in the order of running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Part {
+    Kernels,
     Parity,
     Real,
     Train,
@@ -82,6 +84,7 @@ impl Part {
     /// Returns the part's name in the table.
     const fn title(self) -> &'static str {
         match self {
+            Self::Kernels => "kernels",
             Self::Parity => "parity",
             Self::Real => "real model",
             Self::Train => "training",
@@ -118,9 +121,10 @@ fn run_part(settings: &Settings, part: Part, rows: &Rows) -> Result<bool> {
         // Before any other use of libtorch, which remembers whether it found its CUDA half.
         let (devices, _) = resolve_device(&settings.device, DtypeChoice::F32)?;
         let device = devices.first();
-        let trains = matches!(part, Part::Train | Part::TrainLarge);
+        let trains = matches!(part, Part::Kernels | Part::Train | Part::TrainLarge);
         let _no_grad = (!trains).then(tch::no_grad_guard);
         match part {
+            Part::Kernels => kernels::run(device, rows),
             Part::Parity => parity::tiny(device, rows),
             Part::Real => parity::real(device, &settings.models, rows),
             Part::Tree => tree::run(settings, rows),

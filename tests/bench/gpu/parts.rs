@@ -14,13 +14,14 @@ use crate::{Part, Settings, train_large, tree};
 /// Seconds that a part may take.
 fn limit(part: Part) -> u64 {
     match part {
-        Part::Parity => 60,
+        Part::Kernels => 40,
+        Part::Parity => 50,
         Part::Real => 40,
         Part::Train => 60,
-        Part::Tree => 90,
+        Part::Tree => 80,
         Part::Large => 100,
         Part::TrainLarge => 70,
-        Part::Transformers | Part::Peft => 60,
+        Part::Transformers | Part::Peft => 50,
     }
 }
 

@@ -38,13 +38,26 @@ struct Work {
     name: &'static str,
     num_learnt: Option<usize>,
     recompute: bool,
+    /// Whether sequences have from a quarter of the tokens to all of them.
+    varies: bool,
 }
 
-const WORKS: [Work; 3] = [
-    Work { name: "all", num_learnt: None, recompute: false },
-    Work { name: "short", num_learnt: Some(2), recompute: false },
-    Work { name: "all, recomputed", num_learnt: None, recompute: true },
+const WORKS: [Work; 4] = [
+    Work { name: "all", num_learnt: None, recompute: false, varies: false },
+    Work { name: "short", num_learnt: Some(2), recompute: false, varies: false },
+    Work { name: "all, recomputed", num_learnt: None, recompute: true, varies: false },
+    Work { name: "all, lengths vary", num_learnt: None, recompute: false, varies: true },
 ];
+
+impl Work {
+    /// Returns the tokens of a sequence.
+    fn tokens(&self, sizes: &Sizes, index: usize) -> usize {
+        match self.varies {
+            true => sizes.tokens * (1 + index % 4) / 4,
+            false => sizes.tokens,
+        }
+    }
+}
 
 pub fn run(settings: &Settings, device: Device, rows: &Rows) -> Result<()> {
     let sizes = sizes(settings.small);
@@ -66,10 +79,15 @@ pub fn run(settings: &Settings, device: Device, rows: &Rows) -> Result<()> {
             let parameters =
                 tensors.map(|(name, tensor)| Parameter { name, tensor, decays: true }).collect();
             let (time, loss) = measure(&decoder, parameters, &sizes, work)?;
-            let num = sizes.sequences * sizes.tokens;
-            let learnt = work.num_learnt.unwrap_or(sizes.tokens - 1);
-            let (sequences, len) = (sizes.sequences, sizes.tokens - 1);
-            let operations = sizes.shape.train_operations(sequences, len, learnt, RANK) / time;
+            let lens: Vec<usize> =
+                (0..sizes.sequences).map(|i| work.tokens(&sizes, i)).collect();
+            let num: usize = lens.iter().sum();
+            let sequences = sizes.sequences;
+            let operations = lens.iter().map(|len| {
+                let learnt = work.num_learnt.unwrap_or(len - 1);
+                sizes.shape.train_operations(1, len - 1, learnt, RANK)
+            });
+            let operations = operations.sum::<f64>() / time;
             let text = format!(
                 "{:.0} ms a step of {sequences} x {}, {:.0} tokens/s, {:.1} TFLOP/s; last loss {loss:.3}",
                 1e3 * time,
@@ -99,10 +117,14 @@ fn measure(
     sizes: &Sizes,
     work: &Work,
 ) -> Result<(f64, f64)> {
-    let begin = work.num_learnt.map_or(1, |num| sizes.tokens - num);
     let num_items = sizes.sequences * (STEPS + 2);
-    let items: Vec<Item> =
-        (0..num_items).map(|i| item(&i.to_string(), &ids(sizes.tokens, i), begin, 1.0)).collect();
+    let items: Vec<Item> = (0..num_items)
+        .map(|i| {
+            let num = work.tokens(sizes, i);
+            let begin = work.num_learnt.map_or(1, |learnt| num - learnt);
+            item(&i.to_string(), &ids(num, i), begin, 1.0)
+        })
+        .collect();
     let settings = TrainSettings {
         batch_size: sizes.sequences,
         num_epochs: 1,
