@@ -35,9 +35,9 @@ pub use formats::Format;
 
 /// Write the labels of a run beside your own columns, or as a set for other trainers
 ///
-/// csv, jsonl and parquet write one file with every row of the data: its own columns in their order and
-/// spelling, then label, probability, margin, kept and weight (with w2s_ before them where the data have
-/// such a name). The data themselves are never written over.
+/// csv, jsonl and parquet write one file with every row of the data: its own columns in their order
+/// and spelling, then label, probability, margin, kept and weight (with w2s_ before them where the
+/// data have such a name). The data themselves are never written over.
 ///
 /// The others write a folder with train.jsonl (prompts and completions), validation.jsonl where the run set some
 /// aside, a configuration with the settings of a training or the defaults of `w2s train`,
