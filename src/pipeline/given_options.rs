@@ -60,7 +60,7 @@ mod tests {
         let given = of(
             "w2s label --model m --task t --data d --out o --seed 3 --alpha 50.5 --resume --block auto",
         );
-        assert_eq!(given.unwrap(), ["--alpha 50.5"]);
+        assert_eq!(given.unwrap(), ["--alpha 50.5", "--block auto"]);
         let given = of("w2s train r --model m --out o --lr 5e-5 --reweight --epochs 9");
         assert_eq!(given.unwrap(), ["--reweight", "--epochs 9"]);
         assert_eq!(of("other thing"), None);

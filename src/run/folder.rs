@@ -432,10 +432,11 @@ impl Drop for RunDir {
         let is_kept = |file: &PathBuf| {
             *file != manifest && file.symlink_metadata().map_or(true, |facts| facts.len() > 0)
         };
-        if files.iter().any(is_kept) {
+        // The steps of a loop are runs of their own.
+        if files.iter().any(is_kept) || !expand(&self.path, "round-*").is_empty() {
             return;
         }
-        files.iter().for_each(|file| drop(fs::remove_file(file)));
+        let _ = self.delete_files(&self.manifest, true);
         // Fails where something else is in it, which then stays.
         let _ = fs::remove_dir(&self.path);
     }
@@ -538,10 +539,59 @@ mod tests {
         assert_eq!(read_manifest(&path).unwrap().unwrap().seed, 0);
         first.finish(1.0, 1.0).unwrap();
         assert!(open(0, OpenMode::Resume).unwrap().is_complete());
-        assert!(!open(1, OpenMode::Force).unwrap().is_complete());
+        let second = open(1, OpenMode::Force).unwrap();
+        assert!(!second.is_complete());
+        second.write("labels.jsonl", b"x").unwrap();
+        drop(second);
         assert_eq!(read_manifest(&path).unwrap().unwrap().seed, 1);
         RunDir::delete(&path).unwrap();
         assert!(!path.exists());
+    }
+
+    /// A start that failed does not stand in the way of the next; what was done is never lost.
+    #[test]
+    fn a_run_that_did_nothing_leaves_nothing() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("run");
+        let open = |mode| RunDir::open(&path, &manifest("label", 0), mode).unwrap();
+        let folder = open(OpenMode::New);
+        drop(folder.create("trace.jsonl").unwrap());
+        drop(folder.create("restarts/0/trace.jsonl").unwrap());
+        drop(folder);
+        assert!(!path.exists());
+        // The user's own file stays, and so does an answer in the journal.
+        fs::create_dir(&path).unwrap();
+        drop(open(OpenMode::New));
+        assert!(!path.exists());
+        let folder = open(OpenMode::New);
+        fs::write(path.join("notes.txt"), "mine").unwrap();
+        drop(folder);
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 1);
+        fs::remove_file(path.join("notes.txt")).unwrap();
+        let folder = open(OpenMode::New);
+        fs::write(path.join(JOURNAL), "{}").unwrap();
+        drop(folder);
+        assert!(path.join(MANIFEST).exists());
+        // What another process began is not this one's to take away.
+        fs::write(path.join(JOURNAL), "").unwrap();
+        drop(open(OpenMode::Resume));
+        assert!(path.join(MANIFEST).exists());
+    }
+
+    #[test]
+    fn a_taken_place_is_told_by_the_command_alone() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("run");
+        let check = |command: &str, mode| RunDir::check_place(&path, command, mode);
+        assert!(check("label", OpenMode::New).is_ok());
+        let folder = RunDir::open(&path, &manifest("label", 0), OpenMode::New).unwrap();
+        folder.finish(1.0, 1.0).unwrap();
+        let says = |command, mode| check(command, mode).unwrap_err().to_string();
+        assert!(says("label", OpenMode::New).contains("already holds a run"));
+        assert!(says("train", OpenMode::Force).contains("holds a run of `w2s label`"));
+        assert!(
+            check("label", OpenMode::Resume).is_ok() && check("label", OpenMode::Force).is_ok()
+        );
     }
 
     /// Nothing is written where no run may be made.

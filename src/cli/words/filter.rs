@@ -71,7 +71,6 @@ pub(in crate::cli) fn filtered(
         ));
     }
     out.push(format!("  wrote {}", folder.file("kept.jsonl").display()));
-    out.push(format!("  next: w2s eval {} --gold FILE", folder.path().display()));
     out
 }
 

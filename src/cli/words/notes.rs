@@ -62,7 +62,7 @@ pub(in crate::cli) fn text(note: &Note) -> String {
             format!("the engine trains in {num_processes} processes")
         }
         Note::AdapterLoaded { server, name } => format!("{server} takes the adapter {name}"),
-        Note::LeftOut { num, what } => format!("{num} {} and are left out", left_out(*what)),
+        Note::LeftOut { num, what } => format!("skipping {num} {}", left_out(*what)),
         Note::FromCache { file } => format!("{file}: from the cache"),
         Note::Route(route) => served(route),
         Note::ClosestColumn { run, closest } => {
@@ -92,10 +92,10 @@ pub(super) fn gold_used(reason: &str) -> String {
 
 fn left_out(what: LeftOut) -> &'static str {
     match what {
-        LeftOut::Unlabelled => "examples of the data have no label here",
-        LeftOut::Unread => "answers could not be read",
-        LeftOut::Weightless => "items weigh nothing",
-        LeftOut::TooLong => "items are longer than `--max-tokens`",
+        LeftOut::Unlabelled => "unlabelled examples",
+        LeftOut::Unread => "answers that could not be read",
+        LeftOut::Weightless => "items of weight 0",
+        LeftOut::TooLong => "items longer than `--max-tokens`",
     }
 }
 

@@ -2,6 +2,7 @@
 
 use w2s::run::{LoopRecord, Round, RunDir};
 
+use super::next;
 use super::numbers::{count, duration};
 
 /// What the rounds of a loop came to.
@@ -51,6 +52,6 @@ pub(in crate::cli) fn looped(
         out.push(format!("  adapter: {}", folder.file(adapter).display()));
     }
     out.push(format!("  wrote {}", folder.file("labels.jsonl").display()));
-    out.push(format!("  next: w2s eval {} --gold FILE", folder.path().display()));
+    out.extend(next::lines(folder));
     out
 }

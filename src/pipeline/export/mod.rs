@@ -37,19 +37,20 @@ pub use formats::Format;
 
 /// Write the labels of a run beside your own columns, or as a set for other trainers
 ///
-/// csv, jsonl and parquet write one file with every row of the data: its own columns in their order and
-/// spelling, then label, probability, margin, kept and weight (with w2s_ before them where the data have
-/// such a name). The data themselves are never written over.
+/// csv, jsonl and parquet write one file with every row of the data: its own columns in their order
+/// and spelling, then label, probability, margin, kept and weight (with w2s_ before them where the
+/// data have such a name). The data themselves are never written over.
 ///
-/// The others write a folder with train.jsonl (prompts and completions), validation.jsonl where the run set some
-/// aside, a configuration with the settings of a training or the defaults of `w2s train`,
-/// weighted.jsonl (every row once, with its weight) and a README. None of them can weigh the loss
-/// of an example, so where weights differ, train.jsonl holds each row as often as its weight asks,
-/// drawn by the seed. `w2s train` weighs the loss itself.
+/// The others write a folder with train.jsonl (prompts and completions), validation.jsonl where the
+/// run set some aside, a configuration with the settings of a training or the defaults of `w2s train`,
+/// weighted.jsonl (every row once, with its weight) and a README. None of them can weigh the loss of
+/// an example, so where weights differ, train.jsonl holds each row as often as its weight asks, drawn
+/// by the seed. `w2s train` weighs the loss itself.
 ///
 /// For dpo and reward, labels of tasks that ask which of two answers is the better one (alpaca,
 /// truthfulqa-preference) become rows with prompt, chosen and rejected, and the margin of the label in
-/// nats. Claims about one pair, in either order, are joined; pairs about which they disagree are left out.
+/// nats. Claims about one pair, in either order, are joined; pairs about which they disagree are left
+/// out.
 ///
 /// Examples:
 ///   w2s export runs/mine --format csv --out labelled.csv

@@ -248,7 +248,7 @@ fn cells(found: Option<&Found>) -> [Value; 5] {
         found.probability.map_or(Value::Null, rounded),
         found.margin.map_or(Value::Null, rounded),
         found.kept.into(),
-        json!(found.weight),
+        rounded(found.weight),
     ]
 }
 

@@ -29,11 +29,11 @@ use crate::score::Calibration;
 ///
 /// Reads examples, never their gold labels, and writes a run folder: labels.jsonl (label,
 /// log-probabilities and margin of each example), trace.jsonl (every step of the search),
-/// summary.json and manifest.json. Interrupted runs (even by kill -9) go on with --resume, to byte-identical
-/// results. Most users need `--model`, `--task`, `--data` and `--out` only.
+/// summary.json and manifest.json. Interrupted runs (even by kill -9) go on with --resume, to
+/// byte-identical results. Most users need --model, --task, --data and --out only.
 ///
-/// Columns of your own: `--field` says which column holds the text, `--id` which holds the ids; the task
-/// `statements` asks of any statement whether it is true, and `w2s tasks new` writes another task.
+/// Columns of your own: --field says which column holds the text, --id which holds the ids. The
+/// task `statements` asks of any statement whether it is true; `w2s tasks new` writes another task.
 ///
 /// The other methods are baselines that the search is compared with. One of them, few-shot-gold,
 /// does read gold, and marks the run.
