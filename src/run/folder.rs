@@ -437,9 +437,18 @@ impl Drop for RunDir {
             return;
         }
         let _ = self.delete_files(&self.manifest, true);
-        // Fails where something else is in it, which then stays.
-        let _ = fs::remove_dir(&self.path);
+        remove_empty(&self.path);
     }
+}
+
+/// Deletes a folder and those in it, as far as there is nothing in them.
+fn remove_empty(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_empty(&entry.path());
+        }
+    }
+    let _ = fs::remove_dir(folder);
 }
 
 /// Copies the files of a complete run to a folder that is not there yet, with the manifest of a run
@@ -557,6 +566,7 @@ mod tests {
         let folder = open(OpenMode::New);
         drop(folder.create("trace.jsonl").unwrap());
         drop(folder.create("restarts/0/trace.jsonl").unwrap());
+        fs::create_dir(path.join("data")).unwrap();
         drop(folder);
         assert!(!path.exists());
         // The user's own file stays, and so does an answer in the journal.
