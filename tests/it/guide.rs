@@ -12,8 +12,18 @@ use crate::cli::{bad_usage, good, has};
 use crate::common::project;
 
 /// Commands of the binary that are no jobs; their options are looked up in their help.
-const OTHERS: [&str; 8] =
-    ["runs", "diff", "tasks", "serve-check", "cache", "guide", "show", "completions"];
+const OTHERS: [&str; 10] = [
+    "runs",
+    "diff",
+    "tasks",
+    "serve-check",
+    "cache",
+    "guide",
+    "show",
+    "rerun",
+    "completions",
+    "man",
+];
 
 fn pages() -> Vec<(String, String)> {
     let read =
@@ -70,7 +80,10 @@ fn every_command_of_the_guide_is_one() {
             num += 1;
             let Some(verb) = words.get(1) else { continue };
             if OTHERS.contains(&verb.as_str()) {
-                let help = good(&[verb, "--help"]);
+                let inner = words.get(2).filter(|word| verb == "tasks" && *word == "new");
+                let help: Vec<&str> =
+                    [verb.as_str()].into_iter().chain(inner.map(String::as_str)).collect();
+                let help = good(&[&help[..], &["--help"]].concat());
                 let options = words.iter().filter(|word| word.starts_with("--"));
                 strange.extend(
                     options
