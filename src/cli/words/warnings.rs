@@ -65,9 +65,15 @@ pub(in crate::cli) fn text(warning: &Warning) -> String {
                 run.display()
             )
         }
-        Warning::LittleTrained { num_steps, first_loss, last_loss } => format!(
-            "the training changed little: {num_steps} steps, loss {first_loss:.4} at first and {last_loss:.4} at last\nhint: for few examples raise `--lr` (LoRA on small models learns at 5e-4 to 1e-3) and `--epochs`, or lower `--batch-size`"
-        ),
+        Warning::LittleTrained { num_steps, first_loss, last_loss } => {
+            let what = match first_loss - last_loss > 0.02 * first_loss.abs() {
+                true => "the training made few steps",
+                false => "the training changed little",
+            };
+            format!(
+                "{what}: {num_steps} steps, loss {first_loss:.4} at first and {last_loss:.4} at last\nhint: more `--epochs` or a smaller `--batch-size` make more steps; which `--lr` fits few of them differs by model (2e-4 to 1e-3 for small ones), so try it on examples that were held out"
+            )
+        }
         Warning::FewHeldOut { num } => format!(
             "only {num} examples are held out: the brakes of the loop see differences of {:.0} points or more\nhint: use more data or a larger `--held-out`; 30 or more examples should be held out",
             100.0 / f64::from(u32::try_from(*num).unwrap_or(u32::MAX)).sqrt()

@@ -20,11 +20,12 @@ use crate::run::files::{AUDIT_GOLD, AUDIT_PLAN, CERTIFICATE};
 
 /// Say what the answers of an audit prove
 ///
-/// Reads the answers to the last sheet of `w2s audit draw` and prints how many of the labels in the set may
-/// be wrong at most: the exact bound of the hypergeometric distribution. Writes certificate.json and
-/// gold.jsonl (the labels that you gave) beside the sheet. A row that cannot be told (`?`) counts as wrong
-/// and is not exported. gold.jsonl serves `w2s label --method few-shot --demonstrations FILE` and `--init golden
-/// --gold FILE --gold-column label`; such a run is marked as one that used gold.
+/// Reads the answers to the last sheet of `w2s audit draw` and prints how many of the labels in the
+/// set may be wrong at most: the exact bound of the hypergeometric distribution. Writes
+/// certificate.json and gold.jsonl (the labels that you gave) beside the sheet. A row that cannot
+/// be told (`?`) counts as wrong and is not exported. gold.jsonl serves `w2s label --method few-
+/// shot --demonstrations FILE` and `--init golden --gold FILE --gold-column label`; such a run is
+/// marked as one that used gold.
 ///
 /// Example:
 ///   w2s audit certify runs/mine --answers answers.csv

@@ -29,19 +29,20 @@ const GUARANTEE: Guarantee = Guarantee { max_error: 0.05, confidence: 0.95 };
 
 /// Draw the rows of an audit and write them as a page and a spreadsheet
 ///
-/// Fixes the labels of the run by their SHA-256, takes the most confident of them as the set to be covered
-/// (by the model's margins; no answer is known yet), draws rows of the set at random without replacement,
-/// and writes RUN/audit/N with plan.json, sheet.html (a page that works offline and saves a file) and
-/// sheet.csv. The model's label is not shown before a row is answered, unless --show-labels is given.
+/// Fixes the labels of the run by their SHA-256, takes the most confident of them as the set to be
+/// covered (by the model's margins; no answer is known yet), draws rows of the set at random
+/// without replacement, and writes RUN/audit/N with plan.json, sheet.html (a page that works
+/// offline and saves a file) and sheet.csv. The model's label is not shown before a row is
+/// answered, unless --show-labels is given.
 ///
-/// The guarantee ERROR@CONFIDENCE means: with that probability over the draw, at most that share of the
-/// exported labels differs from what you would say. Nothing is assumed of the model or the data. How large
-/// the set is only decides how likely the audit is to succeed: it is chosen so that the audit is expected to
-/// cover the most labels, or taken from --share.
+/// The guarantee ERROR@CONFIDENCE means: with that probability over the draw, at most that share of
+/// the exported labels differs from what you would say. Nothing is assumed of the model or the
+/// data. How large the set is only decides how likely the audit is to succeed: it is chosen so that
+/// the audit is expected to cover the most labels, or taken from --share.
 ///
-/// After a sheet was certified, the next one is drawn for a larger set, with rows of its own; rows that were
-/// answered before are not asked again. After a sheet that failed there is no other for the same labels:
-/// trying until one succeeds would prove nothing.
+/// After a sheet was certified, the next one is drawn for a larger set, with rows of its own; rows
+/// that were answered before are not asked again. After a sheet that failed there is no other for
+/// the same labels: trying until one succeeds would prove nothing.
 ///
 /// Examples:
 ///   w2s audit draw runs/mine --budget 100 --guarantee 0.10@0.95

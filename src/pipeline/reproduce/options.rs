@@ -10,14 +10,14 @@ use crate::pipeline::field_values;
 /// Run a recipe: the experiment of a paper, or one of your own, from its data to its figure
 ///
 /// A recipe is a list of `w2s` commands with names for what varies (models, data sets, seeds), and
-/// values for these names at two scales: `full` is the paper's, `small` runs on two cores with small
-/// models. The steps run in one process, each in a folder below --out; --dry-run prints them as
-/// commands that can be typed. What is done is not done again, and an interrupted run goes on with the
-/// same command. A run with the same settings and inputs that stands elsewhere below --reuse, such as
-/// the ceiling of another recipe, is taken from there.
+/// values for these names at two scales: `full` is the paper's, `small` runs on two cores with
+/// small models. The steps run in one process, each in a folder below --out; --dry-run prints them
+/// as commands that can be typed. What is done is not done again, and an interrupted run goes on
+/// with the same command. A run with the same settings and inputs that stands elsewhere below
+/// --reuse, such as the ceiling of another recipe, is taken from there.
 ///
-/// Writes figure.svg, .pdf and .png, results.md and results.json: our accuracy with its interval beside the
-/// published one. Without a name it lists the recipes.
+/// Writes figure.svg, .pdf and .png, results.md and results.json: our accuracy with its interval
+/// beside the published one. Without a name it lists the recipes.
 ///
 /// Examples:
 ///   w2s reproduce
