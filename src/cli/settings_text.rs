@@ -36,6 +36,8 @@ pub(super) fn brief(manifest: &Manifest) -> String {
     let dtype = setting("dtype").map(dtype_name);
     items
         .extend(setting("device").zip(dtype).map(|(device, dtype)| format!("{device} in {dtype}")));
+    // Where the layers of a model lie that is spread over several devices.
+    items.extend(named("blocks"));
     items.push(format!("seed {}", manifest.seed));
     let mut text = head(setting("preset"));
     paragraph(&mut text, "", items);

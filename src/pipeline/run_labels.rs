@@ -161,14 +161,14 @@ fn of_weak(path: &Path) -> Result<Vec<(String, Labelled)>> {
 }
 
 /// The share of a label in the probabilities of all.
-fn probability(logprobs: &[(String, f64)], label: &str) -> Option<f64> {
+pub(super) fn probability(logprobs: &[(String, f64)], label: &str) -> Option<f64> {
     let own = logprobs.iter().find(|(name, _)| name == label)?.1;
     let sum: f64 = logprobs.iter().map(|(_, logprob)| (logprob - own).exp()).sum();
     Some(1.0 / sum)
 }
 
 /// The margin of a label by the probabilities of all labels.
-fn margin(label: &str, distribution: &[(String, f64)]) -> Option<f64> {
+pub(super) fn margin(label: &str, distribution: &[(String, f64)]) -> Option<f64> {
     // A probability that was rounded to 0 is no infinite margin.
     let logprob = |p: f64| p.max(f64::MIN_POSITIVE).ln();
     let own = distribution.iter().find(|(name, _)| name == label).map(|(_, p)| logprob(*p))?;

@@ -1,9 +1,13 @@
 //! Run folders: locks, modes, kills.
 
+use std::fs;
+
 use serde_json::{Map, json};
 
-use super::super::manifest::GoldUse;
-use super::*;
+use crate::error::{ErrorKind, Result};
+use crate::run::contents::read_manifest;
+use crate::run::files::{JOURNAL, MANIFEST, TIMING};
+use crate::run::{GoldUse, Manifest, OpenMode, RunDir};
 
 fn manifest(command: &str, seed: u64) -> Manifest {
     Manifest {

@@ -53,6 +53,13 @@ fn rows(run: &str, sheet: usize) -> Vec<String> {
     plan["rows"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned()).collect()
 }
 
+/// Draws 40 rows of the more confident half of the labels, and returns what is printed.
+fn draw_half(run: &str) -> String {
+    let set =
+        ["--guarantee", "0.1@0.95", "--budget", "40", "--share", "0.5", "--error-rate", "0.2"];
+    good(&[&["audit", "draw", run], &set[..]].concat())
+}
+
 fn other(label: &str) -> &'static str {
     if label == "positive" { "negative" } else { "positive" }
 }
@@ -87,20 +94,7 @@ const EXPORT: [&str; 4] = ["--format", "trl", "--base-model", "owner/model"];
 fn an_audit_without_a_wrong_row_proves_and_exports_its_set() {
     let place = Place::new();
     let run = labelled(&place, "run", &[]);
-    let draw = [
-        "audit",
-        "draw",
-        &run,
-        "--guarantee",
-        "0.1@0.95",
-        "--budget",
-        "40",
-        "--share",
-        "0.5",
-        "--error-rate",
-        "0.2",
-    ];
-    let page = good(&draw);
+    let page = draw_half(&run);
     assert_eq!(page.trim(), format!("{run}/audit/1/sheet.html"));
 
     // The set are the 60 most confident labels, and 40 of them are asked.
@@ -176,19 +170,7 @@ fn an_audit_without_a_wrong_row_proves_and_exports_its_set() {
 fn a_sheet_that_fails_ends_the_sequence_and_its_bound_holds() {
     let place = Place::new();
     let run = labelled(&place, "run", &[]);
-    good(&[
-        "audit",
-        "draw",
-        &run,
-        "--guarantee",
-        "0.1@0.95",
-        "--budget",
-        "40",
-        "--share",
-        "0.5",
-        "--error-rate",
-        "0.2",
-    ]);
+    draw_half(&run);
     let answers = answers(&place, &run, 1, 6);
     has(
         &good(&["audit", "certify", &run, "--answers", &answers]),
@@ -278,19 +260,7 @@ fn the_next_sheet_is_of_a_larger_set_and_asks_nothing_twice() {
 fn answers_are_all_there_once_and_to_the_rows_drawn() {
     let place = Place::new();
     let run = labelled(&place, "run", &[]);
-    good(&[
-        "audit",
-        "draw",
-        &run,
-        "--guarantee",
-        "0.1@0.95",
-        "--budget",
-        "40",
-        "--share",
-        "0.5",
-        "--error-rate",
-        "0.2",
-    ]);
+    draw_half(&run);
     let right = fs::read_to_string(answers(&place, &run, 1, 0)).unwrap();
     let lines: Vec<&str> = right.lines().collect();
     let drawn = rows(&run, 1);
@@ -342,19 +312,7 @@ fn answers_are_all_there_once_and_to_the_rows_drawn() {
 fn an_audit_holds_for_the_labels_that_were_fixed_and_outlives_force() {
     let place = Place::new();
     let run = labelled(&place, "run", &[]);
-    good(&[
-        "audit",
-        "draw",
-        &run,
-        "--guarantee",
-        "0.1@0.95",
-        "--budget",
-        "40",
-        "--share",
-        "0.5",
-        "--error-rate",
-        "0.2",
-    ]);
+    draw_half(&run);
     let answers = answers(&place, &run, 1, 0);
     good(&["audit", "certify", &run, "--answers", &answers]);
     let before = fs::read(format!("{run}/audit/1/certificate.json")).unwrap();
@@ -377,19 +335,7 @@ fn an_audit_holds_for_the_labels_that_were_fixed_and_outlives_force() {
             "hint: draw rows to answer with `w2s audit draw",
         ],
     );
-    good(&[
-        "audit",
-        "draw",
-        &run,
-        "--guarantee",
-        "0.1@0.95",
-        "--budget",
-        "40",
-        "--share",
-        "0.5",
-        "--error-rate",
-        "0.2",
-    ]);
+    draw_half(&run);
     assert!(Path::new(&format!("{run}/audit/2/plan.json")).exists());
 }
 

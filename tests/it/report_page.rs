@@ -278,7 +278,7 @@ fn a_comparison_is_shown_with_and_without_runs() {
     let alone = ReportInputs { comparison: Some(path.clone()), ..ReportInputs::default() };
     let out = root.path().join("out");
     let (summary, page) = write_report(&alone, &out);
-    assert_eq!(summary.files.len(), 4, "{summary:?}");
+    assert_eq!(summary.files.len(), 5, "{summary:?}");
     for text in [
         "<h1>polarity</h1>",
         "&lt;weak&gt;",
@@ -317,7 +317,7 @@ fn a_comparison_is_shown_with_and_without_runs() {
     let results = recipe.join("results.json");
     fs::write(&results, json!([line("two"), line("one")]).to_string()).expect("written");
     let (summary, shown) = write_report(&inputs(&[&recipe]), &root.path().join("recipe"));
-    assert_eq!(summary.files.len(), 6, "{summary:?}");
+    assert_eq!(summary.files.len(), 8, "{summary:?}");
     for text in [
         "<h1>classic</h1>",
         "2 comparisons of methods.",
@@ -336,7 +336,7 @@ fn a_comparison_is_shown_with_and_without_runs() {
     let run = shown_run(root.path());
     let both = ReportInputs { comparison: Some(path.clone()), ..inputs(&[&run]) };
     let (summary, page) = write_report(&both, &root.path().join("both"));
-    assert_eq!(summary.files.len(), 8, "{summary:?}");
+    assert_eq!(summary.files.len(), 11, "{summary:?}");
     assert_eq!(page.matches("<figure ").count(), 3);
 
     fs::write(&path, "{\"task\": 1}").expect("written");

@@ -23,7 +23,7 @@ use crate::pipeline::audit::{Covered, covered};
 use crate::pipeline::finished::{complete_run, task_of};
 use crate::pipeline::observer::Event;
 use crate::pipeline::results::Exported;
-use crate::pipeline::run_labels::RunLabels;
+use crate::pipeline::run_labels::{RunLabels, margin, probability};
 use crate::pipeline::session::Session;
 use crate::run::files::LABELS;
 use crate::run::{Manifest, Origin, RunDir, write_atomic};
@@ -175,10 +175,8 @@ fn refuse_input(out: &Path, data: &Path) -> Result<()> {
 
 fn of_labels(path: &Path, task: &crate::data::Task) -> Result<HashMap<String, Found>> {
     let records = read_label_records(path, task)?.into_iter().map(|record| {
-        let total: f64 = record.logprobs.iter().map(|(_, logprob)| logprob.exp()).sum();
-        let own = record.logprobs.iter().find(|(name, _)| *name == record.label);
         let found = Found {
-            probability: own.map(|(_, logprob)| logprob.exp() / total).filter(|p| p.is_finite()),
+            probability: probability(&record.logprobs, &record.label),
             label: Some(record.label),
             margin: Some(record.margin),
             kept: true,
@@ -202,19 +200,12 @@ fn of_filter(folder: &RunDir, manifest: &Manifest, run: &Path) -> Result<HashMap
     for (name, kept) in [("kept.jsonl", true), ("dropped.jsonl", false)] {
         let records: Vec<WeakRecord> = read_json_lines(&folder.file(name))?;
         for record in records {
-            // A probability that was rounded to 0 is no infinite margin.
-            let logprob = |p: f64| p.max(f64::MIN_POSITIVE).ln();
             let distribution = record.distribution.as_deref().unwrap_or_default();
-            let is_own = |name: &String| Some(name) == record.label.as_ref();
-            let own = distribution.iter().find(|(name, _)| is_own(name)).map(|(_, p)| *p);
-            let other = distribution
-                .iter()
-                .filter(|(name, _)| !is_own(name))
-                .map(|(_, p)| *p)
-                .reduce(f64::max);
+            let label = record.label.as_ref();
+            let own = |label: &String| distribution.iter().find(|(name, _)| name == label);
             let found = Found {
-                probability: own.or(record.label.as_ref().map(|_| record.agreement)),
-                margin: own.zip(other).map(|(own, other)| logprob(own) - logprob(other)),
+                probability: label.map(|label| own(label).map_or(record.agreement, |(_, p)| *p)),
+                margin: label.and_then(|label| margin(label, distribution)),
                 label: record.label,
                 kept,
                 weight: record.weight,
